@@ -1,0 +1,240 @@
+"""Image files as a task: reading options, lazy decoding, the eager check, and the common end of every loader.
+
+A loader (folder, listing) finds files and labels and hands a `Found` to `finish`, which checks every image,
+leaves out the unreadable ones where the user said so, cuts missing splits and builds the `Task`.
+"""
+
+import hashlib
+import os
+import sys
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+from PIL import Image
+
+from vitgraft.data.decode import UnreadableImage, read_image
+from vitgraft.data.split import missing_splits, stratified
+from vitgraft.data.task import Split, Task
+from vitgraft.errors import ConfigError, DataError, unknown
+
+WHOLE = 1 << 20  # files up to 1 MiB are hashed whole
+CHUNK = 1 << 16  # of larger ones, 64 KiB from the start, the middle and the end
+WORKERS = min(8, os.cpu_count() or 1)
+SHOWN = 5  # how many broken images a message lists
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How files become a task: the keywords of `load`, `load_folder` and `load_list`.
+
+    `seed` and the fractions (in [0, 1), together below 1) cut the splits that were not given: see
+    `split.missing_splits`. `check` decodes every image once up front; `skip_unreadable` then leaves out those
+    that fail, and `Task.skipped` names them.
+
+    Raises:
+        ConfigError: a fraction or seed outside its range.
+    """
+
+    seed: int = 0
+    val_fraction: float = 0.15
+    test_fraction: float = 0.15
+    skip_unreadable: bool = False
+    check: bool = True
+
+    def __post_init__(self) -> None:
+        if min(self.val_fraction, self.test_fraction) < 0 or self.val_fraction + self.test_fraction >= 1:
+            given = f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction}"
+            raise ConfigError(f"{given} leave nothing to train on: each is at least 0, their sum below 1.")
+        if self.seed < 0:
+            raise ConfigError(f"seed {self.seed} is negative: give 0 or more.")
+        if self.skip_unreadable and not self.check:
+            raise ConfigError(
+                "skip_unreadable needs check: unreadable images are found by decoding each once."
+            )
+
+    @classmethod
+    def of(cls, options: Mapping[str, object]) -> Self:
+        """From keywords.
+
+        Raises:
+            ConfigError: an unknown key or a value of the wrong type.
+        """
+        kinds = {f.name: type(f.default) for f in fields(cls)}
+        for key, value in options.items():
+            if key not in kinds:
+                raise ConfigError(unknown("reading option", key, kinds))
+            accepted = (int, float) if kinds[key] is float else kinds[key]
+            if not isinstance(value, accepted) or (isinstance(value, bool) and kinds[key] is not bool):
+                raise ConfigError(f"{key} = {value!r}: expected {kinds[key].__name__}.")
+        return cls(**options)  # type: ignore[arg-type]
+
+
+class Item(NamedTuple):
+    """One labelled image: its path below the root (or absolute), and the list line that names it."""
+
+    path: str
+    label: int
+    where: str = ""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a loader found: items by split, "train" among them, before anything was decoded."""
+
+    name: str
+    root: Path
+    classes: tuple[str, ...]
+    splits: Mapping[str, Sequence[Item]]
+
+
+@dataclass(frozen=True)
+class FileImages:
+    """Image files, decoded when asked for. `paths` are below `root`, with forward slashes, or absolute."""
+
+    root: Path
+    paths: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Image.Image:
+        return read_image(self.root / self.paths[index])
+
+    def name(self, index: int) -> str:
+        return str(self.root / self.paths[index])
+
+    def fingerprint(self) -> str:
+        """A digest of relative paths and contents, so that moving or touching the folder changes nothing.
+
+        Files up to 1 MiB count byte by byte. Larger ones count by size and 64 KiB from the start, the middle
+        and the end: an edit that keeps the size of a large uncompressed picture can go unseen, any other not.
+
+        Raises:
+            DataError: a file that is gone or cannot be opened.
+        """
+        digest = hashlib.sha256()
+        with ThreadPoolExecutor(WORKERS) as pool:
+            for path, content in zip(self.paths, pool.map(self._digest, self.paths), strict=True):
+                digest.update(unicodedata.normalize("NFC", path).encode(errors="surrogateescape"))
+                digest.update(b"\0" + content)
+        return digest.hexdigest()[:16]
+
+    def _digest(self, path: str) -> bytes:
+        try:
+            with (self.root / path).open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                digest = hashlib.sha256(str(size).encode())
+                for start in (0,) if size <= WHOLE else (0, (size - CHUNK) // 2, size - CHUNK):
+                    file.seek(start)
+                    digest.update(file.read(WHOLE if size <= WHOLE else CHUNK))
+        except OSError as error:
+            why = error.strerror or type(error).__name__
+            raise DataError(
+                f"Cannot read image '{self.root / path}': {why}. Restore it, or load again."
+            ) from error
+        return digest.digest()
+
+
+def finish(found: Found, reading: Reading) -> Task:
+    """Check every image, leave out what the user allows to, cut missing splits, build the task.
+
+    Raises:
+        DataError: an unreadable image, or a class left without training images.
+    """
+    skipped: dict[str, str] = {}
+    if reading.check:
+        paths = [item.path for items in found.splits.values() for item in items]
+        skipped = unreadable(found.root, paths)
+        if skipped and not reading.skip_unreadable:
+            raise DataError(_broken(found.root, skipped, len(paths)))
+    splits = {
+        name: [item for item in items if item.path not in skipped] for name, items in found.splits.items()
+    }
+    left = {item.label for item in splits["train"]}
+    for label, name in enumerate(found.classes):
+        if label not in left:
+            what = f"Class {name!r} of '{found.root}' has no readable training image left"
+            raise DataError(f"{what} ({len(skipped)} skipped). Replace its images, or remove the class.")
+    splits = _cut(splits, reading)
+    return Task(
+        name=found.name,
+        classes=found.classes,
+        splits={name: _split(found.root, items) for name, items in splits.items() if items},
+        skipped=tuple(skipped.items()),
+    )
+
+
+def unreadable(root: Path, paths: Sequence[str]) -> dict[str, str]:
+    """Decode every file once, in threads: those that fail, with the reason, in the given order."""
+
+    def reason(path: str) -> str | None:
+        try:
+            read_image(root / path)
+        except UnreadableImage as error:
+            return error.reason
+        return None
+
+    pool = ThreadPoolExecutor(WORKERS)
+    try:
+        reasons = list(_progress(pool.map(reason, paths), len(paths)))
+    finally:
+        pool.shutdown(cancel_futures=True)  # so that Ctrl-C does not wait for the whole folder
+    return {path: why for path, why in zip(paths, reasons, strict=True) if why is not None}
+
+
+def check_classes(names: Iterable[str], where: str) -> tuple[str, ...]:
+    """Class names, sorted.
+
+    Raises:
+        DataError: fewer than two classes, or two that differ by upper and lower case or Unicode form alone.
+    """
+    ordered = sorted(names)
+    seen: dict[str, str] = {}
+    for name in ordered:
+        other = seen.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
+        if other != name:
+            what = f"Classes {other!r} and {name!r} in '{where}' differ by case or Unicode form alone"
+            raise DataError(f"{what}. Merge them, or give one another name.")
+    if len(ordered) < 2:
+        found = f"only one, {ordered[0]!r}" if ordered else "none"
+        raise DataError(f"A task needs at least two classes; '{where}' has {found}. Add another class.")
+    return tuple(ordered)
+
+
+def _cut(splits: dict[str, list[Item]], reading: Reading) -> dict[str, list[Item]]:
+    fractions = missing_splits(list(splits), reading.val_fraction, reading.test_fraction)
+    if not fractions:
+        return splits
+    train = splits["train"]
+    labels = np.array([item.label for item in train], dtype=np.int64)
+    parts = stratified(labels, fractions, reading.seed)
+    return splits | {name: [train[i] for i in indices] for name, indices in parts.items()}
+
+
+def _split(root: Path, items: Sequence[Item]) -> Split:
+    labels = np.array([item.label for item in items], dtype=np.int64)
+    return Split(FileImages(root, tuple(item.path for item in items)), labels)
+
+
+def _broken(root: Path, reasons: Mapping[str, str], total: int) -> str:
+    lines = [f"  '{root / path}': {why}" for path, why in list(reasons.items())[:SHOWN]]
+    more = [f"  ... and {len(reasons) - SHOWN} more"] if len(reasons) > SHOWN else []
+    fix = "Replace or delete them, or leave them out with skip_unreadable (--skip-unreadable)."
+    return "\n".join([f"{len(reasons)} of {total} images cannot be read. {fix}", *lines, *more])
+
+
+def _progress(results: Iterator[str | None], total: int) -> Iterator[str | None]:
+    """The same results, under a progress bar where a person is watching."""
+    if not sys.stderr.isatty():
+        yield from results
+        return
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    yield from track(results, "Checking images", total=total, console=console, transient=True)
