@@ -1,0 +1,282 @@
+"""Backbone: a library's own model, frozen, and the one forward pass of this project: the walk.
+
+The walk goes through stages: the stem (block -1), the L blocks, and the tail (block L). At every named site it
+lets grafts edit and taps read. Stages that no trained value reaches run without autograd.
+"""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils.checkpoint import checkpoint as recompute
+
+from vitgraft.core.block import BlockView, Rows, StageView, Visitor
+from vitgraft.core.graft import Graft
+from vitgraft.core.sites import PLACES, STEM, Site, Tap
+from vitgraft.errors import BackboneError, ConfigError, unknown
+
+PROBE_TOLERANCE = 1e-4
+"""The largest difference between the walk and the library's own pass, relative to the features' size."""
+
+
+class StemView(StageView, ABC):
+    """Everything before block 0: images (B, 3, height, width) -> tokens (B, N, D)."""
+
+    @abstractmethod
+    def forward(self, images: Tensor, at: Visitor) -> Tensor:
+        """The tokens; the site `patch` is the patch embedding's output, before positions are added."""
+
+
+class TailView(StageView, ABC):
+    """Everything after the last block: tokens (B, N, D) -> (normalised tokens, pooled vector (B, D))."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, at: Visitor) -> tuple[Tensor, Tensor]:
+        """The site `norm` is the final normalisation's output, `pooled` the image's vector."""
+
+
+class ModelView(ABC):
+    """One library model as stages. A family is supported by writing one of these and a `BlockView`.
+
+    `width` is D, `prefix_tokens` counts class, register and distillation tokens, `patch_values` the inputs of
+    one patch's embedding, `image_size` is (height, width) in pixels.
+    """
+
+    model: nn.Module
+    stem: StemView
+    blocks: Sequence[BlockView]
+    tail: TailView
+    width: int
+    prefix_tokens: int
+    patch_values: int
+    image_size: tuple[int, int]
+    channels: int
+
+    @abstractmethod
+    def library_pass(self, images: Tensor) -> Tensor:
+        """The pooled vectors (B, D) by the library's own code: what the walk is checked against."""
+
+    @abstractmethod
+    def rows(self, place: str) -> tuple[Rows, ...]:
+        """Where the values of a stem or tail place (`patch`, `norm`) stand."""
+
+    @abstractmethod
+    def head_names(self) -> frozenset[str]:
+        """Names of the library's own classifier parameters; they are no part of the backbone."""
+
+    @abstractmethod
+    def with_head(self, model: nn.Module, weight: Tensor, bias: Tensor | None) -> nn.Module:
+        """`model`, a copy of ours, with a linear classifier: weight (C, D), bias (C,)."""
+
+
+@dataclass(frozen=True)
+class Edits:
+    """What is trained inside a backbone: grafts by site, and values that stand in for its parameters."""
+
+    grafts: Mapping[Site, Sequence[Graft]] = field(default_factory=dict)
+    values: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+NO_EDITS = Edits()
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a walk returns: tokens (B, N, D) and pooled (B, D) after the final norm, and the taps' readings.
+
+    Prompts are not among the tokens. tokens is empty and pooled is meaningless only where a walk says so.
+    """
+
+    tokens: Tensor
+    pooled: Tensor
+    taps: Mapping[Tap, Tensor]
+
+
+class Backbone(nn.Module):
+    """A frozen vision transformer that many tuned models can share. It is never written to.
+
+    Raises:
+        BackboneError: the walk does not reproduce the library's own forward pass on a probe image.
+    """
+
+    def __init__(self, view: ModelView, name: str, config: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        self.model = view.model.eval().requires_grad_(False)
+        # A plain tuple: the views own no tensors, and must not appear in the state dict.
+        self._view = (view,)
+        self.name = name
+        self.config = dict(config or {})
+        self._verify()
+
+    @property
+    def view(self) -> ModelView:
+        return self._view[0]
+
+    @property
+    def depth(self) -> int:
+        """L, the number of blocks."""
+        return len(self.view.blocks)
+
+    @property
+    def width(self) -> int:
+        """D, the size of a token."""
+        return self.view.width
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @cached_property
+    def _homes(self) -> dict[str, list[tuple[int, str]]]:
+        """For each parameter name of the model: the stages that hold it, and its name there."""
+        names = {id(value): name for name, value in self.model.named_parameters()}
+        homes: dict[str, list[tuple[int, str]]] = defaultdict(list)
+        for block, stage in enumerate((self.view.stem, *self.view.blocks, self.view.tail), start=STEM):
+            for local, value in stage.own_parameters().items():
+                homes[names[id(value)]].append((block, local))
+        return dict(homes)
+
+    def parameter_names(self, block: int | None = None) -> list[str]:
+        """Names of the backbone's parameters (head excluded), of one stage if `block` is given."""
+        homes = self._homes
+        order = [name for name, _ in self.model.named_parameters() if name in homes]
+        return [name for name in order if block is None or any(home == block for home, _ in homes[name])]
+
+    def bias_names(self) -> list[str]:
+        """Names of every parameter that its module calls `bias`."""
+        own = set(self.parameter_names())
+        modules = self.model.named_modules()
+        found = [
+            f"{path}.bias" for path, module in modules if isinstance(getattr(module, "bias", None), nn.Parameter)
+        ]
+        return [name for name in found if name in own]
+
+    def final_norm_names(self) -> list[str]:
+        """Names of the final normalisation's parameters."""
+        own = {id(value) for rows in self.rows((self.depth, "norm")) for value in rows.module.parameters()}
+        return [name for name, value in self.model.named_parameters() if id(value) in own]
+
+    def parameter(self, name: str) -> nn.Parameter:
+        """One parameter by its name in the library model. Raises ConfigError for a name that is none."""
+        if name not in self._homes:
+            raise ConfigError(unknown("backbone parameter", name, self._homes))
+        return self.model.get_parameter(name)
+
+    def sites(self) -> list[Site]:
+        """Every site of this backbone."""
+        inner = [(block, place) for block in range(self.depth) for place in PLACES]
+        return [(STEM, "patch"), *inner, (self.depth, "norm"), (self.depth, "pooled")]
+
+    def rows(self, site: Site) -> tuple[Rows, ...]:
+        """The library modules' rows behind a site; empty if it is no module of its own."""
+        block, place = site
+        inside = 0 <= block < self.depth
+        return self.view.blocks[block].rows(place) if inside else self.view.rows(place)
+
+    def first_trained(self, edits: Edits) -> int:
+        """The first block that a trained value reaches: -1 the stem, L the tail, L + 1 none at all."""
+        found = [block for block, _ in edits.grafts]
+        found += [min(block for block, _ in self._homes[name]) for name in edits.values]
+        return min(found, default=self.depth + 1)
+
+    def forward(
+        self,
+        images: Tensor | None,
+        edits: Edits = NO_EDITS,
+        taps: Iterable[Tap] = (),
+        start: tuple[int, Tensor] | None = None,
+        checkpoint: bool = False,
+    ) -> Features:
+        """THE walk: the only forward pass.
+
+        images (B, 3, height, width) are preprocessed; `start` = (block, x) begins with the input x (B, N, D)
+        of a block instead. `checkpoint` keeps only the blocks' inputs and runs each block twice.
+        Stages before the first trained value run without autograd.
+        """
+        first = self.first_trained(edits)
+        wanted = self._taps_by_stage(taps)
+        begin, x = (STEM, images) if start is None else start
+        assert x is not None, "a walk needs images or a start"
+        readings: dict[Tap, Tensor] = {}
+        tokens = 0
+        for block in range(begin, self.depth):
+            stage = self.view.stem if block == STEM else self.view.blocks[block]
+            with torch.set_grad_enabled(torch.is_grad_enabled() and block >= first):
+                twice = checkpoint and block != STEM and torch.is_grad_enabled()
+                x, read = self._run(stage, x, Visitor(block, edits.grafts, wanted[block]), edits, twice)
+            readings.update(read)
+            tokens = tokens or x.shape[1]
+        x = x[:, :tokens] if tokens else x  # prompts stand last
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.depth >= first):
+            visit = Visitor(self.depth, edits.grafts, wanted[self.depth])
+            (normed, pooled), read = self._run(self.view.tail, x, visit, edits, False)
+        return Features(normed, pooled, {**readings, **read})
+
+    def fingerprint(self) -> str:
+        """A digest of every weight of the backbone (head excluded), whatever its device."""
+        digest = hashlib.sha256()
+        for name in self.parameter_names():
+            value = self.model.get_parameter(name).detach().cpu().contiguous()
+            digest.update(f"{name}:{tuple(value.shape)}:{value.dtype}".encode())
+            digest.update(value.view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def train(self, mode: bool = True) -> "Backbone":
+        """A backbone stays in eval mode: nothing in it is trained and nothing in it is random."""
+        super().train(False)
+        return self
+
+    def _run(self, stage: nn.Module, x: Tensor, at: Visitor, edits: Edits, twice: bool) -> tuple[Any, Any]:
+        values = self._values_of(at.block, edits.values)
+
+        def run(x: Tensor) -> tuple[Any, dict[Tap, Tensor]]:
+            visit = Visitor(at.block, at.grafts, at.taps)
+            y = functional_call(stage, values, (x, visit)) if values else stage(x, visit)
+            return y, visit.readings
+
+        return recompute(run, x, use_reentrant=False) if twice else run(x)  # type: ignore[no-any-return]
+
+    def _values_of(self, block: int, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The values that stand in one stage, by their names there."""
+        if not values:
+            return {}
+        return {
+            local: value for name, value in values.items() for home, local in self._homes[name] if home == block
+        }
+
+    def _taps_by_stage(self, taps: Iterable[Tap]) -> dict[int, dict[str, list[Tap]]]:
+        wanted: dict[int, dict[str, list[Tap]]] = defaultdict(lambda: defaultdict(list))
+        known = set(self.sites())
+        for tap in taps:
+            if (tap.block, tap.place) not in known:
+                raise ConfigError(
+                    f"A tap at block {tap.block}, place {tap.place!r}: there is no such site. Blocks are 0 to "
+                    f"{self.depth - 1} with places {', '.join(PLACES)}; block {self.depth} has norm and pooled."
+                )
+            wanted[tap.block][tap.place].append(tap)
+        return wanted
+
+    def _verify(self) -> None:
+        """Raise BackboneError unless the walk and the library agree on a probe image."""
+        if self.device.type == "meta":
+            return
+        height, width = self.view.image_size
+        parameter = next(self.model.parameters())
+        generator = torch.Generator().manual_seed(0)
+        probe = torch.randn(2, self.view.channels, height, width, generator=generator).to(parameter)
+        with torch.no_grad():
+            ours, theirs = self(probe).pooled.float(), self.view.library_pass(probe).float()
+        gap = float((ours - theirs).abs().max()) if ours.shape == theirs.shape else float("inf")
+        if not gap <= PROBE_TOLERANCE * max(1.0, float(theirs.abs().max())):
+            raise BackboneError(
+                f"{self.name}: the walk through its blocks differs from {type(self.model).__name__}'s own forward "
+                f"pass by {gap:.2g} on a probe image, so grafts would stand at the wrong places. This library "
+                "version or model variant is not supported; please report it with the model's name."
+            )

@@ -1,0 +1,160 @@
+"""The walk of one pre-norm transformer block, told in named places.
+
+A library family takes part by subclassing `BlockView`: it names the parts of the library's block and owns no
+tensors. The order of the parts, the residual stream and the edits stand here, once.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from vitgraft.core.graft import Graft
+from vitgraft.core.lean import RowEdit, edited_linears
+from vitgraft.core.sites import Site, Tap
+
+Step = Callable[[Tensor], Tensor]
+
+GROUPS = {"qkv": ("q", "k", "v"), "proj": ("proj",), "fc1": ("fc1",), "fc2": ("fc2",)}
+"""Places that read the same input, by the name of their group."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Output rows start:stop of one library module: where a place's values come from."""
+
+    module: nn.Module
+    start: int
+    stop: int
+
+
+@dataclass
+class Visitor:
+    """What happens at the sites of one stage: grafts edit, taps read."""
+
+    block: int
+    grafts: Mapping[Site, Sequence[Graft]]
+    taps: dict[str, list[Tap]]
+    readings: dict[Tap, Tensor] = field(default_factory=dict)
+
+    def __call__(self, place: str, x: Tensor, y: Tensor) -> Tensor:
+        """y as the grafts of this place leave it, after the taps have read it."""
+        for graft in self.grafts.get((self.block, place), ()):
+            y = graft(x, y)
+        for tap in self.taps.get(place, ()):
+            self.readings[tap] = tap.reduce(y)
+        return y
+
+    def idle(self, place: str) -> bool:
+        """True if nothing edits or reads this place."""
+        return (self.block, place) not in self.grafts and place not in self.taps
+
+    def grafts_at(self, place: str) -> Sequence[Graft]:
+        return self.grafts.get((self.block, place), ())
+
+
+class StageView(nn.Module):
+    """One stage of a model; its parameters may be lent others for the length of a call."""
+
+    def own_parameters(self) -> dict[str, nn.Parameter]:
+        """The stage's parameters by their names below this module."""
+        return dict(self.named_parameters())
+
+
+class BlockView(StageView, ABC):
+    """The parts of one library block, and the walk through them.
+
+    `norm1`, `norm2`, `scale1`, `scale2` (LayerScale or nothing) and `activate` map (B, N, .) to (B, N, .).
+    """
+
+    gated = False
+    """True if attention also reads the normalised input for a gate."""
+
+    @abstractmethod
+    def norm1(self, x: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def norm2(self, x: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def scale1(self, y: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def scale2(self, y: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def activate(self, y: Tensor) -> Tensor:
+        """From fc1's output (B, N, .) to fc2's input (B, N, H)."""
+
+    @abstractmethod
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, h: Tensor | None) -> Tensor:
+        """q (B, M, D), k and v (B, N, D) -> (B, M, D): M need not be N. h is read only by a gated block."""
+
+    @abstractmethod
+    def linears(self, group: str) -> tuple[nn.Linear, ...]:
+        """The library's modules that produce a group of `GROUPS`, in order; one or several a group."""
+
+    @abstractmethod
+    def split(self, group: str, outputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Outputs of `linears(group)` as one tensor a place of the group."""
+
+    @abstractmethod
+    def rows(self, place: str) -> tuple[Rows, ...]:
+        """Where the values of a place stand: slices that, one after the other, make its output.
+
+        Empty for a place that is no module of its own.
+        """
+
+    @abstractmethod
+    def parts(self, place: str) -> tuple[nn.Module, ...]:
+        """Every library module that `norm1`, `norm2` or `act` runs."""
+
+    def forward(self, x: Tensor, at: Visitor) -> Tensor:
+        """The stream (B, N, D) after this block."""
+        x = at("in", x, x)
+        h, (q, k, v) = self._project("qkv", x, "norm1", self.norm1, at)
+        a = self.attend(q, k, v, h)
+        _, (y,) = self._project("proj", a, None, None, at)
+        y = at("attn", x, self.scale1(y))
+        middle = x + y
+        _, (y,) = self._project("fc1", middle, "norm2", self.norm2, at)
+        _, (y,) = self._project("fc2", y, "act", self.activate, at)
+        y = at("mlp", middle, self.scale2(y))
+        return at("out", x, middle + y)
+
+    def _project(
+        self, group: str, x: Tensor, place: str | None, before: Step | None, at: Visitor
+    ) -> tuple[Tensor | None, tuple[Tensor, ...]]:
+        """h = before(x), and the group's places on it, all edited; h is None if nothing keeps it."""
+        edits = self._row_edits(group, place, at)
+        if edits:
+            outputs = edited_linears(x, before, self.linears(group), edits)
+            return None, self.split(group, outputs)
+        h = x
+        if before is not None and place is not None:
+            h = at(place, x, before(x))
+        outputs = tuple(linear(h) for linear in self.linears(group))
+        values = self.split(group, outputs)
+        return h, tuple(at(name, h, y) for name, y in zip(GROUPS[group], values, strict=True))
+
+    def _row_edits(self, group: str, place: str | None, at: Visitor) -> list[RowEdit]:
+        """The group's edits as low-rank changes of module rows; empty if that is not all there is to do."""
+        if not torch.is_grad_enabled() or self.gated or (place is not None and not at.idle(place)):
+            return []
+        linears = self.linears(group)
+        found = []
+        for name in GROUPS[group]:
+            if name in at.taps:
+                return []
+            pieces = self.rows(name)
+            for graft in at.grafts_at(name):
+                edit = graft.low_rank()
+                if edit is None or len(pieces) != 1:
+                    return []
+                index = next(i for i, linear in enumerate(linears) if linear is pieces[0].module)
+                found.append(RowEdit(index, pieces[0].start, pieces[0].stop, edit))
+        parts = linears if place is None else (*linears, *self.parts(place))
+        trained = any(value.requires_grad for part in parts for value in part.parameters())
+        return [] if trained else found

@@ -1,0 +1,41 @@
+"""Graft: a trained edit of one site."""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from vitgraft.errors import NotFoldable
+
+
+@dataclass(frozen=True)
+class LowRankEdit:
+    """An edit that is exactly y + scale * x downᵀ upᵀ; down (r, D_in), up (D_out, r)."""
+
+    down: Tensor
+    up: Tensor
+    scale: float
+
+
+class Graft(nn.Module):
+    """A trained edit of one site: reads what the place read and changes what it produced.
+
+    A fresh graft should leave the model unchanged wherever its method allows that.
+    """
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """The edited output.
+
+        x (B, N, D_in) is what the place read, y (B, N, D_out) what it produced. Only at "in" may N change.
+        """
+        raise NotImplementedError
+
+    def fold(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """The place's weight, (D_out, D_in) or (D_out,) for a normalisation, and bias with the edit in them.
+
+        Returns new tensors. Raises NotFoldable where no plain weight expresses the edit.
+        """
+        raise NotFoldable(f"{type(self).__name__} is not a linear change of one weight")
+
+    def low_rank(self) -> LowRankEdit | None:
+        """The same edit as two factors, if that is all it does at this moment (no active dropout)."""
+        return None

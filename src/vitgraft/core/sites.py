@@ -1,0 +1,76 @@
+"""The names of the places where a vision transformer can be edited or read.
+
+Shape letters, used in every docstring of this project:
+B images, N tokens (prefix, patches, then prompts), D width, H mlp width, L blocks, C classes.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from vitgraft.errors import ConfigError, unknown
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PLACES = ("in", "norm1", "q", "k", "v", "proj", "attn", "norm2", "fc1", "act", "fc2", "mlp", "out")
+"""The places of one block, in the order in which the walk meets them.
+
+`attn` and `mlp` are a branch's contribution to the residual stream (after LayerScale); what they read is the
+stream itself, not its normalised copy. `in` is the only place where the number of tokens may change.
+"""
+
+LINEAR_PLACES = ("q", "k", "v", "proj", "fc1", "fc2")
+"""The places of a block that are linear maps."""
+
+STEM = -1
+"""The block number of what comes before block 0; its one place is `patch`, the patch embedding's output.
+
+What comes after the last block has the block number L; its places are `norm`, the final normalisation
+(wherever the model has it, on the tokens or on the pooled vector), and `pooled`, the vector (B, D) of an image.
+"""
+
+Site = tuple[int, str]
+"""(block, place), such as (3, "v")."""
+
+Reduction = Literal["all", "cls", "mean"]
+
+
+@dataclass(frozen=True, order=True)
+class Tap:
+    """A reading of one site, reduced at once so that only what a head needs is kept.
+
+    `all` keeps every token (B, N, D); `cls` the first token (B, D); `mean` the mean over tokens (B, D).
+    """
+
+    block: int
+    place: str
+    reduction: Reduction = "all"
+
+    def reduce(self, value: "Tensor") -> "Tensor":
+        """`value` (B, N, D) as this tap keeps it."""
+        if self.reduction == "cls":
+            return value[:, 0]
+        if self.reduction == "mean":
+            return value.mean(dim=1)
+        return value
+
+
+def parse_places(text: str | tuple[str, ...], allowed: tuple[str, ...] = LINEAR_PLACES) -> tuple[str, ...]:
+    """Places from `qv`, `q+v+fc1`, `all` or a tuple of names, in the order of `allowed`, without repeats.
+
+    Raises:
+        ConfigError: a name that is no place, or no place at all.
+    """
+    if isinstance(text, str):
+        if text == "all":
+            return allowed
+        letters = all(letter in allowed for letter in text) and "+" not in text
+        names = tuple(text) if letters else tuple(part.strip() for part in text.split("+"))
+    else:
+        names = tuple(text)
+    for name in names:
+        if name not in allowed:
+            raise ConfigError(f"places={text!r}: " + unknown("place", name, (*allowed, "all")))
+    if not names:
+        raise ConfigError(f"places={text!r} names no place. Known: {', '.join(allowed)}.")
+    return tuple(place for place in allowed if place in names)

@@ -1,0 +1,52 @@
+"""Bottleneck edits: adapters on what a place produced, and AdaptFormer's branch beside it."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vitgraft.core.graft import Graft
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """x σ(1.702 x), the activation of NOAH's adapters."""
+    return x * torch.sigmoid(1.702 * x)
+
+
+ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "quick_gelu": quick_gelu,
+}
+
+Reads = Literal["input", "output"]
+
+
+class Bottleneck(Graft):
+    """y + scale * (W_u drop(act(W_d z + b_d)) + b_u), with z = x (`reads` "input") or z = y ("output").
+
+    W_d (k, D) is Kaiming uniform (a = √5); W_u (D, k) and both biases are zero, so a fresh one changes nothing.
+    """
+
+    def __init__(
+        self, width: int, hidden: int, reads: Reads, activation: str, scale: float = 1.0, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.down = nn.Linear(width, hidden)
+        self.up = nn.Linear(hidden, width)
+        self.dropout = nn.Dropout(dropout)
+        self.activation = ACTIVATIONS[activation]
+        self.reads = reads
+        self.scale = scale
+        nn.init.kaiming_uniform_(self.down.weight, a=math.sqrt(5))
+        nn.init.zeros_(self.down.bias)
+        nn.init.zeros_(self.up.weight)
+        nn.init.zeros_(self.up.bias)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        z = x if self.reads == "input" else y
+        branch: Tensor = self.up(self.dropout(self.activation(self.down(z))))
+        return y + branch * self.scale if self.scale != 1.0 else y + branch

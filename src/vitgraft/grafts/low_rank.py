@@ -1,0 +1,35 @@
+"""Low-rank edit of a linear map: LoRA (Hu et al., 2022, eq. 3)."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vitgraft.core.graft import Graft, LowRankEdit
+
+
+class LowRank(Graft):
+    """y + alpha/rank * B A drop(x): A (rank, D_in) Kaiming uniform (a = √5), B (D_out, rank) zero."""
+
+    def __init__(self, inputs: int, outputs: int, rank: int, alpha: float, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.down = nn.Parameter(torch.empty(rank, inputs))
+        self.up = nn.Parameter(torch.zeros(outputs, rank))
+        self.scale = alpha / rank
+        self.dropout = nn.Dropout(dropout)
+        nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        low = F.linear(self.dropout(x), self.down)
+        return y + F.linear(low, self.up) * self.scale
+
+    def low_rank(self) -> LowRankEdit | None:
+        """None while dropout is active: the edit is then not a fixed matrix."""
+        if self.training and self.dropout.p > 0:
+            return None
+        return LowRankEdit(self.down, self.up, self.scale)
+
+    def fold(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        change = self.up.double() @ self.down.double() * self.scale
+        return (weight.double() + change).to(weight.dtype), bias

@@ -1,0 +1,37 @@
+"""MLP-k: an mlp of k layers on the frozen model's pooled vector."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from vitgraft.methods.base import Method, positive, probability
+
+if TYPE_CHECKING:
+    from vitgraft.core.backbone import Backbone
+    from vitgraft.core.plan import Plan
+    from vitgraft.core.shape import Shape
+
+
+@dataclass(frozen=True)
+class Mlp(Method):
+    """Trains `k` - 1 hidden layers (linear, ReLU, BatchNorm, dropout) and the classifier (VPT's MLP-k)."""
+
+    name: ClassVar[str] = "mlp"
+    trains: ClassVar[str] = "an mlp of k layers"
+    where: ClassVar[str] = "pooled vector"
+    source: ClassVar[str] = "baseline"
+    merges: ClassVar[bool] = False
+    crosses: ClassVar[Literal["no block"]] = "no block"
+
+    k: int = 3
+    dropout: float = 0.1
+
+    def plan(self, backbone: "Backbone", classes: int, calibration: Any = None) -> "Plan":
+        from vitgraft.core.plan import Plan
+        from vitgraft.heads.linear import MlpHead
+
+        positive(self, k=self.k)
+        probability(self, dropout=self.dropout)
+        return Plan(MlpHead(backbone.width, classes, self.k, self.dropout))
+
+    def formula(self, shape: "Shape") -> int:
+        return (self.k - 1) * (shape.width * (shape.width + 1) + 2 * shape.width)

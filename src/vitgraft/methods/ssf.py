@@ -1,0 +1,48 @@
+"""SSF: a scale and a shift behind every linear map and normalisation (Lian et al., 2022)."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from vitgraft.core.sites import LINEAR_PLACES, STEM
+from vitgraft.methods.base import Method, Recipe
+
+if TYPE_CHECKING:
+    from vitgraft.core.backbone import Backbone
+    from vitgraft.core.plan import Plan
+    from vitgraft.core.shape import Shape
+
+
+@dataclass(frozen=True)
+class SSF(Method):
+    """γ ⊙ y + β behind the patch embedding, LN1, qkv, proj, LN2, fc1, fc2 and the final norm (eq. 3).
+
+    γ ~ N(1, `std`), β ~ N(0, `std`): a fresh SSF is near the frozen model, not equal to it. Folding is exact
+    where the model's linear maps and norms have biases.
+    """
+
+    name: ClassVar[str] = "ssf"
+    trains: ClassVar[str] = "scale and shift of features"
+    where: ClassVar[str] = "every linear map and norm"
+    source: ClassVar[str] = "Lian 2022"
+    merges: ClassVar[bool] = True
+    fresh: ClassVar[bool] = False
+    recipe: ClassVar[Recipe] = Recipe(lr=5e-3, weight_decay=5e-5)
+
+    std: float = 0.02
+
+    def plan(self, backbone: "Backbone", classes: int, calibration: Any = None) -> "Plan":
+        from vitgraft.core.plan import Plan
+        from vitgraft.grafts.scale_shift import ScaleShift
+        from vitgraft.heads.linear import LinearHead
+
+        inner = [(block, place) for block in range(backbone.depth) for place in ("norm1", "norm2", *LINEAR_PLACES)]
+        grafts = {}
+        for site in [(STEM, "patch"), *inner, (backbone.depth, "norm")]:
+            width = sum(rows.stop - rows.start for rows in backbone.rows(site))
+            if width:
+                grafts[site] = (ScaleShift(width, self.std),)
+        return Plan(LinearHead(backbone.width, classes), grafts)
+
+    def formula(self, shape: "Shape") -> int:
+        block = shape.block_norm_width + sum(outputs for _, outputs in shape.widths.values())
+        return 2 * (shape.depth * block + shape.stem_width + shape.final_norm_width)
