@@ -53,9 +53,7 @@ def read_image(source: Source, name: str | None = None) -> Image.Image:
     """
     label = name or (os.fspath(source) if isinstance(source, str | os.PathLike) else "<bytes>")
     try:
-        with Image.open(
-            BytesIO(source) if isinstance(source, bytes) else source, formats=_formats()
-        ) as image:
+        with Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=_formats()) as image:
             limit = Image.MAX_IMAGE_PIXELS  # up to twice this, Pillow itself only warns
             if limit is not None and image.width * image.height > limit:
                 raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
@@ -123,9 +121,7 @@ def _reason(error: Exception, source: Source) -> tuple[str, str]:
     again = "Copy it again or delete it."
     if isinstance(error, FileNotFoundError):
         return "there is no such file", "Check the path."
-    if isinstance(error, IsADirectoryError) or (
-        isinstance(source, str | os.PathLike) and os.path.isdir(source)
-    ):
+    if isinstance(error, IsADirectoryError) or (isinstance(source, str | os.PathLike) and os.path.isdir(source)):
         return "it is a folder", "Name an image file."
     if isinstance(error, PermissionError):
         return "its permissions forbid reading it", "Change them, or run as a user who may read it."

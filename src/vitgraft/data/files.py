@@ -53,9 +53,7 @@ class Reading:
         if self.seed < 0:
             raise ConfigError(f"seed {self.seed} is negative: give 0 or more.")
         if self.skip_unreadable and not self.check:
-            raise ConfigError(
-                "skip_unreadable needs check: unreadable images are found by decoding each once."
-            )
+            raise ConfigError("skip_unreadable needs check: unreadable images are found by decoding each once.")
 
     @classmethod
     def of(cls, options: Mapping[str, object]) -> Self:
@@ -75,11 +73,10 @@ class Reading:
 
 
 class Item(NamedTuple):
-    """One labelled image: its path below the root (or absolute), and the list line that names it."""
+    """One labelled image: its path below the root, or an absolute one."""
 
     path: str
     label: int
-    where: str = ""
 
 
 @dataclass(frozen=True)
@@ -144,7 +141,7 @@ def finish(found: Found, reading: Reading) -> Task:
     """Check every image, leave out what the user allows to, cut missing splits, build the task.
 
     Raises:
-        DataError: an unreadable image, or a class left without training images.
+        DataError: an unreadable image, or a class that loses all its training images.
     """
     skipped: dict[str, str] = {}
     if reading.check:
@@ -152,14 +149,11 @@ def finish(found: Found, reading: Reading) -> Task:
         skipped = unreadable(found.root, paths)
         if skipped and not reading.skip_unreadable:
             raise DataError(_broken(found.root, skipped, len(paths)))
-    splits = {
-        name: [item for item in items if item.path not in skipped] for name, items in found.splits.items()
-    }
-    left = {item.label for item in splits["train"]}
-    for label, name in enumerate(found.classes):
-        if label not in left:
-            what = f"Class {name!r} of '{found.root}' has no readable training image left"
-            raise DataError(f"{what} ({len(skipped)} skipped). Replace its images, or remove the class.")
+    splits = {name: [item for item in items if item.path not in skipped] for name, items in found.splits.items()}
+    lost = {item.label for item in found.splits["train"]} - {item.label for item in splits["train"]}
+    for label in sorted(lost):
+        what = f"Every training image of class {found.classes[label]!r} in '{found.root}' is unreadable"
+        raise DataError(f"{what}: '{next(iter(skipped))}' and others. Replace them, or remove the class.")
     splits = _cut(splits, reading)
     return Task(
         name=found.name,
@@ -187,23 +181,25 @@ def unreadable(root: Path, paths: Sequence[str]) -> dict[str, str]:
     return {path: why for path, why in zip(paths, reasons, strict=True) if why is not None}
 
 
-def check_classes(names: Iterable[str], where: str) -> tuple[str, ...]:
-    """Class names, sorted.
+def check_classes(names: Iterable[str], where: str | Path) -> tuple[str, ...]:
+    """The class names, in their order.
 
     Raises:
         DataError: fewer than two classes, or two that differ by upper and lower case or Unicode form alone.
     """
-    ordered = sorted(names)
+    classes = tuple(names)
     seen: dict[str, str] = {}
-    for name in ordered:
-        other = seen.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
-        if other != name:
-            what = f"Classes {other!r} and {name!r} in '{where}' differ by case or Unicode form alone"
+    for name in classes:
+        key = unicodedata.normalize("NFC", name).casefold()
+        if key in seen:
+            what = f"Classes {seen[key]!r} and {name!r} in '{where}' differ by case or Unicode form alone"
+            what = what if seen[key] != name else f"Class {name!r} is there twice in '{where}'"
             raise DataError(f"{what}. Merge them, or give one another name.")
-    if len(ordered) < 2:
-        found = f"only one, {ordered[0]!r}" if ordered else "none"
+        seen[key] = name
+    if len(classes) < 2:
+        found = f"only one, {classes[0]!r}" if classes else "none"
         raise DataError(f"A task needs at least two classes; '{where}' has {found}. Add another class.")
-    return tuple(ordered)
+    return classes
 
 
 def _cut(splits: dict[str, list[Item]], reading: Reading) -> dict[str, list[Item]]:

@@ -18,6 +18,7 @@ from vitgraft.data.files import Found, Item, Reading, check_classes, finish
 from vitgraft.data.task import Task
 from vitgraft.errors import DataError
 
+SPLITS = ("train", "val", "test")
 SPLIT_NAMES = {  # lower case -> ours
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
@@ -30,13 +31,13 @@ LAYOUT = "Images lie in <folder>/<class>/, or in <folder>/train/<class>/ with va
 def load_folder(root: str | Path, **options: object) -> Task:
     """Read a folder of class folders; `options` are the fields of `Reading`.
 
-    Classes are sorted by name, images by path, on every file system alike. Every class of val and test must be
-    one of train's. The task is named after the folder.
+    Classes are sorted by name and images by path, on every file system alike. Every class of val and test
+    must be one of train's. The task is named after the folder.
 
     Raises:
-        DataError: no such folder, no images, an empty class folder, fewer than two classes, classes that differ
-            by case alone, a class that train lacks, images outside class folders, one file under two classes
-            or splits, or an image that cannot be decoded.
+        DataError: no such folder, no images, an empty class folder, fewer than two classes, classes that
+            differ by case alone, a class that train lacks, images outside class folders, one file under two
+            classes or splits, or an image that cannot be decoded.
         ConfigError: an option that does not exist or has a wrong value.
     """
     reading = Reading.of(options)
@@ -46,24 +47,20 @@ def load_folder(root: str | Path, **options: object) -> Task:
     if not root.is_dir():
         raise DataError(f"'{root}' is a file, not a folder of class folders. {LAYOUT}.")
     homes = _split_homes(root) or {"train": root}
-    folders = {split: _class_folders(home) for split, home in homes.items()}
+    folders = {split: _class_folders(homes[split]) for split in SPLITS if split in homes}
     classes = _classes(root, folders["train"])
-    for split in folders:
-        for name, folder in folders[split].items():
+    splits: dict[str, list[Item]] = {}
+    for split, by_name in folders.items():
+        for name, folder in by_name.items():
             if name not in classes:
                 what = f"Class {name!r} of '{folder.parent}' is not in '{homes['train']}'"
-                raise DataError(
-                    f"{what}: it could never be predicted. Add it to train, or remove '{folder}'."
-                )
-    labels = {name: label for label, name in enumerate(classes)}
-    splits = {
-        split: [
-            Item(path, labels[name])
-            for name in sorted(folders[split])
-            for path in _members(root, folders[split][name])
+                raise DataError(f"{what}: it could never be predicted. Add it to train, or remove '{folder}'.")
+        splits[split] = [
+            Item(path, label)
+            for label, name in enumerate(classes)
+            if name in by_name
+            for path in _members(root, by_name[name])
         ]
-        for split in folders
-    }
     _refuse_shared(root, splits)
     return finish(Found(root.resolve().name, root, classes, splits), reading)
 
@@ -103,9 +100,13 @@ def _split_homes(root: Path) -> dict[str, Path]:
 
 
 def _class_folders(home: Path) -> dict[str, Path]:
-    """Class folders by class name (in Unicode's composed form: file systems differ)."""
-    loose = [entry.name for entry in _entries(home) if looks_like_image(entry.name) and entry.is_file()]
-    folders = {unicodedata.normalize("NFC", folder.name): folder for folder in _folders(home)}
+    """Class folders by class name."""
+    loose = [entry.name for entry in _entries(home) if _is_image(entry)]
+    folders: dict[str, Path] = {}
+    for folder in _folders(home):
+        first = folders.setdefault(_composed(folder.name), folder)
+        if first != folder:
+            raise DataError(f"'{first}' and '{folder}' differ in Unicode form alone. Merge them.")
     if loose and folders:
         what = f"'{home}' holds {len(loose)} images ('{loose[0]}') next to class folders"
         raise DataError(f"{what}, so their class is unknown. Move them into one, or away.")
@@ -114,9 +115,7 @@ def _class_folders(home: Path) -> dict[str, Path]:
     if not folders:
         others = Counter(Path(entry.name).suffix or entry.name for entry in _entries(home))
         seen = ", ".join(f"{count} {kind}" for kind, count in others.most_common(3))
-        raise DataError(
-            f"'{home}' holds no images{f', only other files ({seen})' if seen else ''}. {LAYOUT}."
-        )
+        raise DataError(f"'{home}' holds no images{f', only other files ({seen})' if seen else ''}. {LAYOUT}.")
     return folders
 
 
@@ -127,19 +126,19 @@ def _classes(root: Path, folders: Mapping[str, Path]) -> tuple[str, ...]:
         if len(_folders(only)) > 1:
             what = f"'{root}' has one class only, {only.name!r}, which itself holds folders"
             raise DataError(f"{what}. Did you mean '{only}'?")
-    return check_classes(folders, str(root))
+    return check_classes(sorted(folders), root)
 
 
 def _members(root: Path, folder: Path) -> list[str]:
     """The images of one class folder as sorted paths below `root`."""
-    paths = sorted(_walk(folder))
+    paths = sorted(_walk(folder), key=_composed)
     if not paths:
         raise DataError(f"Class folder '{folder}' holds no images. Fill it, or delete it.")
     return [(folder / path).relative_to(root).as_posix() for path in paths]
 
 
 def _walk(folder: Path) -> Iterator[str]:
-    """Image files below a folder, as paths below it. Each real folder is entered once, so links cannot loop."""
+    """Image files below a folder, relative to it. Each real folder is entered once: links cannot loop."""
     entered: set[str] = set()
     pending = [folder]
     while pending:
@@ -152,7 +151,7 @@ def _walk(folder: Path) -> Iterator[str]:
         for entry in _entries(current):
             if entry.is_dir():
                 deeper.append(current / entry.name)
-            elif looks_like_image(entry.name):
+            elif _is_image(entry):
                 yield (current / entry.name).relative_to(folder).as_posix()
         pending.extend(reversed(deeper))
 
@@ -175,6 +174,16 @@ def _refuse_shared(root: Path, splits: Mapping[str, list[Item]]) -> None:
                 raise DataError(f"{what}. Delete one, so that no image is both trained and tested on.")
 
 
+def _composed(name: str) -> str:
+    """A name in one Unicode form, since file systems differ."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _is_image(entry: os.DirEntry[str]) -> bool:
+    """A file named like an image, or a link that leads nowhere (reported later); never a pipe or socket."""
+    return looks_like_image(entry.name) and (entry.is_file() or entry.is_symlink())
+
+
 def _folders(folder: Path) -> list[Path]:
     return [folder / entry.name for entry in _entries(folder) if entry.is_dir()]
 
@@ -187,9 +196,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
     """
     try:
         with os.scandir(folder) as entries:
-            kept = [
-                entry for entry in entries if not entry.name.startswith(".") and entry.name not in IGNORED
-            ]
+            kept = [entry for entry in entries if not entry.name.startswith(".") and entry.name not in IGNORED]
     except OSError as error:
         raise DataError(f"Cannot list folder '{folder}': {error.strerror}. Check its permissions.") from error
     return sorted(kept, key=lambda entry: entry.name)

@@ -1,0 +1,88 @@
+"""One entry point for tasks, whatever names them: a built-in task, a folder, a table or a text list."""
+
+import glob
+import os
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+from vitgraft.data.decode import looks_like_image
+from vitgraft.data.files import Reading
+from vitgraft.data.folder import images_below, load_folder
+from vitgraft.data.listing import load_list, train_list
+from vitgraft.data.rows import LISTS
+from vitgraft.data.task import Task
+from vitgraft.errors import DataError
+
+
+def load(source: str | Path, **options: object) -> Task:
+    """The task called `source`: a built-in one, a folder of class folders or lists, a CSV, TSV or text list.
+
+    A text without a path separator is a built-in task first and a path second, so that a folder named like a
+    built-in task is reached as `./name`; a `Path` is a path first. `options` are the fields of `Reading` and,
+    for lists, `root` and `classes`. A built-in task has fixed splits that no option changes.
+
+    Raises:
+        DataError: nothing of that name, with near matches; or data that cannot be used as they are.
+        ConfigError: an option that does not exist or has a wrong value.
+    """
+    from vitgraft.data import builtin
+
+    text = os.fspath(source)
+    path = Path(text).expanduser()
+    separated = isinstance(source, Path) or "/" in text or os.sep in text
+    if text in builtin.names() and not (separated and path.exists()):
+        Reading.of(options)  # a typo is a mistake here too
+        return builtin.load(text)
+    if not text or not path.exists():
+        raise DataError(_nothing_called(text, builtin.names()))
+    if path.is_dir():
+        if train_list(path) is not None:
+            return load_list(path, **options)  # type: ignore[arg-type]
+        return load_folder(path, **options)
+    if path.suffix.lower() in LISTS:
+        return load_list(path, **options)  # type: ignore[arg-type]
+    if looks_like_image(path.name):
+        raise DataError(f"'{path}' is one image, not a task. Name a folder of class folders, or a list.")
+    raise DataError(f"'{path}' is no list: those end in {', '.join(LISTS)}. Rename it, or unpack it to a folder.")
+
+
+def expand_images(patterns: Iterable[str | Path]) -> list[Path]:
+    """Image files named by files, folders (searched at any depth) and globs (`**` too), each once, in order.
+
+    A file that is named is kept whatever its suffix; folders and globs give only files with an image's.
+
+    Raises:
+        DataError: a pattern that gives nothing, or no pattern.
+    """
+    found: dict[Path, None] = {}
+    for pattern in patterns:
+        path = Path(pattern).expanduser()
+        if path.is_dir():
+            matches = images_below(path)
+            what = f"Folder '{path}' holds no images"
+        elif path.exists():
+            matches = [path]
+        else:
+            hits = sorted(glob.glob(str(path), recursive=True))
+            matches = [Path(hit) for hit in hits if looks_like_image(hit) and os.path.isfile(hit)]
+            what = f"There is no file or folder '{path}'"
+            if glob.has_magic(str(path)):
+                what = f"'{path}' matches no images" + (f", only {len(hits)} other files" if hits else "")
+        if not matches:
+            raise DataError(f"{what}. Name image files, folders of images, or globs such as 'photos/*.jpg'.")
+        found.update(dict.fromkeys(matches))
+    if not found:
+        raise DataError("No images were named. Name image files, folders of images, or globs.")
+    return list(found)
+
+
+def _nothing_called(text: str, names: Sequence[str]) -> str:
+    """What was tried, what comes near, and what there is."""
+    path = Path(text).expanduser()
+    parent = path.parent
+    beside = [str(parent / entry) for entry in os.listdir(parent)] if parent.is_dir() else []
+    near = get_close_matches(str(path), [*names, *beside], n=3, cutoff=0.6) if text else []
+    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    what = f"There is no task {text!r}: no built-in task of that name, and no file or folder '{path.absolute()}'"
+    return f"{what}.{hint} Built-in tasks: {', '.join(sorted(names))}."
