@@ -1,8 +1,7 @@
 """Views of timm's VisionTransformer family: the parts of its model and block, by name.
 
 Covered: class, register and distillation tokens, pooling by token, average (with fc_norm) or attention,
-pre-norm embedding, LayerScale, qk-norm, normalised attention output or mlp hidden layer, gated attention,
-plain, GLU and SwiGLU mlps, hybrid stems, any size.
+pre-norm embedding, LayerScale, qk-norm, normalised attention output or mlp hidden layer, plain, GLU and SwiGLU mlps, hybrid stems, any size.
 """
 
 import copy
@@ -57,6 +56,8 @@ def _checked(model: nn.Module, name: str) -> VisionTransformer:
             raise refuse(f"with {type(block).__name__} blocks")
         if type(block.attn) is not Attention:
             raise refuse(f"with {type(block.attn).__name__}")
+        if getattr(block.attn, "gate", None) is not None:
+            raise refuse("with gated attention")
         if type(block.mlp) not in MLPS or not isinstance(block.mlp.fc2, nn.Linear):
             raise refuse(f"with {type(block.mlp).__name__} as its mlp")
     return model
@@ -68,7 +69,6 @@ class TimmBlock(BlockView):
     def __init__(self, block: Block) -> None:
         super().__init__()
         self.block = block
-        self.gated = getattr(block.attn, "gate", None) is not None
 
     def norm1(self, x: Tensor) -> Tensor:
         return self.block.norm1(x)
@@ -92,15 +92,11 @@ class TimmBlock(BlockView):
             return mlp.norm(first * mlp.act(second) if mlp.gate_last else mlp.act(first) * second)
         return mlp.norm(mlp.act(y))
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, h: Tensor | None) -> Tensor:
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         attn = self.block.attn
         q, k, v = (part.unflatten(-1, (attn.num_heads, -1)).transpose(1, 2) for part in (q, k, v))
         mixed = F.scaled_dot_product_attention(attn.q_norm(q), attn.k_norm(k), v)
-        a = attn.norm(mixed.transpose(1, 2).flatten(2))
-        if self.gated:
-            assert h is not None, "a gated block reads its normalised input"
-            a = a * attn.gate(h).sigmoid()
-        return a
+        return attn.norm(mixed.transpose(1, 2).flatten(2))
 
     def linears(self, group: str) -> tuple[nn.Linear, ...]:
         attn, mlp = self.block.attn, self.block.mlp

@@ -69,9 +69,6 @@ class BlockView(StageView, ABC):
     `norm1`, `norm2`, `scale1`, `scale2` (LayerScale or nothing) and `activate` map (B, N, .) to (B, N, .).
     """
 
-    gated = False
-    """True if attention also reads the normalised input for a gate."""
-
     @abstractmethod
     def norm1(self, x: Tensor) -> Tensor: ...
 
@@ -89,8 +86,8 @@ class BlockView(StageView, ABC):
         """From fc1's output (B, N, .) to fc2's input (B, N, H)."""
 
     @abstractmethod
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, h: Tensor | None) -> Tensor:
-        """q (B, M, D), k and v (B, N, D) -> (B, M, D): M need not be N. h is read only by a gated block."""
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """q (B, M, D), k and v (B, N, D) -> (B, M, D): M need not be N."""
 
     @abstractmethod
     def linears(self, group: str) -> tuple[nn.Linear, ...]:
@@ -114,34 +111,33 @@ class BlockView(StageView, ABC):
     def forward(self, x: Tensor, at: Visitor) -> Tensor:
         """The stream (B, N, D) after this block."""
         x = at("in", x, x)
-        h, (q, k, v) = self._project("qkv", x, "norm1", self.norm1, at)
-        a = self.attend(q, k, v, h)
-        _, (y,) = self._project("proj", a, None, None, at)
+        q, k, v = self._project("qkv", x, "norm1", self.norm1, at)
+        (y,) = self._project("proj", self.attend(q, k, v), None, None, at)
         y = at("attn", x, self.scale1(y))
         middle = x + y
-        _, (y,) = self._project("fc1", middle, "norm2", self.norm2, at)
-        _, (y,) = self._project("fc2", y, "act", self.activate, at)
+        (y,) = self._project("fc1", middle, "norm2", self.norm2, at)
+        (y,) = self._project("fc2", y, "act", self.activate, at)
         y = at("mlp", middle, self.scale2(y))
         return at("out", x, middle + y)
 
     def _project(
         self, group: str, x: Tensor, place: str | None, before: Step | None, at: Visitor
-    ) -> tuple[Tensor | None, tuple[Tensor, ...]]:
-        """h = before(x), and the group's places on it, all edited; h is None if nothing keeps it."""
+    ) -> tuple[Tensor, ...]:
+        """The group's places on h = before(x), where h stands at `place`; all edited."""
         edits = self._row_edits(group, place, at)
         if edits:
             outputs = edited_linears(x, before, self.linears(group), edits)
-            return None, self.split(group, outputs)
+            return self.split(group, outputs)
         h = x
         if before is not None and place is not None:
             h = at(place, x, before(x))
         outputs = tuple(linear(h) for linear in self.linears(group))
         values = self.split(group, outputs)
-        return h, tuple(at(name, h, y) for name, y in zip(GROUPS[group], values, strict=True))
+        return tuple(at(name, h, y) for name, y in zip(GROUPS[group], values, strict=True))
 
     def _row_edits(self, group: str, place: str | None, at: Visitor) -> list[RowEdit]:
         """The group's edits as low-rank changes of module rows; empty if that is not all there is to do."""
-        if not torch.is_grad_enabled() or self.gated or (place is not None and not at.idle(place)):
+        if not torch.is_grad_enabled() or (place is not None and not at.idle(place)):
             return []
         linears = self.linears(group)
         found = []

@@ -1,0 +1,115 @@
+"""A graft on disk: a folder with `graft.safetensors` (the trained values) and `graft.json` (what they are).
+
+Nothing of the backbone is in it. Files are written under a temporary name and renamed, the tensors first, so a
+folder with a `graft.json` is complete.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from vitgraft.errors import ArtefactError
+
+SCHEMA = 1
+TENSORS = "graft.safetensors"
+CARD = "graft.json"
+
+
+@dataclass(frozen=True)
+class BackboneId:
+    """Which backbone a graft stands on, and how it was made: `checkpoint` is a file of the user's, if any.
+
+    `rebuildable` is False for a model object that the user built: only its fingerprint is known.
+    """
+
+    name: str
+    fingerprint: str
+    checkpoint: str | None = None
+    image_size: int | None = None
+    global_pool: str | None = None
+    rebuildable: bool = True
+
+
+@dataclass(frozen=True)
+class Card:
+    """Everything about a graft but its values. `method` and `preprocessing` are in their own JSON forms."""
+
+    method: dict[str, Any]
+    backbone: BackboneId
+    preprocessing: dict[str, Any]
+    class_names: tuple[str, ...]
+    trained_values: dict[str, int]
+    versions: dict[str, str]
+    metrics: dict[str, Any] = field(default_factory=dict)
+    cost: dict[str, Any] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], path: Path) -> Self:
+        """The card in `values`, read from `path`. Raises ArtefactError."""
+        if values.get("schema") != SCHEMA:
+            raise ArtefactError(
+                f"{path} has schema {values.get('schema')!r}; this vitgraft reads {SCHEMA}. "
+                "Load it with the version that wrote it, or train again."
+            )
+        try:
+            backbone = BackboneId(**values["backbone"])
+            rest = {key: value for key, value in values.items() if key != "backbone"}
+            return cls(backbone=backbone, **{**rest, "class_names": tuple(rest["class_names"])})
+        except (KeyError, TypeError) as error:
+            raise ArtefactError(f"{path} is not a graft's card: {error}. Save the graft again.") from None
+
+
+def write(folder: Path, card: Card, state: Mapping[str, Tensor]) -> None:
+    """Write a graft into `folder`, replacing one that is there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    write_atomically(folder / TENSORS, safetensors.torch.save(tensors))
+    write_atomically(folder / CARD, (json.dumps(asdict(card), indent=2) + "\n").encode())
+
+
+def read(folder: Path) -> tuple[Card, dict[str, Tensor]]:
+    """The card and the trained values in `folder`.
+
+    Raises:
+        ArtefactError: a missing, damaged or foreign file.
+    """
+    path = folder / CARD
+    if not path.is_file():
+        raise ArtefactError(
+            f"{folder} holds no {CARD}, so it is no finished graft. Name the folder that `vitgraft fit --out` or "
+            "`model.save` wrote; a run that was stopped goes on with `--resume`."
+        )
+    try:
+        values = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ArtefactError(f"{path} is damaged ({error}). Save the graft again.") from None
+    card = Card.from_json(values, path)
+    tensors = folder / TENSORS
+    try:
+        return card, safetensors.torch.load_file(tensors)
+    except (SafetensorError, OSError) as error:
+        raise ArtefactError(f"{tensors} cannot be read ({error}). Save the graft again.") from None
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that it is either complete or not there."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,257 @@
+"""The five lines of Python: `graft`, `fit`, `save`, `load`, `merge`."""
+
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import timm
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from vitgraft import __version__, artefact, methods
+from vitgraft.artefact import BackboneId, Card
+from vitgraft.backbones.create import create_model
+from vitgraft.backbones.timm_vit import wrap
+from vitgraft.core.backbone import Backbone
+from vitgraft.core.tuned import Tuned
+from vitgraft.data.decode import read_image
+from vitgraft.data.task import Split
+from vitgraft.data.transforms import Preprocessing
+from vitgraft.errors import ArtefactError, ConfigError
+from vitgraft.methods import Method
+from vitgraft.train import loop
+from vitgraft.train.settings import Training
+
+if TYPE_CHECKING:
+    from vitgraft.train.loop import Fitted
+    from vitgraft.train.metrics import Metrics
+
+
+def load_backbone(
+    name: str,
+    *,
+    checkpoint: Path | str | None = None,
+    image_size: int | None = None,
+    global_pool: str | None = None,
+) -> Backbone:
+    """A frozen backbone by its timm name (or `figures`, the built-in one), to share among several grafts.
+
+    `checkpoint` is a local weight file (.safetensors, .pth, .npz). `image_size` in pixels resamples the position
+    embedding; `global_pool` is timm's pooling, such as "avg".
+
+    Raises:
+        BackboneError: an unknown name, or a model without a view.
+        CheckpointError: weights that are missing or do not fit.
+    """
+    path = None if checkpoint is None else Path(checkpoint)
+    model, report = create_model(name, checkpoint=path, image_size=image_size, global_pool=global_pool)
+    source = {
+        "name": name,
+        "checkpoint": None if path is None else str(path.resolve()),
+        "image_size": image_size,
+        "global_pool": global_pool,
+    }
+    return wrap(model, name, {"source": source, "report": report})
+
+
+@dataclass
+class Model:
+    """A tuned model with what it needs to meet the world: its method, preprocessing and class names.
+
+    `tuned` is the torch module; calling a Model runs it on preprocessed images (B, 3, H, W).
+    """
+
+    tuned: Tuned
+    method: Method
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...]
+
+    @property
+    def backbone(self) -> Backbone:
+        return self.tuned.backbone
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Logits (B, C) of preprocessed images (B, 3, H, W)."""
+        logits: Tensor = self.tuned(images)
+        return logits
+
+    def predict(self, images: Iterable[Image.Image | Path | str]) -> Tensor:
+        """Probabilities (n, C) of pictures or of image files."""
+        pictures = (image if isinstance(image, Image.Image) else read_image(Path(image)) for image in images)
+        return loop.predict(self.tuned, pictures, self.preprocessing)
+
+    def evaluate(self, split: Split) -> "Metrics":
+        """Loss and accuracies on labelled images."""
+        return loop.evaluate(self.tuned, split, self.preprocessing)
+
+    def merge(self) -> nn.Module:
+        """A plain library model with the same logits. Raises NotFoldable."""
+        return self.tuned.merge()
+
+    def save(
+        self,
+        folder: Path | str,
+        *,
+        metrics: Mapping[str, Any] | None = None,
+        cost: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write the graft (trained values only) into a folder that `load` reads back."""
+        trained = self.tuned.trained_values()
+        card = Card(
+            method=methods.describe(self.method),
+            backbone=self._backbone_id(),
+            preprocessing=self.preprocessing.to_json(),
+            class_names=self.class_names,
+            trained_values={"method": trained.method, "head": trained.head},
+            versions=versions(),
+            metrics=dict(metrics or {}),
+            cost=dict(cost or {}),
+        )
+        artefact.write(Path(folder), card, self.tuned.state_dict())
+
+    def _backbone_id(self) -> BackboneId:
+        source = self.backbone.config.get("source")
+        fingerprint = self.backbone.fingerprint()
+        if source is None:
+            return BackboneId(self.backbone.name, fingerprint, rebuildable=False)
+        return BackboneId(fingerprint=fingerprint, **source)
+
+
+def graft(
+    backbone: str | Backbone | nn.Module,
+    method: str | Mapping[str, Any] | Method = "lora",
+    classes: int | Sequence[str] = 2,
+    *,
+    preprocessing: Preprocessing | None = None,
+    seed: int = 0,
+) -> Model:
+    """A model for one task: a method's plan on a frozen backbone.
+
+    `backbone` is a timm name, a `Backbone` (to share one), or a timm model object, which stays as it is.
+    `classes` is their number or their names. `preprocessing` is the backbone's own unless given. `seed` fixes
+    the initial values.
+
+    Raises:
+        BackboneError, CheckpointError: see `load_backbone`.
+        ConfigError: an unknown method, a wrong field, fewer than two classes.
+    """
+    chosen = methods.parse(method)
+    names = tuple(str(i) for i in range(classes)) if isinstance(classes, int) else tuple(map(str, classes))
+    if len(names) < 2:
+        raise ConfigError(f"{len(names)} classes: a classifier needs at least two.")
+    frozen = _as_backbone(backbone)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        tuned = Tuned(frozen, chosen.plan(frozen, len(names)))
+    return Model(tuned, chosen, preprocessing or own_preprocessing(frozen), names)
+
+
+def _as_backbone(backbone: str | Backbone | nn.Module) -> Backbone:
+    if isinstance(backbone, Backbone):
+        return backbone
+    if isinstance(backbone, str):
+        return load_backbone(backbone)
+    return wrap(backbone, type(backbone).__name__)
+
+
+def own_preprocessing(backbone: Backbone) -> Preprocessing:
+    """What the backbone was published with, at the image size it was built for."""
+    published = Preprocessing.from_timm(getattr(backbone.model, "pretrained_cfg", None) or {})
+    return replace(published, size=backbone.view.image_size)
+
+
+def fit(
+    model: Model,
+    train: Split,
+    val: Split | None = None,
+    *,
+    settings: Training | None = None,
+    out: Path | str | None = None,
+    resume: bool = False,
+    **overrides: Any,
+) -> "Fitted":
+    """Train `model` in place on labelled images; select on `val` if it is given.
+
+    `overrides` are fields of `Training`, such as epochs=50. With `out`, the log and resumable snapshots go there.
+
+    Raises:
+        ConfigError: an unknown or wrong setting.
+        DataError: labels that the model has no class for.
+        TrainingError: a loss that is not finite, a value that gets no gradient.
+    """
+    chosen = settings or Training()
+    if overrides:
+        try:
+            chosen = replace(chosen, **overrides)
+        except TypeError as error:
+            raise ConfigError(f"Training settings: {error}.") from None
+    return loop.fit(
+        model.tuned,
+        train,
+        val,
+        chosen,
+        preprocessing=model.preprocessing,
+        recipe=model.method.recipe,
+        out=None if out is None else Path(out),
+        resume=resume,
+    )
+
+
+def load(folder: Path | str, *, backbone: Backbone | nn.Module | None = None, force: bool = False) -> Model:
+    """A saved graft on its backbone, which is made again from its name and checkpoint unless given.
+
+    Raises:
+        ArtefactError: a damaged graft, or a backbone with other weights than the graft was trained on
+            (`force` loads it all the same).
+    """
+    card, state = artefact.read(Path(folder))
+    frozen = _rebuilt(card.backbone, folder) if backbone is None else _as_backbone(backbone)
+    found = frozen.fingerprint()
+    if found != card.backbone.fingerprint and not force:
+        raise ArtefactError(
+            f"{folder} was trained on {card.backbone.name} with weights {card.backbone.fingerprint}; this backbone "
+            f"({frozen.name}) has {found}. Load the same weights, or pass force=True (--force) to go on regardless."
+        )
+    model = graft(frozen, card.method, card.class_names, preprocessing=Preprocessing.from_json(card.preprocessing))
+    _fill(model.tuned, state, Path(folder))
+    return model
+
+
+def _rebuilt(identity: BackboneId, folder: Path | str) -> Backbone:
+    if not identity.rebuildable:
+        raise ArtefactError(
+            f"{folder} stands on a {identity.name} that was built in Python. Build it again and pass it: "
+            "vitgraft.load(folder, backbone=model)."
+        )
+    return load_backbone(
+        identity.name,
+        checkpoint=identity.checkpoint,
+        image_size=identity.image_size,
+        global_pool=identity.global_pool,
+    )
+
+
+def _fill(tuned: Tuned, state: Mapping[str, Tensor], folder: Path) -> None:
+    own = tuned.state_dict()
+    wrong = sorted(own.keys() ^ state.keys())
+    wrong += [name for name in own.keys() & state.keys() if own[name].shape != state[name].shape]
+    if wrong:
+        raise ArtefactError(
+            f"{folder / artefact.TENSORS} does not fit its own card: {len(wrong)} tensors are missing, foreign or "
+            f"of another shape, such as {', '.join(wrong[:4])}. The files belong to two different grafts, or to "
+            "another backbone."
+        )
+    tuned.load_state_dict(dict(state), strict=True)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a result."""
+    return {
+        "vitgraft": __version__,
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+        "python": platform.python_version(),
+    }

@@ -1,0 +1,19 @@
+"""What every test shares: one thread, a cache folder of its own, and a run that fails if it is empty."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.getbasetemp() / "cache"
+    monkeypatch.setenv("VITGRAFT_CACHE", str(folder))
+    yield folder

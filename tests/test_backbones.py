@@ -1,0 +1,159 @@
+"""Views: the walk is the library's own forward pass, and what has no view is refused."""
+
+import pytest
+import timm
+import torch
+from timm.models.vision_transformer import DiffAttention, ParallelScalingBlock, ParallelThingsBlock, ResPostBlock
+from torch import nn
+
+from tests.tiny import SMALL, VARIANTS, backbone, images, vit
+from vitgraft.backbones.timm_vit import wrap
+from vitgraft.core.backbone import Backbone
+from vitgraft.core.sites import PLACES, Tap
+from vitgraft.errors import BackboneError, ConfigError
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_walk__is_the_librarys_forward_pass(variant: str) -> None:
+    model = VARIANTS[variant]()
+    frozen = wrap(model, variant)
+    pictures = images(frozen)
+    with torch.no_grad():
+        features = frozen(pictures)
+        tokens = model.forward_features(pictures)
+        pooled = model.forward_head(tokens, pre_logits=True)
+    assert torch.equal(features.pooled, pooled) or torch.allclose(features.pooled, pooled, atol=1e-5)
+    assert torch.allclose(features.tokens, tokens, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224", "test_vit", "test_vit2", "test_vit3", "test_vit4"],
+)
+def test_walk__timms_own_models(name: str) -> None:
+    frozen = wrap(timm.create_model(name, num_classes=0), name)
+    assert frozen.depth == len(frozen.model.blocks)
+
+
+def test_walk__other_image_size() -> None:
+    model = timm.create_model("vit_tiny_patch16_224", img_size=96, num_classes=0)
+    assert wrap(model, "96 px").view.image_size == (96, 96)
+
+
+@pytest.mark.parametrize(
+    ("build", "named"),
+    [
+        (lambda: vit(block_fn=ResPostBlock), "ResPostBlock"),
+        (lambda: vit(block_fn=ParallelScalingBlock), "ParallelScalingBlock"),
+        (lambda: vit(block_fn=ParallelThingsBlock), "ParallelThingsBlock"),
+        (lambda: vit(attn_layer=DiffAttention, num_heads=2, embed_dim=32), "DiffAttention"),
+        (
+            lambda: timm.create_model("test_beit" if timm.is_model("test_beit") else "beit_base_patch16_224"),
+            "Beit",
+        ),
+        (lambda: timm.create_model("eva02_tiny_patch14_224"), "Eva"),
+        (lambda: timm.create_model("test_convnext"), "ConvNeXt"),
+        (lambda: nn.Linear(3, 3), "Linear"),
+    ],
+)
+def test_wrap__refuses_what_has_no_view(build, named: str) -> None:
+    with torch.device("meta"):
+        model = build()
+    with pytest.raises(BackboneError, match=f"{named}.*no view of"):
+        wrap(model, "this one")
+
+
+def test_wrap__notices_a_walk_that_differs() -> None:
+    class Shifted(nn.Identity):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.flip(-1)
+
+    model = vit()
+    model.patch_drop = Shifted()  # a step that the walk does not know of
+    with pytest.raises(BackboneError, match="differs from VisionTransformer's own forward pass"):
+        wrap(model, "shifted")
+
+
+def test_wrap__leaves_the_users_model_alone() -> None:
+    model = vit().train()
+    wrap(model, "mine")
+    assert model.training
+    assert all(value.requires_grad for value in model.parameters())
+
+
+def test_wrap__shares_the_weights() -> None:
+    model = vit()
+    frozen = wrap(model, "mine")
+    ours, theirs = frozen.model.get_parameter("norm.weight"), model.get_parameter("norm.weight")
+    assert ours.data_ptr() == theirs.data_ptr()
+
+
+def test_backbone__stays_in_eval_mode_and_frozen() -> None:
+    frozen = backbone()
+    frozen.train()
+    assert not any(module.training for module in frozen.modules())
+    assert not any(value.requires_grad for value in frozen.parameters())
+
+
+def test_parameters__classifier_is_no_part_of_the_backbone() -> None:
+    with_head, without = backbone("with_classifier"), backbone("plain")
+    assert with_head.parameter_names() == without.parameter_names()
+    assert "head.weight" in dict(with_head.model.named_parameters())
+
+
+def test_parameters__every_one_is_found() -> None:
+    for variant in VARIANTS:
+        frozen = backbone(variant)
+        expected = {name for name, _ in frozen.model.named_parameters()} - frozen.view.head_names()
+        assert set(frozen.parameter_names()) == expected, variant
+
+
+def test_fingerprint__tells_weights_apart() -> None:
+    frozen = backbone()
+    before = frozen.fingerprint()
+    assert before == backbone().fingerprint()
+    with torch.no_grad():
+        frozen.model.get_parameter("blocks.1.norm1.bias")[0] += 1e-6
+    assert frozen.fingerprint() != before
+
+
+@pytest.mark.parametrize("variant", ["plain", "siglip_attention_pool", "dinov2_registers"])
+def test_start__resumes_a_walk_in_the_middle(variant: str) -> None:
+    frozen = backbone(variant)
+    pictures = images(frozen)
+    tap = Tap(2, "in")
+    with torch.no_grad():
+        whole = frozen(pictures, taps=[tap])
+        rest = frozen(None, start=(2, whole.taps[tap]))
+    assert torch.equal(rest.pooled, whole.pooled)
+
+
+def test_taps__read_every_site() -> None:
+    frozen = backbone()
+    taps = [Tap(1, place) for place in PLACES] + [Tap(-1, "patch"), Tap(3, "norm"), Tap(3, "pooled")]
+    features = frozen(images(frozen), taps=taps)
+    assert set(features.taps) == set(taps)
+    width, tokens = SMALL["embed_dim"], 17
+    assert features.taps[Tap(1, "act")].shape == (4, tokens, 4 * width)
+    assert features.taps[Tap(1, "q")].shape == (4, tokens, width)
+    assert torch.equal(features.taps[Tap(3, "pooled")], features.pooled)
+
+
+def test_taps__reduce_at_once() -> None:
+    frozen = backbone()
+    everything, first, mean = Tap(1, "out"), Tap(1, "out", "cls"), Tap(1, "out", "mean")
+    found = frozen(images(frozen), taps=[everything, first, mean]).taps
+    assert torch.equal(found[first], found[everything][:, 0])
+    assert torch.allclose(found[mean], found[everything].mean(1))
+
+
+def test_taps__unknown_site_is_told() -> None:
+    frozen = backbone()
+    with pytest.raises(ConfigError, match="block 7, place 'qkv': there is no such site"):
+        frozen(images(frozen), taps=[Tap(7, "qkv")])
+
+
+def test_state_dict__holds_the_library_model_and_nothing_else() -> None:
+    frozen = backbone()
+    assert isinstance(frozen, Backbone)
+    assert set(frozen.state_dict()) == {f"model.{name}" for name in frozen.model.state_dict()}

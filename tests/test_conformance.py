@@ -1,0 +1,188 @@
+"""What every registered method must hold, on tiny backbones of several kinds.
+
+A new method is covered by being registered: nothing here names one. The claims that a method makes about
+itself (`merges`, `fresh`, `crosses`, its formula) are held against the code.
+"""
+
+import copy
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.tiny import backbone, images
+from vitgraft import methods
+from vitgraft.core.backbone import Backbone
+from vitgraft.core.shape import measure
+from vitgraft.core.sites import Tap
+from vitgraft.core.tuned import Tuned, perturbed
+from vitgraft.errors import NotFoldable
+
+CLASSES = 5
+BACKBONES = ("plain", "mae_average", "siglip_attention_pool", "dinov2_registers", "qk_norm", "distilled")
+
+
+@pytest.fixture(params=BACKBONES)
+def frozen(request: pytest.FixtureRequest) -> Backbone:
+    return backbone(request.param)
+
+
+@pytest.fixture(params=methods.names())
+def method(request: pytest.FixtureRequest) -> Iterator[methods.Method]:
+    yield methods.parse(request.param)
+
+
+def tuned(frozen: Backbone, method: methods.Method) -> Tuned:
+    torch.manual_seed(0)
+    return Tuned(frozen, method.plan(frozen, CLASSES))
+
+
+def step(model: Tuned, pictures: Tensor, steps: int = 2) -> None:
+    """A few optimizer steps with weight decay on every trained value."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.1)
+    labels = torch.arange(len(pictures)) % CLASSES
+    model.train()
+    for _ in range(steps):
+        torch.nn.functional.cross_entropy(model(pictures), labels).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.eval()
+
+
+def test_registry__is_not_empty() -> None:
+    assert len(methods.names()) >= 11
+
+
+def test_count__is_the_papers_formula(frozen: Backbone, method: methods.Method) -> None:
+    values = tuned(frozen, method).trained_values()
+    assert values.method == method.formula(measure(frozen))
+    assert values.head == (frozen.width + 1) * CLASSES
+
+
+def test_fresh__is_the_frozen_model(frozen: Backbone, method: methods.Method) -> None:
+    model = tuned(frozen, method).eval()
+    pictures = images(frozen)
+    with torch.no_grad():
+        same = torch.allclose(model.features(pictures).pooled, frozen(pictures).pooled, atol=1e-6)
+    assert same == method.fresh
+
+
+def test_learning__every_trained_tensor_gets_a_gradient(frozen: Backbone, method: methods.Method) -> None:
+    model = tuned(frozen, method).train()
+    with perturbed(model, scale=0.05):
+        model(images(frozen, count=8)).square().mean().backward()
+        dead = [name for name, value in model.named_parameters() if value.grad is None or not value.grad.any()]
+    assert dead == _expected_dead(model), "these trained tensors never learn"
+
+
+def _expected_dead(model: Tuned) -> list[str]:
+    """Parameters of the library that no output depends on: a key's bias moves all scores of a query alike.
+
+    It is part of a fused bias, so no whole tensor is dead for that; but pooling by a single latent query has a
+    bias of its own for keys and values, which is fused as well.
+    """
+    return []
+
+
+def test_frozen__backbone_stays_bit_for_bit(frozen: Backbone, method: methods.Method) -> None:
+    before = frozen.fingerprint()
+    model = tuned(frozen, method)
+    trained = {name: value.clone() for name, value in model.state_dict().items()}
+    step(model, images(frozen, count=8))
+    assert frozen.fingerprint() == before
+    after = model.state_dict()
+    assert all(not torch.equal(after[name], value) for name, value in trained.items() if value.is_floating_point())
+
+
+def test_state__is_what_is_trained(frozen: Backbone, method: methods.Method) -> None:
+    model = tuned(frozen, method)
+    parameters = {name for name, _ in model.named_parameters()}
+    buffers = {name for name, _ in model.named_buffers()}
+    assert set(model.state_dict()) == parameters | buffers
+    frozen_tensors = {value.data_ptr() for value in frozen.parameters()}
+    assert not any(value.data_ptr() in frozen_tensors for value in model.parameters())
+
+
+def test_state__moves_a_model_to_another(frozen: Backbone, method: methods.Method) -> None:
+    first, second = tuned(frozen, method), Tuned(frozen, method.plan(frozen, CLASSES))
+    pictures = images(frozen)
+    step(first, images(frozen, count=8, seed=3))
+    second.load_state_dict(first.state_dict(), strict=True)
+    with torch.no_grad():
+        assert torch.equal(first.eval()(pictures), second.eval()(pictures))
+
+
+def test_merge__keeps_the_promise(frozen: Backbone, method: methods.Method) -> None:
+    model = tuned(frozen, method).eval()
+    pictures = images(frozen)
+    before = copy.deepcopy(frozen.model.state_dict())
+    with perturbed(model, scale=0.05), torch.no_grad():
+        expected = model(pictures)
+        if not method.merges:
+            with pytest.raises(NotFoldable):
+                model.merge()
+            return
+        plain = model.merge()
+        found = plain(pictures)
+    assert torch.allclose(found, expected, atol=2e-5)
+    assert type(plain) is type(frozen.model)
+    assert all(torch.equal(value, before[name]) for name, value in frozen.model.state_dict().items())
+
+
+def test_frozen_depth__is_honest(frozen: Backbone, method: methods.Method) -> None:
+    model = tuned(frozen, method).train()
+    expected = {"all blocks": 0, "last blocks": frozen.depth - 1, "no block": frozen.depth}
+    assert model.frozen_depth == expected[method.crosses]
+    taps = [Tap(block, "out") for block in range(frozen.depth)]
+    readings = frozen(images(frozen), model.edits(), taps).taps
+    carried = [readings[tap].requires_grad for tap in taps]
+    assert carried == [block >= model.frozen_depth for block in range(frozen.depth)]
+
+
+def test_prefix__computed_once_gives_the_same(frozen: Backbone, method: methods.Method) -> None:
+    model = tuned(frozen, method).eval()
+    pictures = images(frozen)
+    depth = model.frozen_depth
+    if depth == 0:
+        return
+    tap = Tap(depth, "in") if depth < frozen.depth else Tap(depth - 1, "out")
+    with torch.no_grad():
+        cached = frozen(pictures, taps=[tap]).taps[tap]
+        assert torch.equal(model(None, start=(depth, cached)), model(pictures))
+
+
+def test_checkpoint__changes_neither_loss_nor_gradients(frozen: Backbone, method: methods.Method) -> None:
+    pictures = images(frozen)
+    gradients = []
+    for checkpoint in (False, True):
+        model = tuned(frozen, method).train()
+        model.checkpoint = checkpoint
+        with perturbed(model, scale=0.05):
+            torch.manual_seed(7)
+            model(pictures).square().mean().backward()
+        gradients.append([value.grad for value in model.parameters()])
+    for plain, again in zip(*gradients, strict=True):
+        assert torch.allclose(plain, again, atol=1e-5)
+
+
+def test_two_tasks__share_one_backbone(frozen: Backbone, method: methods.Method) -> None:
+    first, second = tuned(frozen, method).eval(), tuned(frozen, methods.parse("lora")).eval()
+    pictures = images(frozen)
+    with torch.no_grad():
+        before = second(pictures)
+    step(first, images(frozen, count=8))
+    with torch.no_grad():
+        assert torch.equal(second(pictures), before)
+
+
+def test_bf16__trained_values_stay_fp32(frozen: Backbone, method: methods.Method) -> None:
+    """In bf16 autocast the trained values stay fp32 and the logits stay near."""
+    model = tuned(frozen, method).eval()
+    pictures = images(frozen)
+    with torch.no_grad():
+        exact = model(pictures)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            rough = model(pictures)
+    assert all(value.dtype is torch.float32 for value in model.parameters())
+    assert torch.allclose(exact, rough.float(), atol=0.15 * float(exact.abs().max()) + 0.02)

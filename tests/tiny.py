@@ -1,0 +1,80 @@
+"""Tiny members of every supported variant of timm's VisionTransformer, with random weights."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from timm.layers import LayerNorm, RmsNorm, SwiGLU, SwiGLUPacked
+from timm.models.deit import VisionTransformerDistilled
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from vitgraft.backbones.timm_vit import wrap
+from vitgraft.core.backbone import Backbone
+
+SIZE = 16
+SMALL: dict[str, Any] = {
+    "img_size": SIZE,
+    "patch_size": 4,
+    "embed_dim": 24,
+    "depth": 3,
+    "num_heads": 3,
+    "num_classes": 0,
+}
+
+
+def vit(kind: type[VisionTransformer] = VisionTransformer, seed: int = 0, **arguments: Any) -> nn.Module:
+    """A tiny model in which no weight is at an initial value that hides something, such as 0 or 1."""
+    torch.manual_seed(seed)
+    model = kind(**{**SMALL, **arguments})
+    with torch.no_grad():
+        for value in model.parameters():
+            value.add_(torch.randn_like(value) * 0.1)
+    return model.eval()
+
+
+VARIANTS: dict[str, Callable[[], nn.Module]] = {
+    "plain": vit,
+    "mae_average": partial(vit, global_pool="avg"),
+    "average_norm_first": partial(vit, global_pool="avg", fc_norm=False, class_token=False),
+    "max_pool": partial(vit, global_pool="max"),
+    "average_max": partial(vit, global_pool="avgmax"),
+    "siglip_attention_pool": partial(vit, global_pool="map", class_token=False, act_layer="gelu_tanh"),
+    "patch_relation_pool": partial(vit, global_pool="prr"),
+    "clip_pre_norm": partial(vit, pre_norm=True, norm_layer=partial(LayerNorm, eps=1e-5), act_layer="quick_gelu"),
+    "dinov2_registers": partial(vit, reg_tokens=2, no_embed_class=True, init_values=0.3),
+    "registers_embedded": partial(vit, reg_tokens=2),
+    "swiglu_packed": partial(vit, mlp_layer=SwiGLUPacked, act_layer=nn.SiLU, mlp_ratio=4.0, init_values=0.3),
+    "aimv2_swiglu_rmsnorm": partial(
+        vit,
+        mlp_layer=SwiGLU,
+        norm_layer=RmsNorm,
+        embed_norm_layer=RmsNorm,
+        act_layer="silu",
+        qkv_bias=False,
+        proj_bias=False,
+        class_token=False,
+        global_pool="avg",
+    ),
+    "qk_norm": partial(vit, qk_norm=True),
+    "scaled_norms": partial(vit, scale_attn_norm=True, scale_mlp_norm=True),
+    "distilled": partial(vit, kind=VisionTransformerDistilled),
+    "dynamic_size": partial(vit, dynamic_img_size=True),
+    "no_positions": partial(vit, pos_embed="none"),
+    "no_final_norm": partial(vit, final_norm=False),
+    "other_shape": partial(vit, img_size=(24, 16), embed_dim=32, depth=2, num_heads=4, mlp_ratio=2.5),
+    "with_classifier": partial(vit, num_classes=5),
+}
+"""Every variant by name; each call builds a fresh model."""
+
+
+def backbone(variant: str = "plain") -> Backbone:
+    """One of `VARIANTS` as a backbone."""
+    return wrap(VARIANTS[variant](), variant)
+
+
+def images(frozen: Backbone, count: int = 4, seed: int = 1) -> Tensor:
+    """Seeded noise (count, 3, H, W) of the size a backbone takes."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, 3, *frozen.view.image_size, generator=generator)
