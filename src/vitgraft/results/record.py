@@ -1,0 +1,168 @@
+"""Record: everything about one finished run that a table, a plot or a doubter needs. It imports no torch."""
+
+import dataclasses
+import types
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self, Union, get_args, get_origin, get_type_hints
+
+from vitgraft.errors import VitgraftError
+
+SCHEMA = 1
+"""Raised when a field is renamed, removed or changes its meaning; a new field with a default needs no raise."""
+
+
+class RecordError(VitgraftError):
+    """A file that is no record, or one of another schema."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Measured on one split of `n` images; accuracies are percentages of 0 to 100, `loss` a mean in nats."""
+
+    loss: float
+    top1: float
+    top5: float
+    mean_per_class: float
+    n: int
+
+
+@dataclass(frozen=True)
+class MethodFacts:
+    """A method: `spec` is the shortest text that names it, `fields` all of its fields, resolved."""
+
+    name: str
+    spec: str
+    fields: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class BackboneFacts:
+    """A backbone: its name, and the digest of its weights."""
+
+    name: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class TaskFacts:
+    """A task: `sizes` counts the images of each split, `skipped` those that were left out as unreadable."""
+
+    name: str
+    fingerprint: str
+    group: str | None
+    classes: int
+    sizes: dict[str, int]
+    skipped: int = 0
+
+
+@dataclass(frozen=True)
+class History:
+    """How training went: one entry an epoch in each list; `best_epoch` counts from 1, None without selection.
+
+    `val_top1` is empty without a val split, and has None for epochs that were not evaluated.
+    """
+
+    epochs: int
+    best_epoch: int | None
+    stopped_early: bool
+    train_loss: list[float]
+    val_top1: list[float | None]
+
+
+@dataclass(frozen=True)
+class Expense:
+    """What the run cost.
+
+    Trained values of the method and of the classifier, bytes that autograd keeps an image (parameters
+    excluded), the process's peak memory in MiB (of the accelerator where there is one), seconds of training
+    with its validation, images a second through training, and forward FLOPs an image. None: not measured.
+    """
+
+    trained_method: int
+    trained_head: int
+    kept_bytes_per_image: int | None
+    peak_memory_mib: float | None
+    train_seconds: float
+    images_per_second: float | None
+    flops_per_image: int | None
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run, from its resolved configuration to what it reached and what it cost.
+
+    `val` is what the run selected on, `test` was read once, at the end. `started` and `ended` are UTC, ISO 8601.
+    """
+
+    config: dict[str, Any]
+    seed: int
+    method: MethodFacts
+    backbone: BackboneFacts
+    task: TaskFacts
+    val: Scores | None
+    test: Scores | None
+    history: History
+    cost: Expense
+    versions: dict[str, str]
+    device: str
+    commit: str | None
+    started: str
+    ended: str
+    schema: int = SCHEMA
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: object) -> Self:
+        """The inverse of `to_json`.
+
+        Raises:
+            RecordError: no record, another schema, a missing or unknown key, or a value of the wrong type.
+        """
+        if not isinstance(values, Mapping) or "schema" not in values or "config" not in values:
+            raise RecordError("It is no record of a run.")
+        if values["schema"] != SCHEMA:
+            raise RecordError(f"It has schema {values['schema']!r}; this vitgraft reads {SCHEMA}.")
+        record: Self = _read(cls, values, "record")
+        return record
+
+
+def _read(hint: Any, value: object, where: str) -> Any:
+    """`value` checked against a type hint of this file. Raises RecordError."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        return _read(next(one for one in arguments if one is not type(None)), value, where)
+    if dataclasses.is_dataclass(hint):
+        return _read_dataclass(hint, value, where)
+    if hint is Any:
+        return value
+    if origin is list and isinstance(value, list):
+        return [_read(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(value)]
+    if origin is dict and isinstance(value, Mapping):
+        return {str(key): _read(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if origin is None and isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
+        return value
+    raise RecordError(f"Its {where} is {value!r}, not {getattr(hint, '__name__', hint)}.")
+
+
+def _read_dataclass(kind: Any, value: object, where: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise RecordError(f"Its {where} is {value!r}, not a table.")
+    hints = get_type_hints(kind)
+    fields = {item.name: item for item in dataclasses.fields(kind)}
+    foreign = sorted(value.keys() - fields.keys())
+    missing = sorted(
+        name for name, item in fields.items() if name not in value and item.default is dataclasses.MISSING
+    )
+    if foreign or missing:
+        lacking = [f"lacks {', '.join(missing)}"] if missing else []
+        wrong = lacking + ([f"has unknown {', '.join(foreign)}"] if foreign else [])
+        raise RecordError(f"Its {where} {' and '.join(wrong)}.")
+    return kind(**{key: _read(hints[key], item, f"{where}.{key}") for key, item in value.items()})

@@ -1,0 +1,119 @@
+"""Records on disk: one JSON file a run, named by its configuration, written so that it is whole or not there."""
+
+import hashlib
+import json
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vitgraft.errors import VitgraftError
+from vitgraft.results.record import Record, RecordError
+
+FILE = "record.json"
+"""The name of a run's record in its own folder."""
+
+NOT_IDENTITY = ("out", "records", "workers", "device")
+"""Keys of a configuration that say where and with what to run, not what: they do not enter its name."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a folder holds: its records by file, and for every file that is none the reason."""
+
+    records: dict[Path, Record]
+    skipped: dict[Path, str]
+
+
+def identity(config: Mapping[str, Any]) -> str:
+    """A digest of a resolved configuration: equal runs, equal digest, wherever they are written."""
+    chosen = {key: value for key, value in config.items() if key not in NOT_IDENTITY}
+    text = json.dumps(chosen, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def file_name(config: Mapping[str, Any]) -> str:
+    """The file name of a configuration's record: a short prefix for people, then its identity."""
+    task = os.path.basename(os.path.normpath(str(config.get("data", ""))))
+    words = (task, str(config.get("method", "")), str(config.get("backbone", "")), f"s{config.get('seed', 0)}")
+    prefix = "-".join(filter(None, (slug(word) for word in words)))
+    return f"{prefix[:80]}-{identity(config)}.json"
+
+
+def slug(text: str) -> str:
+    """`text` as a piece of a file name: lower-case ASCII letters, digits, underscores and single dashes."""
+    return re.sub(r"[^a-z0-9_]+", "-", text.lower()).strip("-")
+
+
+def add(folder: Path, record: Record) -> Path:
+    """Write a record into a folder of records. A record of the same configuration is replaced.
+
+    Writers may be many: each file appears whole, and the last of two equal configurations stays.
+    """
+    path = folder / file_name(record.config)
+    write(path, record)
+    return path
+
+
+def write(path: Path, record: Record) -> None:
+    """Write one record to `path`, whole or not at all."""
+    text = json.dumps(record.to_json(), indent=2, ensure_ascii=False, allow_nan=True) + "\n"
+    write_atomically(path, text.encode())
+
+
+def read(path: Path) -> Record:
+    """One record.
+
+    Raises:
+        RecordError: a file that is missing, unreadable, damaged, of another schema, or no record at all.
+    """
+    try:
+        values = json.loads(path.read_bytes())
+    except OSError as error:
+        raise RecordError(f"Cannot read record '{path}': {error.strerror}. Check the path.") from None
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"'{path}' is damaged or no JSON ({error}). Run it again.") from None
+    try:
+        return Record.from_json(values)
+    except RecordError as error:
+        raise RecordError(f"'{path}': {error} Run it again, or move the file away.") from None
+
+
+def read_all(folder: Path) -> Reading:
+    """Every record in a folder: its own `*.json`, and the `record.json` of the run folders directly below it.
+
+    Files that are no records are skipped and reported, never fatal: a sweep that was killed, an editor's copy
+    and a newer vitgraft all leave such files behind.
+
+    Raises:
+        RecordError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise RecordError(f"There is no folder '{folder}' with records. Check the path.")
+    records: dict[Path, Record] = {}
+    skipped: dict[Path, str] = {}
+    for path in sorted([*folder.glob("*.json"), *folder.glob(f"*/{FILE}")]):
+        if path.name.startswith("."):  # another writer's temporary file
+            continue
+        try:
+            records[path] = read(path)
+        except VitgraftError as error:
+            skipped[path] = str(error)
+    return Reading(records, skipped)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that readers see the old one or the whole new one. Missing folders are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
