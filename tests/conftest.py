@@ -1,6 +1,5 @@
 """What every test shares: one thread, a cache folder of its own, and a run that fails if it is empty."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ def _one_thread() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.getbasetemp() / "cache"
     monkeypatch.setenv("VITGRAFT_CACHE", str(folder))
-    yield folder
+    return folder

@@ -212,8 +212,9 @@ def load(folder: Path | str, *, backbone: Backbone | nn.Module | None = None, fo
     found = frozen.fingerprint()
     if found != card.backbone.fingerprint and not force:
         raise ArtefactError(
-            f"{folder} was trained on {card.backbone.name} with weights {card.backbone.fingerprint}; this backbone "
-            f"({frozen.name}) has {found}. Load the same weights, or pass force=True (--force) to go on regardless."
+            f"{folder} was trained on {card.backbone.name} with weights {card.backbone.fingerprint}; this "
+            f"backbone ({frozen.name}) has {found}. Load the same weights, or pass force=True (--force) to go on "
+            "regardless."
         )
     model = graft(frozen, card.method, card.class_names, preprocessing=Preprocessing.from_json(card.preprocessing))
     _fill(model.tuned, state, Path(folder))

@@ -1,0 +1,128 @@
+"""The five lines of Python: graft, save, load, merge; and artefacts that are damaged or foreign."""
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import vitgraft
+from tests.tiny import images, vit
+from vitgraft.artefact import CARD, TENSORS
+from vitgraft.errors import ArtefactError, BackboneError, ConfigError
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    model = vitgraft.graft(vit(), "lora:rank=2", classes=("cat", "dog", "owl"))
+    with torch.no_grad():
+        for value in model.tuned.parameters():
+            value.add_(0.1)
+    model.save(tmp_path / "graft")
+    return tmp_path / "graft"
+
+
+def test_graft__methods_by_text_and_by_class() -> None:
+    by_text = vitgraft.graft(vit(), "lora:rank=4,places=qkv", classes=3)
+    by_class = vitgraft.graft(vit(), vitgraft.LoRA(rank=4, places="qkv"), classes=3)
+    by_table = vitgraft.graft(vit(), {"name": "lora", "rank": 4, "places": "qkv"}, classes=3)
+    assert by_text.method == by_class.method == by_table.method
+
+
+def test_graft__same_seed_same_values() -> None:
+    states = [vitgraft.graft(vit(), "lora", classes=3, seed=seed).tuned.state_dict() for seed in (1, 1, 2)]
+    name = next(name for name in states[0] if name.endswith("down"))
+    assert torch.equal(states[0][name], states[1][name])
+    assert not torch.equal(states[0][name], states[2][name])
+
+
+def test_graft__leaves_the_global_generator_alone() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    vitgraft.graft(vit(seed=0), "lora", classes=3)
+    torch.manual_seed(5)
+    assert torch.equal(torch.rand(1), expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"method": "lroa"}, ConfigError, "Did you mean 'lora'"),
+        ({"classes": 1}, ConfigError, "at least two"),
+        ({"backbone": torch.nn.Linear(2, 2)}, BackboneError, "Linear model, which vitgraft has no view of"),
+        ({"backbone": "vit_bse_patch16_224"}, BackboneError, "vit_base_patch16_224"),
+    ],
+)
+def test_graft__mistakes_are_told(arguments, error, message: str) -> None:
+    with pytest.raises(error, match=message):
+        vitgraft.graft(**{"backbone": vit(), "method": "lora", "classes": 3, **arguments})
+
+
+def test_save__holds_the_trained_values_and_nothing_else(saved: Path) -> None:
+    tensors = load_file(saved / TENSORS)
+    card = json.loads((saved / CARD).read_text())
+    assert sum(value.numel() for value in tensors.values()) == sum(card["trained_values"].values())
+    assert card["class_names"] == ["cat", "dog", "owl"]
+    assert {path.name for path in saved.iterdir()} == {TENSORS, CARD}
+
+
+def test_load__gives_the_same_logits(saved: Path) -> None:
+    model = vitgraft.load(saved, backbone=vit())
+    pictures = images(model.backbone)
+    expected = vitgraft.graft(vit(), "lora:rank=2", classes=3)
+    expected.tuned.load_state_dict(load_file(saved / TENSORS))
+    with torch.no_grad():
+        assert torch.equal(model.tuned.eval()(pictures), expected.tuned.eval()(pictures))
+    assert model.class_names == ("cat", "dog", "owl")
+
+
+def test_load__refuses_other_weights_unless_forced(saved: Path) -> None:
+    with pytest.raises(ArtefactError, match="was trained on VisionTransformer with weights"):
+        vitgraft.load(saved, backbone=vit(seed=9))
+    assert vitgraft.load(saved, backbone=vit(seed=9), force=True).class_names[0] == "cat"
+
+
+def test_load__a_model_built_in_python_must_be_given(saved: Path) -> None:
+    with pytest.raises(ArtefactError, match="backbone=model"):
+        vitgraft.load(saved)
+
+
+@pytest.mark.parametrize("damage", ["no card", "broken card", "other schema", "cut tensors", "pickle", "foreign"])
+def test_load__damage_is_told(saved: Path, damage: str) -> None:
+    card, tensors = saved / CARD, saved / TENSORS
+    if damage == "no card":
+        card.unlink()
+    elif damage == "broken card":
+        card.write_text(card.read_text()[:40])
+    elif damage == "other schema":
+        card.write_text(card.read_text().replace('"schema": 1', '"schema": 99'))
+    elif damage == "cut tensors":
+        tensors.write_bytes(tensors.read_bytes()[:100])
+    elif damage == "pickle":
+        tensors.write_bytes(pickle.dumps({"a": 1}))
+    else:
+        save_file({"a": torch.zeros(2)}, tensors)
+    with pytest.raises(ArtefactError, match=r"again|Name the folder|another backbone"):
+        vitgraft.load(saved, backbone=vit())
+
+
+def test_merge__plain_checkpoint_loads_strictly(tmp_path: Path, saved: Path) -> None:
+    model = vitgraft.load(saved, backbone=vit())
+    plain = model.merge()
+    save_file(plain.state_dict(), tmp_path / "plain.safetensors")
+    fresh = vit(num_classes=3)
+    fresh.load_state_dict(load_file(tmp_path / "plain.safetensors"), strict=True)
+    pictures = images(model.backbone)
+    with torch.no_grad():
+        assert torch.allclose(fresh(pictures), model.tuned.eval()(pictures), atol=1e-5)
+
+
+def test_import__costs_no_torch() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, vitgraft, vitgraft.methods as m; m.parse('lora:rank=3'); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
