@@ -149,7 +149,7 @@ def _walk(folder: Path) -> Iterator[str]:
         entered.add(real)
         deeper = []
         for entry in _entries(current):
-            if entry.is_dir():
+            if _is_folder(entry):
                 deeper.append(current / entry.name)
             elif _is_image(entry):
                 yield (current / entry.name).relative_to(folder).as_posix()
@@ -181,11 +181,18 @@ def _composed(name: str) -> str:
 
 def _is_image(entry: os.DirEntry[str]) -> bool:
     """A file named like an image, or a link that leads nowhere (reported later); never a pipe or socket."""
-    return looks_like_image(entry.name) and (entry.is_file() or entry.is_symlink())
+    return looks_like_image(entry.name) and (entry.is_symlink() or entry.is_file())
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _folders(folder: Path) -> list[Path]:
-    return [folder / entry.name for entry in _entries(folder) if entry.is_dir()]
+    return [folder / entry.name for entry in _entries(folder) if _is_folder(entry)]
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

@@ -175,9 +175,9 @@ def _paths(rows: dict[str, list[Row]], base: Path, allow_missing: bool) -> dict[
     for split, members in rows.items():
         for row in members:
             file = base / row.path
-            if not file.is_file() and "\\" in row.path:  # written on Windows
+            if not os.path.isfile(file) and "\\" in row.path:  # written on Windows
                 file = base / row.path.replace("\\", "/")
-            if not row.path or not (file.is_file() or allow_missing):
+            if not row.path or not (os.path.isfile(file) or allow_missing):
                 what = (
                     f"{row.where}: there is no image '{file}'" if row.path else f"{row.where}: the path is empty"
                 )

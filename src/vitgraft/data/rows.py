@@ -42,6 +42,8 @@ def read_rows(file: Path) -> list[Row]:
         raise DataError(f"'{file}' is not UTF-8 text ({error.reason}). Save it as UTF-8.") from None
     except OSError as error:
         raise DataError(f"Cannot read list '{file}': {error.strerror}. Check the path.") from None
+    if "\0" in text:
+        raise DataError(f"'{file}' is not UTF-8 text (it holds zero bytes). Save it as UTF-8.")
     rows = _table_rows(file, text) if file.suffix.lower() in TABLES else _text_rows(file, text)
     if not rows:
         raise DataError(f"List '{file}' names no images. Each line is a path and a label.")

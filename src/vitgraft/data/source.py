@@ -2,7 +2,7 @@
 
 import glob
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from vitgraft.data.folder import images_below, load_folder
 from vitgraft.data.listing import load_list, train_list
 from vitgraft.data.rows import LISTS
 from vitgraft.data.task import Task
-from vitgraft.errors import DataError
+from vitgraft.errors import ConfigError, DataError
 
 
 def load(source: str | Path, **options: object) -> Task:
@@ -20,7 +20,8 @@ def load(source: str | Path, **options: object) -> Task:
 
     A text without a path separator is a built-in task first and a path second, so that a folder named like a
     built-in task is reached as `./name`; a `Path` is a path first. `options` are the fields of `Reading` and,
-    for lists, `root` and `classes`. A built-in task has fixed splits that no option changes.
+    for lists, `root` and `classes`. A built-in task takes `size`, `test` and `root` as `builtin.load` says, and
+    of `Reading` the seed; its splits are fixed, and its pictures need no check.
 
     Raises:
         DataError: nothing of that name, with near matches; or data that cannot be used as they are.
@@ -29,14 +30,13 @@ def load(source: str | Path, **options: object) -> Task:
     from vitgraft.data import builtin
 
     text = os.fspath(source)
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))
     separated = isinstance(source, Path) or "/" in text or os.sep in text
-    if text in builtin.names() and not (separated and path.exists()):
-        Reading.of(options)  # a typo is a mistake here too
-        return builtin.load(text)
-    if not text or not path.exists():
+    if text in builtin.names() and not (separated and os.path.exists(path)):
+        return _built_in(text, options)
+    if not text or not os.path.exists(path):
         raise DataError(_nothing_called(text, builtin.names()))
-    if path.is_dir():
+    if os.path.isdir(path):
         if train_list(path) is not None:
             return load_list(path, **options)  # type: ignore[arg-type]
         return load_folder(path, **options)
@@ -57,11 +57,11 @@ def expand_images(patterns: Iterable[str | Path]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for pattern in patterns:
-        path = Path(pattern).expanduser()
-        if path.is_dir():
+        path = Path(os.path.expanduser(pattern))
+        if os.path.isdir(path):
             matches = images_below(path)
             what = f"Folder '{path}' holds no images"
-        elif path.exists():
+        elif os.path.exists(path):
             matches = [path]
         else:
             hits = sorted(glob.glob(str(path), recursive=True))
@@ -77,11 +77,22 @@ def expand_images(patterns: Iterable[str | Path]) -> list[Path]:
     return list(found)
 
 
+def _built_in(name: str, options: Mapping[str, object]) -> Task:
+    from vitgraft.data import builtin
+
+    own = {key: value for key, value in options.items() if key in ("seed", "size", "test", "root")}
+    reading = Reading.of({key: value for key, value in options.items() if key == "seed" or key not in own})
+    for key in ("val_fraction", "test_fraction"):
+        if getattr(reading, key) != getattr(Reading(), key):
+            raise ConfigError(f"The built-in task {name!r} has its own splits: remove {key}.")
+    return builtin.load(name, **own)  # type: ignore[arg-type]
+
+
 def _nothing_called(text: str, names: Sequence[str]) -> str:
     """What was tried, what comes near, and what there is."""
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))
     parent = path.parent
-    beside = [str(parent / entry) for entry in os.listdir(parent)] if parent.is_dir() else []
+    beside = [str(parent / entry) for entry in os.listdir(parent)] if os.path.isdir(parent) else []
     near = get_close_matches(str(path), [*names, *beside], n=3, cutoff=0.6) if text else []
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     what = f"There is no task {text!r}: no built-in task of that name, and no file or folder '{path.absolute()}'"
