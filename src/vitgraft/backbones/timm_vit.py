@@ -6,6 +6,7 @@ pre-norm embedding, LayerScale, qk-norm, normalised attention output or mlp hidd
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -66,6 +67,8 @@ def _checked(model: nn.Module, name: str) -> VisionTransformer:
 class TimmBlock(BlockView):
     """timm's pre-norm `Block`."""
 
+    block: Any  # torch types every attribute of a module as "tensor or module"
+
     def __init__(self, block: Block) -> None:
         super().__init__()
         self.block = block
@@ -119,7 +122,7 @@ class TimmBlock(BlockView):
             return tuple(Rows(linear, 0, linear.out_features) for linear in self.linears(place))
         if place in ("norm1", "norm2"):
             (norm,) = self.parts(place)
-            return _norm_rows(norm)
+            return _weight_rows(norm)
         return ()
 
     def parts(self, place: str) -> tuple[nn.Module, ...]:
@@ -127,13 +130,16 @@ class TimmBlock(BlockView):
         return {"norm1": (block.norm1,), "norm2": (block.norm2,), "act": (block.mlp.act, block.mlp.norm)}[place]
 
 
-def _norm_rows(norm: nn.Module) -> tuple[Rows, ...]:
-    weight = getattr(norm, "weight", None)
-    return () if weight is None else (Rows(norm, 0, weight.shape[0]),)
+def _weight_rows(module: nn.Module | None) -> tuple[Rows, ...]:
+    """All rows of a module; none if it has no weight, as an Identity or a norm without scale."""
+    weight = getattr(module, "weight", None)
+    return () if module is None or weight is None else (Rows(module, 0, weight.shape[0]),)
 
 
 class _ModelStage(StageView):
     """A stage that runs some modules and parameters of the whole model."""
+
+    model: Any
 
     def __init__(self, model: VisionTransformer, parts: Sequence[nn.Module | nn.Parameter | None]) -> None:
         super().__init__()
@@ -183,6 +189,8 @@ class _Tail(_ModelStage, TailView):
 class TimmViT(ModelView):
     """A timm VisionTransformer as stages."""
 
+    model: Any
+
     def __init__(self, model: VisionTransformer) -> None:
         self.model = model
         self.stem = _Stem(model)
@@ -190,8 +198,9 @@ class TimmViT(ModelView):
         self.tail = _Tail(model)
         self.width = model.embed_dim
         self.prefix_tokens = model.num_prefix_tokens
-        self.patch_values = model.patch_embed.proj.weight[0].numel()
         self.channels = model.in_chans
+        (patch_height, patch_width) = model.patch_embed.patch_size
+        self.patch_values = model.in_chans * patch_height * patch_width
         height, width = model.patch_embed.img_size or (224, 224)
         self.image_size = (height, width)
 
@@ -201,11 +210,10 @@ class TimmViT(ModelView):
     def rows(self, place: str) -> tuple[Rows, ...]:
         if place == "norm":
             norms = (self.model.norm, self.model.fc_norm)
-            return tuple(rows for norm in norms for rows in _norm_rows(norm))
+            return tuple(rows for norm in norms for rows in _weight_rows(norm))
         if place == "patch":
             embed = self.model.patch_embed
-            normed = _norm_rows(getattr(embed, "norm", nn.Identity()))
-            return normed or (Rows(embed.proj, 0, embed.proj.weight.shape[0]),)
+            return _weight_rows(getattr(embed, "norm", None)) or _weight_rows(embed.proj)
         return ()
 
     def head_names(self) -> frozenset[str]:
@@ -215,8 +223,9 @@ class TimmViT(ModelView):
         )
 
     def with_head(self, model: nn.Module, weight: Tensor, bias: Tensor | None) -> nn.Module:
-        model.reset_classifier(weight.shape[0])
-        heads = [model.head] + ([model.head_dist] if isinstance(model, VisionTransformerDistilled) else [])
+        plain: Any = model
+        plain.reset_classifier(weight.shape[0])
+        heads = [plain.head] + ([plain.head_dist] if isinstance(model, VisionTransformerDistilled) else [])
         with torch.no_grad():
             for head in heads:
                 head.to(weight)

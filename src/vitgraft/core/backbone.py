@@ -241,7 +241,7 @@ class Backbone(nn.Module):
             y = functional_call(stage, values, (x, visit)) if values else stage(x, visit)
             return y, visit.readings
 
-        return recompute(run, x, use_reentrant=False) if twice else run(x)  # type: ignore[no-any-return]
+        return recompute(run, x, use_reentrant=False) if twice else run(x)
 
     def _values_of(self, block: int, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The values that stand in one stage, by their names there."""

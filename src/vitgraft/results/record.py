@@ -18,11 +18,14 @@ class RecordError(VitgraftError):
 
 @dataclass(frozen=True)
 class Scores:
-    """Measured on one split of `n` images; accuracies are percentages of 0 to 100, `loss` a mean in nats."""
+    """Measured on one split of `n` images; accuracies are percentages of 0 to 100, `loss` a mean in nats.
+
+    `top5` is None where there are no more than five classes.
+    """
 
     loss: float
     top1: float
-    top5: float
+    top5: float | None
     mean_per_class: float
     n: int
 
