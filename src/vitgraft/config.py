@@ -1,0 +1,262 @@
+"""A run as one flat table of keys: the fields of `RunConfig`, the keys of a TOML file, the options of `fit`.
+
+All three are made from the same dataclasses, `RunConfig` and the trainer's `Training`, so they cannot drift.
+"""
+
+import dataclasses
+import json
+import os
+import tomllib
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
+
+from vitgraft import methods
+from vitgraft.errors import ConfigError, unknown
+from vitgraft.results.store import slug
+from vitgraft.train.settings import Training
+
+NONE = "none"
+"""How a file or a command line says that a value is absent, where that is not the default."""
+
+
+KEPT = "run.toml"
+"""The name of a run's configuration in its folder."""
+
+RENAMED = {"checkpoint": "recompute"}
+"""Training's fields whose key has another name: a checkpoint is a file of weights to whoever writes a run."""
+
+
+def _key(help: str, panel: str, default: Any = MISSING) -> Any:
+    return field(default=default, metadata={"help": help, "panel": panel})
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides a run. `training` stands for its own fields, which are keys beside these.
+
+    Raises:
+        ConfigError: an unknown method or a field of it that is unknown or wrong.
+    """
+
+    data: str = _key("a built-in task, an image folder, a CSV file or a list", "Data")
+    root: str | None = _key("folder that a list's paths are relative to; none: the list's own", "Data", None)
+    val_fraction: float = _key("share of train that becomes val where data has neither", "Data", 0.15)
+    test_fraction: float = _key("share of train that becomes test where data has neither", "Data", 0.15)
+    split_seed: int = _key("which images those shares take", "Data", 0)
+    skip_unreadable: bool = _key("leave out images that cannot be read, and list them", "Data", False)
+    method: str = _key("perhaps with fields, as lora:rank=8,places=qv; see vitgraft methods", "Model", "lora")
+    backbone: str = _key("figures, which is built in, or a timm name; see vitgraft backbones", "Model", "figures")
+    checkpoint: str | None = _key("weights in a local .safetensors, .pth or .npz file", "Model", None)
+    image_size: int | None = _key("pixels a side; none: the backbone's own", "Model", None)
+    global_pool: str | None = _key("timm's pooling, such as avg; none: the backbone's own", "Model", None)
+    preprocessing: str = _key("the backbone's own (pretrained), or a preset: vtab, fgvc", "Model", "pretrained")
+    out: str | None = _key("the run's folder; none: runs/<task>-<method>-<backbone>", "Output", None)
+    records: str | None = _key("a folder that collects the records of many runs", "Output", None)
+    training: Training = field(default_factory=Training)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "method", methods.spec_of(methods.parse(self.method)))
+
+    @classmethod
+    def of(cls, values: Mapping[str, object]) -> Self:
+        """From keys and values, as a TOML file or a command line gives them.
+
+        Raises:
+            ConfigError: no data, an unknown key (with the nearest), or a value of the wrong type or range.
+        """
+        known = keys()
+        checked = {}
+        for name, value in values.items():
+            if name not in known:
+                raise ConfigError(unknown("option", name, known))
+            checked[name] = _checked(known[name], value)
+        if not checked.get("data"):
+            raise ConfigError("No data were named. Give a built-in task, an image folder, a CSV file or a list.")
+        training = {name: checked.pop(key) for name, key in _training_keys().items() if key in checked}
+        return cls(training=Training(**training), **checked)
+
+    @property
+    def folder(self) -> Path:
+        """Where the run is written."""
+        if self.out is not None:
+            return Path(self.out)
+        words = (Path(os.path.normpath(self.data)).stem, methods.parse(self.method).name, self.backbone)
+        return Path("runs") / "-".join(slug(word) for word in words)
+
+    def table(self) -> dict[str, Any]:
+        """Every key with its resolved value; `of` reads it back as the same run."""
+        own = {item.name: getattr(self, item.name) for item in dataclasses.fields(self) if item.name != "training"}
+        training = {key: getattr(self.training, name) for name, key in _training_keys().items()}
+        return {**own, "out": str(self.folder), **training}
+
+    @property
+    def kept(self) -> Path:
+        """Where the run keeps its own configuration."""
+        return self.folder / KEPT
+
+    def toml(self) -> str:
+        """The run as a TOML file that explains itself; `read_toml` reads it back."""
+        values, lines, panel = self.table(), [], ""
+        for name, key in keys().items():
+            if key.panel != panel:
+                panel = key.panel
+                lines += ["", f"# {panel}"] if lines else [f"# {panel}"]
+            value = values[name]
+            absent = value is None and key.default is None
+            entry = f"# {name} =" if absent else f"{name} = {_toml(NONE if value is None else value)}"
+            lines.append(f"{entry}  # {key.help}" if key.help else entry)
+        return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key of a run: its type, its default (MISSING: it has none), what it means, where help lists it."""
+
+    name: str
+    hint: Any
+    default: Any
+    help: str
+    panel: str
+
+    @property
+    def kinds(self) -> tuple[Any, ...]:
+        """The types that its hint allows, None among them where it does."""
+        if get_origin(self.hint) in (Union, types.UnionType):
+            return get_args(self.hint)
+        return (self.hint,)
+
+    @property
+    def wanted(self) -> str:
+        """The types in words."""
+        return " or ".join(_word(kind) for kind in self.kinds)
+
+
+@cache
+def keys() -> dict[str, Key]:
+    """Every key of a run, in the order in which help and files list them."""
+    names = {item.name: item.name for item in dataclasses.fields(RunConfig) if item.name != "training"}
+    found = _keys_of(RunConfig, names, "Run")
+    inner = _keys_of(Training, _training_keys(), "Training")
+    assert not found.keys() & inner.keys(), f"RunConfig and Training share keys: {found.keys() & inner.keys()}"
+    return {**found, **inner}
+
+
+def _keys_of(kind: Any, names: Mapping[str, str], panel: str) -> dict[str, Key]:
+    """The keys of a dataclass; `names` maps its fields to them."""
+    hints = get_type_hints(kind)
+    found = {}
+    for item in dataclasses.fields(kind):
+        if item.name in names:
+            key, say = names[item.name], item.metadata
+            found[key] = Key(key, hints[item.name], item.default, say.get("help", ""), say.get("panel", panel))
+    return found
+
+
+def _training_keys() -> dict[str, str]:
+    """Training's fields and their keys."""
+    return {item.name: RENAMED.get(item.name, item.name) for item in dataclasses.fields(Training)}
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The keys and values of a configuration file; a method may be a table with `name` and its fields.
+
+    Raises:
+        ConfigError: a file that is missing or no TOML, or an unknown key (with the nearest).
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"Cannot read configuration '{path}': {error.strerror}. Check the path.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"Configuration '{path}' is no TOML: {error}.") from None
+    for name, value in values.items():
+        if name not in keys():
+            flat = " Keys stand at the top of the file, under no [table]." if isinstance(value, dict) else ""
+            raise ConfigError(f"{path}: {unknown('option', name, keys())}{flat}")
+    if isinstance(values.get("method"), dict):
+        values["method"] = methods.spec_of(methods.parse(values["method"]))
+    return values
+
+
+def from_text(name: str, text: str) -> Any:
+    """The value of a key as a command line writes it; lists are written with commas.
+
+    Raises:
+        ConfigError: text that is no value of the key's type.
+    """
+    key = keys()[name]
+    if text.lower() == NONE and type(None) in key.kinds:
+        return None
+    for kind in key.kinds:
+        if get_origin(kind) in (tuple, list):
+            member = get_args(kind)[0]
+            parts = [_number(part.strip(), member) for part in text.split(",") if part.strip()]
+            return _checked(key, parts)
+        value = _number(text, kind)
+        if not isinstance(value, str) or kind is str:
+            return value
+    return _checked(key, text)
+
+
+def _number(text: str, kind: Any) -> Any:
+    """`text` as an int or float if that is the kind and it is one, else as it is."""
+    if kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            return text
+    return text
+
+
+def _checked(key: Key, value: object) -> Any:
+    """`value` as the key's type. Raises ConfigError."""
+    if isinstance(value, str) and value.lower() == NONE and type(None) in key.kinds:
+        return None
+    for kind in key.kinds:
+        found = _as(kind, value)
+        if found is not None:
+            return found[0]
+    if value is None and type(None) in key.kinds:
+        return None
+    choices = [choice for kind in key.kinds if get_origin(kind) is Literal for choice in get_args(kind)]
+    if choices and isinstance(value, str):
+        raise ConfigError(unknown(f"value of {key.name}", value, choices))
+    raise ConfigError(f"{key.name} = {value!r} is not {key.wanted}.")
+
+
+def _as(kind: Any, value: object) -> tuple[Any] | None:
+    """`value` as `kind`, in a tuple of one; None if it is no such thing."""
+    if get_origin(kind) is Literal:
+        return (value,) if value in get_args(kind) else None
+    if get_origin(kind) in (tuple, list) and isinstance(value, list | tuple):
+        members = [_as(get_args(kind)[0], item) for item in value]
+        return (get_origin(kind)(member[0] for member in members if member),) if all(members) else None
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return (float(value),)
+    matches = isinstance(kind, type) and isinstance(value, kind) and not (kind is int and isinstance(value, bool))
+    return (value,) if matches else None
+
+
+def _word(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return " or ".join(repr(choice) for choice in get_args(kind))
+    if get_origin(kind) in (tuple, list):
+        return f"a list of {_word(get_args(kind)[0]).removeprefix('a ')}s"
+    words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): NONE}
+    return words.get(kind, str(kind))
+
+
+def _toml(value: Any) -> str:
+    """A value in TOML's notation."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_toml(item) for item in value)}]"
+    assert isinstance(value, int | float), f"no TOML for {value!r}"
+    return repr(value)

@@ -1,0 +1,153 @@
+"""Records: what is written is read back, what is odd is reported, and many may write at once."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vitgraft.config import keys
+from vitgraft.results import store
+from vitgraft.results.record import (
+    BackboneFacts,
+    Expense,
+    History,
+    MethodFacts,
+    Record,
+    RecordError,
+    Scores,
+    TaskFacts,
+)
+
+CONFIG = {"data": "photos/", "method": "lora:rank=4", "backbone": "figures", "seed": 3, "lr": 0.001, "out": "runs/a"}
+
+
+def record(**changes: Any) -> Record:
+    whole = Record(
+        config=dict(CONFIG),
+        seed=3,
+        method=MethodFacts("lora", "lora:rank=4", {"rank": 4, "alpha": None}),
+        backbone=BackboneFacts("figures", "0123456789abcdef"),
+        task=TaskFacts("photos", "fedcba9876543210", None, 3, {"train": 8, "val": 2}, skipped=1),
+        val=Scores(0.5, 80.0, None, 75.0, 2),
+        test=None,
+        history=History(2, 1, False, [1.0, 0.5], [80.0, None]),
+        cost=Expense(1000, 51, 77_000, 512.5, 3.25, 40.0, 10**9),
+        versions={"python": "3.11"},
+        device="some cpu",
+        commit=None,
+        started="2025-01-01T00:00:00+00:00",
+        ended="2025-01-01T00:01:00+00:00",
+    )
+    return replace(whole, **changes)
+
+
+def test_record__survives_the_disk(tmp_path: Path) -> None:
+    path = store.add(tmp_path / "not" / "yet", record())
+    assert store.read(path) == record()
+    assert json.loads(path.read_text())["schema"] == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("schema",), 99, r"schema 99; this vitgraft reads 1"),
+        (("seed",), "three", r"record\.seed is 'three', not int"),
+        (("seed",), True, r"record\.seed is True"),
+        (("val", "top1"), None, r"record\.val\.top1 is None"),
+        (("history", "train_loss"), [0.1, "x"], r"train_loss\[1\] is 'x'"),
+        (("task", "sizes"), [1], r"record\.task\.sizes"),
+        (("cost",), {}, r"record\.cost lacks .*trained_method"),
+        (("cost", "colour"), 1, r"record\.cost has unknown colour"),
+        (("method",), "lora", r"record\.method is 'lora', not a table"),
+    ],
+)
+def test_record__wrong_values_are_named(tmp_path: Path, path: tuple[str, ...], value: object, message: str) -> None:
+    values = record().to_json()
+    inner = values
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    file = tmp_path / "x.json"
+    file.write_text(json.dumps(values))
+    with pytest.raises(RecordError, match=message) as caught:
+        store.read(file)
+    assert str(file) in str(caught.value)
+
+
+def test_read_all__skips_and_reports_what_is_no_record(tmp_path: Path) -> None:
+    good = store.add(tmp_path, record())
+    own = tmp_path / "some-run" / store.FILE
+    store.write(own, record(seed=4))
+    odd = {
+        "empty.json": b"",
+        "cut.json": good.read_bytes()[:200],
+        "list.json": b"[1, 2]",
+        "package.json": b'{"name": "not ours"}',
+        "binary.json": b"\xff\xfe\x00",
+        "deep.json": b"[" * 100_000,
+        "newer.json": json.dumps({**record().to_json(), "schema": 2}).encode(),
+    }
+    for name, content in odd.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "folder.json").mkdir()
+    (tmp_path / "notes.txt").write_text("not looked at")
+    (tmp_path / ".half.json").write_text("another writer's")
+    found = store.read_all(tmp_path)
+    assert found.records == {good: record(), own: record(seed=4)}
+    assert {path.name for path in found.skipped} == {*odd, "folder.json"}
+    assert all(str(path) in reason for path, reason in found.skipped.items())
+    assert "schema 2" in found.skipped[tmp_path / "newer.json"]
+
+
+def test_read_all__no_folder(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match="There is no folder"):
+        store.read_all(tmp_path / "nowhere")
+
+
+def test_file_name__follows_the_configuration_alone() -> None:
+    name = store.file_name(CONFIG)
+    assert name.startswith("photos-lora-rank-4-figures-s3-")
+    assert store.file_name(dict(reversed(CONFIG.items()))) == name
+    assert store.file_name({**CONFIG, "out": "elsewhere", "device": "cuda", "workers": 4}) == name
+    others = [store.file_name({**CONFIG, key: value}) for key, value in (("lr", 0.002), ("seed", 4), ("epochs", 2))]
+    assert len({name, *others}) == 4
+
+
+def test_file_name__keys_left_out_exist() -> None:
+    assert set(store.NOT_IDENTITY) <= keys().keys()
+
+
+@pytest.mark.parametrize("data", ["../../etc/passwd", "C:\\photos", "a b/ü\n", "x" * 500, "", "/"])
+def test_file_name__stays_in_its_folder(data: str) -> None:
+    name = store.file_name({**CONFIG, "data": data})
+    assert name == Path(name).name
+    assert name.isascii()
+    assert len(name) < 120
+
+
+def test_add__concurrent_writers_leave_whole_files(tmp_path: Path) -> None:
+    written = [record(config={**CONFIG, "seed": index % 4}, seed=index) for index in range(40)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda one: store.add(tmp_path, one), written))
+    found = store.read_all(tmp_path)
+    assert not found.skipped
+    assert sorted(one.config["seed"] for one in found.records.values()) == [0, 1, 2, 3]
+    assert all(one.seed % 4 == one.config["seed"] for one in found.records.values())
+    assert len(list(tmp_path.iterdir())) == 4, "no temporary file is left"
+
+
+def test_write__failure_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = store.add(tmp_path, record())
+    before = path.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store.os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        store.add(tmp_path, record(seed=9))
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
