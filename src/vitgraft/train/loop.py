@@ -1,0 +1,176 @@
+"""`fit`, `evaluate`, `predict`: training a model on one task, measuring it, asking it."""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vitgraft.core.tuned import Tuned
+from vitgraft.data.task import Split
+from vitgraft.data.transforms import Preprocessing
+from vitgraft.errors import ConfigError
+from vitgraft.methods.base import Recipe
+from vitgraft.train import state as snapshots
+from vitgraft.train.batches import Layout
+from vitgraft.train.feed import MEMORY_LIMIT, Reader, check_labels
+from vitgraft.train.journal import Journal
+from vitgraft.train.measure import evaluate, predict
+from vitgraft.train.metrics import Metrics
+from vitgraft.train.objective import Objective, balanced_weights
+from vitgraft.train.optim import adamw
+from vitgraft.train.placement import Placement, place
+from vitgraft.train.probe import IMAGES, check_backbone, probe
+from vitgraft.train.progress import Display, Meter
+from vitgraft.train.run import Data, Run
+from vitgraft.train.seeds import own_randomness
+from vitgraft.train.settings import Training
+from vitgraft.train.state import State
+
+__all__ = ["Fitted", "Metrics", "evaluate", "fit", "predict"]
+
+DEFAULT = Recipe()
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """How a training run went.
+
+    `history` has one dict an epoch, as `log.jsonl` does. `best_epoch` counts from 1 and is None without
+    validation; `val` belongs to the values that the model has now. `seconds` are of training with its
+    validation, over all sessions of a resumed run; `images_per_second` leaves out the first step, which warms
+    up, and validation. `interrupted` says that Ctrl-C or SIGTERM ended the run, which can go on.
+    """
+
+    history: tuple[dict[str, Any], ...]
+    best_epoch: int | None
+    val: Metrics | None
+    seconds: float
+    images_per_second: float | None
+    steps: int
+    stopped_early: bool
+    interrupted: bool
+
+
+def fit(
+    model: Tuned,
+    train: Split,
+    val: Split | None,
+    settings: Training,
+    *,
+    preprocessing: Preprocessing,
+    recipe: Recipe = DEFAULT,
+    out: Path | None = None,
+    resume: bool = False,
+) -> Fitted:
+    """Train `model` in place; it ends in eval mode with the values of the last epoch, or of the best.
+
+    `recipe` fills in what the settings leave open. Into the folder `out` go `log.jsonl` and `snapshot.pt`; with
+    `resume` the run there goes on, bit for bit on a CPU, and a folder without one starts anew. Several processes
+    started by a launcher (torchrun, accelerate launch) share the work. Random generators keep their states.
+
+    Raises:
+        DataError: an empty split, or labels that the model has no class for.
+        ConfigError: settings that do not fit the data or this machine, or not the run that is resumed.
+        TrainingError: a tensor that cannot learn, a loss that is not finite, a backbone that changed.
+    """
+    settings = _resolved(settings, recipe)
+    _check(model, train, val, settings)
+    here = place(settings.device)
+    model.to(here.device)
+    before = model.backbone.fingerprint()
+    same = snapshots.conditions(model, {"train": train, "val": val}, settings, preprocessing)
+    same |= {"backbone": before, "processes": here.processes}
+    layout = _layout(model, len(train), settings, here)
+    display = Display(settings.epochs, layout.steps, here.main)
+    journal = Journal(out if here.main else None, same, display, settings.snapshot_seconds)
+    optimizer = adamw(model, settings.lr, settings.weight_decay)
+    saved = snapshots.load(out, same, model, optimizer) if resume and out is not None else None
+    with own_randomness(here.device), _checkpointing(model, settings.checkpoint), closing(display):
+        data, val_data = _data(train, val, settings, preprocessing, here)
+        objective = _objective(data.labels, model.classes, settings)
+        if saved is None:
+            first = layout.epoch(0)[0][:IMAGES]
+            with closing(data.feed.stream([(0, first)])) as stream:
+                probe(model, next(stream), data.labels[first], objective, here, settings.precision)
+        state = saved or State()
+        journal.begin(state)
+        wrapped = here.wrap(model)
+        run = Run(model, wrapped, optimizer, objective, layout, data, val_data, settings, here, state, journal)
+        run.go()
+    check_backbone(model, before)
+    return _finish(run)
+
+
+def _resolved(settings: Training, recipe: Recipe) -> Training:
+    """Settings in which the method's recipe has filled what was left open."""
+    decay = recipe.weight_decay if settings.weight_decay is None else settings.weight_decay
+    return replace(settings, lr=recipe.lr if settings.lr is None else settings.lr, weight_decay=decay)
+
+
+def _check(model: Tuned, train: Split, val: Split | None, settings: Training) -> None:
+    check_labels("train", train, model.classes)
+    if val is not None:
+        check_labels("val", val, model.classes)
+        return
+    for key, wanted in (("select='best'", settings.select == "best"), ("patience", settings.patience is not None)):
+        if wanted:
+            raise ConfigError(f"{key} needs a validation split, and there is none. Add one, or leave it out.")
+
+
+def _layout(model: Tuned, n: int, settings: Training, here: Placement) -> Layout:
+    normalises = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+    parts = settings.accumulate * here.processes
+    return Layout(n, settings.batch_size, settings.seed, parts, least=2 if normalises else 1)
+
+
+def _data(
+    train: Split, val: Split | None, settings: Training, preprocessing: Preprocessing, here: Placement
+) -> tuple[Data, Data | None]:
+    """Both splits, in memory as far as that reaches; validation comes first, for it is never augmented."""
+    plain = Reader(preprocessing, workers=settings.workers, pin=here.device.type == "cuda")
+    measured, left = None, MEMORY_LIMIT
+    if val is not None:
+        measured = Data(plain.feed(val.images, left), torch.from_numpy(val.labels))
+        left -= plain.size_of(len(val))
+    augmented = replace(plain, augment=settings.augment, seed=settings.seed)
+    return Data(augmented.feed(train.images, left), torch.from_numpy(train.labels)), measured
+
+
+def _objective(labels: Tensor, classes: int, settings: Training) -> Objective:
+    weights = balanced_weights(labels, classes) if settings.class_weights == "balanced" else None
+    return Objective(weights, settings.label_smoothing)
+
+
+@contextmanager
+def _checkpointing(model: Tuned, checkpoint: bool) -> Iterator[None]:
+    before = model.checkpoint
+    model.checkpoint = checkpoint
+    try:
+        yield
+    finally:
+        model.checkpoint = before
+
+
+def _finish(run: Run) -> Fitted:
+    """The result; the model takes the values that were selected, unless the run is to go on."""
+    state, model = run.state, run.model
+    metrics = None if state.step else state.last_metrics
+    if state.best_values is not None and not run.interrupted:
+        model.load_state_dict(state.best_values)
+        metrics = state.best_metrics
+    model.eval()
+    meter = Meter(state.timed_images, state.timed_seconds)
+    return Fitted(
+        history=tuple(state.history),
+        best_epoch=state.best_epoch,
+        val=None if metrics is None else Metrics(**metrics),
+        seconds=state.seconds,
+        images_per_second=meter.rate(),
+        steps=state.epoch * run.layout.steps + state.step,
+        stopped_early=state.stopped_early,
+        interrupted=run.interrupted,
+    )

@@ -1,0 +1,86 @@
+"""Measuring a model on labelled images, and asking it about pictures."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vitgraft.core.tuned import Tuned
+from vitgraft.data.task import Split
+from vitgraft.data.transforms import Preprocessing
+from vitgraft.train.batches import in_order
+from vitgraft.train.feed import Feed, Reader, check_labels
+from vitgraft.train.metrics import Metrics, Tally
+from vitgraft.train.placement import Placement, place
+
+
+def evaluate(
+    model: Tuned,
+    split: Split,
+    preprocessing: Preprocessing,
+    *,
+    batch_size: int = 128,
+    precision: str = "fp32",
+    workers: int = 0,
+    device: str = "auto",
+) -> Metrics:
+    """Loss and accuracies of `model` on a split; the model moves to `device`.
+
+    Raises:
+        DataError: an empty split, a label that the model has no class for, or an unreadable image.
+    """
+    check_labels("given", split, model.classes)
+    here = place(device)
+    model.to(here.device)
+    feed = Reader(preprocessing, workers=workers).feed(split.images, limit=0)
+    return measure(model, feed, torch.from_numpy(split.labels), here, batch_size=batch_size, precision=precision)
+
+
+def measure(
+    model: Tuned, feed: Feed, labels: Tensor, here: Placement, *, batch_size: int, precision: str
+) -> Metrics:
+    """Loss and accuracies on images from a feed; `labels` (n,) are on the CPU. Processes share the work."""
+    batches = in_order(len(labels), batch_size, here.rank, here.processes)
+    tally = Tally(model.classes, here.device)
+    with evaluating(model), here.autocast(precision):
+        for indices, images in zip(batches, feed.stream((0, part) for part in batches), strict=True):
+            tally.add(model(images.to(here.device, non_blocking=True)), labels[indices].to(here.device))
+    tally.sums = here.total(tally.sums)
+    return tally.metrics()
+
+
+def predict(
+    model: Tuned,
+    images: Iterable[Image.Image],
+    preprocessing: Preprocessing,
+    *,
+    batch_size: int = 64,
+    precision: str = "fp32",
+    device: str = "auto",
+) -> Tensor:
+    """Probabilities (n, C) of pictures, on the CPU; pictures are taken from the iterable batch by batch."""
+    here = Placement(place(device).device)
+    model.to(here.device)
+    transform = preprocessing.evaluate()
+    tensors = (transform(image) for image in images)
+    found = [torch.empty(0, model.classes)]
+    with evaluating(model), here.autocast(precision):
+        while batch := list(islice(tensors, batch_size)):
+            logits = model(torch.stack(batch).to(here.device))
+            found.append(logits.float().softmax(1).cpu())
+    return torch.cat(found)
+
+
+@contextmanager
+def evaluating(model: Tuned) -> Iterator[None]:
+    """Eval mode without autograd, for the length of a block."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)

@@ -1,0 +1,109 @@
+"""Where training runs: one device, or several processes that Accelerate brings together.
+
+A single process needs no Accelerate. Its state is one a Python process, so with it a first `fit` would decide
+the device of every later one.
+"""
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vitgraft.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A device, and this process's number among those that train together."""
+
+    device: torch.device
+    rank: int = 0
+    processes: int = 1
+    accelerator: Any = None
+
+    @property
+    def main(self) -> bool:
+        """True in the one process that writes and prints."""
+        return self.rank == 0
+
+    @property
+    def blocking(self) -> bool:
+        """True if reading a value costs no wait for a queue of work."""
+        return self.device.type == "cpu"
+
+    @property
+    def real(self) -> torch.dtype:
+        """The widest floating-point type that the device adds up in."""
+        return torch.float32 if self.device.type == "mps" else torch.float64
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """`model`, which is on the device, averaging its gradients over processes."""
+        if self.accelerator is None:
+            return model
+        wrapped: nn.Module = self.accelerator.prepare_model(model, device_placement=False)
+        return wrapped
+
+    def local(self, model: nn.Module, local: bool) -> AbstractContextManager[Any]:
+        """If `local`, gradients within are added up here and not averaged yet."""
+        if self.accelerator is None or not local:
+            return nullcontext()
+        context: AbstractContextManager[Any] = self.accelerator.no_sync(model)
+        return context
+
+    def total(self, value: Tensor) -> Tensor:
+        """The sum of `value` over all processes."""
+        if self.accelerator is None:
+            return value
+        total: Tensor = self.accelerator.reduce(value, reduction="sum")
+        return total
+
+    def autocast(self, precision: str) -> AbstractContextManager[Any]:
+        """bf16 arithmetic if asked; trained values stay fp32."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
+
+    def wait(self) -> None:
+        """Return once the device has done all its work, so that a clock can be read."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def place(device: str = "auto") -> Placement:
+    """The placement for a device's name, and for the processes that a launcher started.
+
+    Raises:
+        ConfigError: a device that this machine does not have.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return _among_processes(device)
+    return Placement(device_named(device))
+
+
+def device_named(name: str) -> torch.device:
+    """A device that is there. Raises ConfigError."""
+    there = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if name == "auto":
+        return there or torch.device("cpu")
+    device = torch.device(name)
+    if device.type == "cpu":
+        return device
+    count = torch.accelerator.device_count() if there and there.type == device.type else 0
+    if (device.index or 0) >= count:
+        raise ConfigError(
+            f"device={name!r}: torch finds {count or 'no'} {device.type} device{'s' * (count != 1)} here. "
+            "Use device=auto or cpu, or install a torch build for your accelerator."
+        )
+    return device
+
+
+def _among_processes(device: str) -> Placement:
+    from accelerate import Accelerator
+
+    if ":" in device:
+        raise ConfigError(f"device={device!r}: with several processes each takes its own. Use auto, cuda or cpu.")
+    accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no")
+    if device not in ("auto", "cpu"):
+        device_named(device)
+    return Placement(accelerator.device, accelerator.process_index, accelerator.num_processes, accelerator)

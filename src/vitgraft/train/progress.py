@@ -1,0 +1,131 @@
+"""What a person sees of a training run, and the log it leaves.
+
+On a terminal a bar with speed and remaining time, elsewhere a line an epoch, both on standard error;
+`log.jsonl` in the run's folder has one JSON object an epoch.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+LOG = "log.jsonl"
+Entry = Mapping[str, Any]
+
+
+class Meter:
+    """Images a second through training steps, without pauses. Start and stop it while the device is idle."""
+
+    def __init__(self, images: int = 0, seconds: float = 0.0) -> None:
+        self.images, self.seconds = images, seconds
+        self._since: float | None = None
+
+    def start(self) -> None:
+        """Begin to count."""
+        self._since = perf_counter()
+
+    def count(self, images: int) -> None:
+        """More images are through, if the meter runs."""
+        if self._since is not None:
+            self.images += images
+
+    def stop(self) -> None:
+        """Pause."""
+        self.seconds, self._since = self._elapsed(), None
+
+    def rate(self) -> float | None:
+        """Images a second, if any were counted."""
+        seconds = self._elapsed()
+        return self.images / seconds if self.images and seconds else None
+
+    def _elapsed(self) -> float:
+        return self.seconds + (0.0 if self._since is None else perf_counter() - self._since)
+
+
+class Display:
+    """Shows progress; `shown` is False in all processes but one."""
+
+    def __init__(self, epochs: int, steps: int, shown: bool = True) -> None:
+        self.epochs, self.steps = epochs, steps
+        self.shown = shown
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._began: tuple[float, int] | None = None
+        if shown and sys.stderr.isatty():
+            self._bar, self._task = _bar(epochs * steps)
+            self._bar.start()
+
+    def step(self, done: int, rate: float | None) -> None:
+        """`done` steps of all are over, at `rate` images a second."""
+        if self._began is None:
+            self._began = perf_counter(), done
+        if self._bar is not None and self._task is not None:
+            speed = "" if rate is None else f"{rate:,.0f} img/s  {self._left(done)}"
+            self._bar.update(self._task, completed=done, speed=speed)
+
+    def epoch(self, entry: Entry) -> None:
+        """An epoch is over."""
+        self.say(f"{_line(entry, self.epochs)}  {self._left(entry['epoch'] * self.steps)}".rstrip())
+
+    def say(self, text: str) -> None:
+        """One line for a person."""
+        if self._bar is not None:
+            self._bar.console.print(text, highlight=False, markup=False)
+        elif self.shown:
+            print(text, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _left(self, done: int) -> str:
+        """The time that the remaining steps will take, validation included, if they go on like those so far."""
+        ahead = self.epochs * self.steps - done
+        if self._began is None or done <= self._began[1] or not ahead:
+            return ""
+        since, first = self._began
+        return f"{_clock((perf_counter() - since) / (done - first) * ahead)} left"
+
+
+def _bar(total: int) -> "tuple[Progress, TaskID]":
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("steps"), TextColumn("{task.fields[speed]}"))
+    bar = Progress(*columns, console=Console(stderr=True), transient=True, refresh_per_second=4)
+    return bar, bar.add_task("training", total=total, speed="")
+
+
+def _line(entry: Entry, epochs: int) -> str:
+    parts = [f"epoch {entry['epoch']}/{epochs}", f"loss {entry['train_loss']:.4f}"]
+    if entry.get("val_top1") is not None:
+        parts.append(f"val loss {entry['val_loss']:.4f}, top-1 {entry['val_top1']:.2f} %")
+    if entry.get("images_per_second"):
+        parts.append(f"{entry['images_per_second']:,.0f} img/s")
+    return "  ".join(parts)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def rewrite_log(folder: Path, history: Sequence[Entry]) -> None:
+    """Make `log.jsonl` hold exactly `history`, so that a resumed run repeats no line."""
+    temporary = folder / f".{LOG}"
+    temporary.write_text("".join(json.dumps(entry) + "\n" for entry in history))
+    os.replace(temporary, folder / LOG)
+
+
+def append_log(folder: Path, entry: Entry) -> None:
+    """Add one epoch to `log.jsonl`."""
+    with (folder / LOG).open("a") as file:
+        file.write(json.dumps(entry) + "\n")

@@ -1,0 +1,228 @@
+"""One training run, step by step: the loop that everything else in this package serves."""
+
+import math
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vitgraft.core.tuned import Tuned
+from vitgraft.errors import TrainingError
+from vitgraft.train.batches import Layout
+from vitgraft.train.feed import Chunk, Feed
+from vitgraft.train.interrupt import Interrupt
+from vitgraft.train.journal import Journal
+from vitgraft.train.measure import measure
+from vitgraft.train.objective import Objective
+from vitgraft.train.optim import lr_at, set_lr
+from vitgraft.train.placement import Placement
+from vitgraft.train.progress import Meter
+from vitgraft.train.seeds import DROPOUT, derive, seed_all
+from vitgraft.train.settings import Training
+from vitgraft.train.state import State
+
+POLL = 20
+"""Steps between two looks at a loss that lies on an accelerator, for which the host has to wait."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """Images and labels (n,) of one split; labels are on the CPU."""
+
+    feed: Feed
+    labels: Tensor
+
+
+@dataclass
+class Run:
+    """A model in training; `wrapped` is the same model as several processes share it.
+
+    `settings.lr` is resolved. `state` is up to date whenever the run stands still.
+    """
+
+    model: Tuned
+    wrapped: nn.Module
+    optimizer: torch.optim.Optimizer
+    objective: Objective
+    layout: Layout
+    train: Data
+    val: Data | None
+    settings: Training
+    here: Placement
+    state: State
+    journal: Journal
+    interrupt: Interrupt = field(default_factory=Interrupt)
+    interrupted: bool = False
+
+    def __post_init__(self) -> None:
+        self._began = perf_counter() - self.state.seconds
+        self._meter = Meter(self.state.timed_images, self.state.timed_seconds)
+        self._warm = False
+        # of this epoch: loss, hits, and how often a process was asked to stop
+        self._sums = torch.zeros(3, dtype=self.here.real, device=self.here.device)
+
+    def go(self) -> None:
+        """Train until the last epoch, the end of patience, or an interrupt."""
+        with self.interrupt, closing(self.train.feed.stream(self._chunks())) as images:
+            while self.state.epoch < self.settings.epochs and not self.state.stopped_early:
+                self._train_epoch(images)
+                if self.interrupted:
+                    return
+                self._end_epoch()
+
+    def _chunks(self) -> Generator[Chunk]:
+        """What the micro-batches of this process hold, from here to the end of training."""
+        first = self.state.step
+        for epoch in range(self.state.epoch, self.settings.epochs):
+            for batch in self.layout.epoch(epoch)[first:]:
+                for part in self.layout.shares(batch, self.here.rank, self.here.processes):
+                    yield epoch, part
+            first = 0
+
+    def _train_epoch(self, images: Iterator[Tensor]) -> None:
+        """The remaining steps of an epoch."""
+        state = self.state
+        self._sums.copy_(torch.tensor([state.loss, state.hits, 0.0], dtype=self.here.real))
+        self.model.train()
+        if self._warm:
+            self._meter.start()
+        for batch in self.layout.epoch(state.epoch)[state.step :]:
+            self._step(batch, images)
+            state.step += 1
+            self._meter.count(len(batch))
+            if not self._warm:  # the first step allocates and compiles: it is not timed
+                self.here.wait()
+                self._meter.start()
+                self._warm = True
+            self.journal.display.step(state.epoch * self.layout.steps + state.step, self._meter.rate())
+            self.interrupted = self._asked()
+            if self.interrupted or self.journal.due():
+                self._pause()
+            if self.interrupted:
+                self.journal.stopped(state)
+                return
+        self._collect()
+        self._meter.stop()
+
+    def _step(self, batch: Tensor, images: Iterator[Tensor]) -> None:
+        """One step of the optimizer on the images `batch` (b,)."""
+        state, here, settings = self.state, self.here, self.settings
+        set_lr(self.optimizer, self._lr())
+        mass = self.objective.mass(self.train.labels[batch])
+        parts = self.layout.shares(batch, here.rank, here.processes)
+        sums = torch.zeros_like(self._sums)
+        sums[2] = self.interrupt.asked
+        for number, part in enumerate(parts):
+            pictures = next(images).to(here.device, non_blocking=True)
+            labels = self.train.labels[part].to(here.device, non_blocking=True)
+            seed_all(derive(settings.seed, DROPOUT, state.epoch, state.step, number, here.rank))
+            with here.local(self.wrapped, number < len(parts) - 1):
+                with here.autocast(settings.precision):
+                    logits = self.wrapped(pictures)
+                loss = self.objective(logits, labels)
+                # Processes average their gradients, and their sum is wanted.
+                (loss * (here.processes / mass)).backward()  # type: ignore[no-untyped-call]
+            sums[0] += loss.detach()
+            sums[1] += (logits.detach().argmax(1) == labels).sum()
+        self._sums += here.total(sums)
+        state.mass += mass
+        if here.blocking:
+            self._check_finite()  # before the step: the trained values stay as they were
+        if settings.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def _lr(self) -> float:
+        steps, settings = self.layout.steps, self.settings
+        assert settings.lr is not None, "the method's learning rate has been filled in"
+        return lr_at(
+            self.state.epoch * steps + self.state.step,
+            steps=settings.epochs * steps,
+            warmup=round(settings.warmup * steps),
+            peak=settings.lr,
+            floor=settings.min_lr,
+        )
+
+    def _asked(self) -> bool:
+        """True if someone wants the run to stop; all processes get the same answer."""
+        if self.here.processes == 1:
+            return self.interrupt.asked
+        if not self.here.blocking and self.state.step % POLL:
+            return False
+        return bool(self._sums[2] > 0)
+
+    def _check_finite(self) -> None:
+        if not math.isfinite(float(self._sums[0])):
+            kept = "" if self.journal.folder is None else f" The snapshot before is kept in {self.journal.folder}."
+            raise TrainingError(
+                f"The loss is no longer finite in epoch {self.state.epoch + 1} of {self.settings.epochs}, at a "
+                f"learning rate of {self._lr():.3g}. Use a lower lr, clip_norm=1, or precision=fp32.{kept}"
+            )
+
+    def _collect(self) -> None:
+        """Bring what the device holds of this epoch's sums into the state."""
+        self._check_finite()
+        self.state.loss, self.state.hits = self._sums[:2].tolist()
+
+    def _pause(self) -> None:
+        """Write a snapshot within an epoch; the time for it does not count."""
+        self._collect()
+        self.here.wait()
+        self._meter.stop()
+        self._save()
+        self._meter.start()
+
+    def _save(self) -> None:
+        self.state.seconds = perf_counter() - self._began
+        self.state.timed_images, self.state.timed_seconds = self._meter.images, self._meter.seconds
+        self.journal.save(self.state, self.model, self.optimizer)
+
+    def _end_epoch(self) -> None:
+        """Validate, select, log, save."""
+        state = self.state
+        lr = self.optimizer.param_groups[0]["lr"]
+        entry: dict[str, Any] = {"epoch": state.epoch + 1, "lr": lr, "train_loss": state.loss / state.mass}
+        entry["train_top1"] = 100 * state.hits / self.layout.n
+        state.epoch, state.step = state.epoch + 1, 0
+        state.loss = state.hits = state.mass = 0.0
+        if self.val is not None:
+            entry |= {f"val_{key}": value for key, value in self._validate().items()}
+        entry["images_per_second"] = self._meter.rate()
+        entry["seconds"] = perf_counter() - self._began
+        state.history.append(entry)
+        self._save()
+        self.journal.epoch(entry)
+
+    def _validate(self) -> dict[str, Any]:
+        """Measure the epoch that is over, and remember it if it is the best."""
+        assert self.val is not None
+        state, settings = self.state, self.settings
+        found = asdict(
+            measure(
+                self.model,
+                self.val.feed,
+                self.val.labels,
+                self.here,
+                batch_size=settings.eval_batch_size,
+                precision=settings.precision,
+            )
+        )
+        state.last_metrics = found
+        if state.best_metrics is None or _rank(found) > _rank(state.best_metrics):
+            state.best_epoch, state.best_metrics, state.stale = state.epoch, found, 0
+            if settings.select == "best":
+                state.best_values = {name: v.detach().clone() for name, v in self.model.state_dict().items()}
+        else:
+            state.stale += 1
+            state.stopped_early = settings.patience is not None and state.stale >= settings.patience
+        return found
+
+
+def _rank(metrics: dict[str, Any]) -> tuple[float, float]:
+    """Accuracy decides, among equals the loss; among equals of both the earlier epoch stays the best."""
+    return metrics["top1"], -metrics["loss"]

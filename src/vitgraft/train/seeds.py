@@ -1,0 +1,44 @@
+"""Everything random in training is a function of (seed, epoch, step, ...), so nothing random need be stored."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+ORDER, DROPOUT, PICTURE, PROBE = range(4)
+"""What a seed is for, so that no two purposes share one."""
+
+
+def derive(*key: int) -> int:
+    """The seed, 0 to 2⁶³ - 1, named by non-negative integers such as (seed, purpose, epoch, step)."""
+    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
+
+
+def seed_all(seed: int) -> None:
+    """Seed the global generators of Python, numpy and torch."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+@contextmanager
+def own_randomness(device: torch.device) -> Iterator[None]:
+    """Give the caller's generators (Python, numpy, torch on the CPU and on `device`) their states back."""
+    python, numpy = random.getstate(), np.random.get_state()
+    devices = [device] if device.type == "cuda" else []
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+@contextmanager
+def picture_seed(seed: int) -> Iterator[None]:
+    """Seed torch's CPU generator alone, for one picture's augmentation."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
