@@ -1,0 +1,68 @@
+"""The command line. Listings and `--help` answer at once: torch is imported by the commands that need it."""
+
+import io
+import sys
+from typing import Annotated
+
+import typer
+
+from vitgraft.cli import listings
+from vitgraft.cli.evaluate import evaluate
+from vitgraft.cli.fit import fit
+from vitgraft.cli.guard import Commands
+from vitgraft.cli.merge import merge
+from vitgraft.cli.predict import predict
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from vitgraft import __version__
+
+        typer.echo(f"vitgraft {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Fine-tune vision transformers cheaply: few trained values, few kept activations.
+
+    A first run, which needs no download:
+
+      vitgraft fit digits --out runs/digits
+      vitgraft eval runs/digits
+
+    On your own images, in class folders:
+
+      vitgraft fit photos/ --method lora:rank=16 --backbone vit_base_patch16_224.augreg_in21k --out runs/photos
+      vitgraft predict runs/photos new/*.jpg --format csv
+      vitgraft merge runs/photos --out photos.safetensors
+    """
+
+
+app.command("fit", rich_help_panel="Work")(fit)
+app.command("eval", rich_help_panel="Work")(evaluate)
+app.command("predict", rich_help_panel="Work")(predict)
+app.command("merge", rich_help_panel="Work")(merge)
+app.command("methods", rich_help_panel="Look")(listings.methods)
+app.command("tasks", rich_help_panel="Look")(listings.tasks)
+app.command("backbones", rich_help_panel="Look")(listings.backbones)
+
+
+def main() -> None:
+    """The entry point `vitgraft`. File names that are no UTF-8 are printed as the bytes that they are."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")
+    app(prog_name="vitgraft")

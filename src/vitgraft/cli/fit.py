@@ -1,0 +1,83 @@
+"""`vitgraft fit`: train a graft, test it once, and keep it with its record."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vitgraft.cli import guard, show
+from vitgraft.cli.options import configured
+from vitgraft.config import RunConfig, read_toml
+from vitgraft.results.record import Record
+
+
+@configured
+def fit(
+    given: dict[str, Any],
+    config: Annotated[
+        Path | None, typer.Option(help="A TOML file with any of these options as keys.", rich_help_panel="Run")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out.", rich_help_panel="Run")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the run in --out.", rich_help_panel="Run")
+    ] = False,
+    print_config: Annotated[
+        bool,
+        typer.Option("--print-config", help="Print the resolved run as TOML and leave.", rich_help_panel="Run"),
+    ] = False,
+) -> None:
+    """Fine-tune a frozen backbone on labelled images; test once; keep the graft, its log and its record.
+
+    Examples:
+
+      vitgraft fit digits
+
+      vitgraft fit photos/ --method vpt-deep:tokens=20 --backbone vit_base_patch16_224.augreg_in21k
+
+      vitgraft fit photos/ --epochs 50 --print-config > photos.toml
+
+      vitgraft fit --config photos.toml --lr 0.002 --out runs/photos-lr2
+
+      vitgraft fit --resume --out runs/photos-lr2
+    """
+    values = _file_values(config, resume, given) | given
+    chosen = RunConfig.of(values)
+    if print_config:
+        typer.echo(chosen.toml(), nl=False)
+        return
+    from vitgraft.run import run
+
+    try:
+        record = run(chosen, resume=resume, force=force, tell=guard.note)
+    except KeyboardInterrupt:
+        guard.note(f"\nStopped. Go on with: vitgraft fit --resume --out {chosen.folder}")
+        raise typer.Exit(guard.INTERRUPTED) from None
+    summary(record, chosen.folder)
+
+
+def _file_values(config: Path | None, resume: bool, given: dict[str, Any]) -> dict[str, Any]:
+    """The values of the configuration file; a run that goes on has kept its own."""
+    if config is None and resume and "data" not in given and "out" in given:
+        config = RunConfig(data="", out=given["out"]).kept
+    return {} if config is None else read_toml(config)
+
+
+def summary(record: Record, folder: Path) -> None:
+    """Print what a run reached, what it cost and what can be done with it."""
+    cost, rows = record.cost, []
+    for name, scores in (("val", record.val), ("test", record.test)):
+        if scores is not None:
+            text = f"{show.percent(scores.top1)} of {scores.n:,} images, mean per class"
+            rows.append((f"{name} accuracy", f"{text} {show.percent(scores.mean_per_class)}"))
+    rows += [
+        ("trained values", f"{cost.trained_method:,} of the method, {cost.trained_head:,} of the classifier"),
+        ("kept for backward", f"{show.size(cost.kept_bytes_per_image)} an image"),
+        ("peak memory", show.size(None if cost.peak_memory_mib is None else cost.peak_memory_mib * 2**20)),
+        ("training", show.seconds(cost.train_seconds)),
+    ]
+    typer.echo()
+    for name, value in rows:
+        typer.echo(f"{name:>17}  {value}")
+    typer.echo(f"\nKept in {folder}. Try: vitgraft predict {folder} IMAGE...")

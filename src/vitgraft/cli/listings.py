@@ -1,0 +1,165 @@
+"""`vitgraft methods`, `tasks` and `backbones`: tables that are their own documentation. They import no torch."""
+
+import inspect
+import json
+from dataclasses import asdict, fields
+from functools import cache
+from importlib.resources import files
+from typing import Annotated, Any
+
+import typer
+
+from vitgraft import methods as registry
+from vitgraft.cli import show
+from vitgraft.core.shape import Shape
+from vitgraft.methods import Method
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+@cache
+def reference() -> tuple[str, Shape]:
+    """The backbone on which trained values are counted: its name and sizes, ViT-B/16's."""
+    values = json.loads(files("vitgraft.methods").joinpath("vit_b16.json").read_text())
+    name = values.pop("name")
+    widths = {place: (inputs, outputs) for place, (inputs, outputs) in values.pop("widths").items()}
+    return name, Shape(widths=widths, **values)
+
+
+def methods(
+    name: Annotated[str | None, typer.Argument(help="One method, to read all about it.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the methods: what each trains and where, what it costs, whether it merges into a plain model.
+
+    The values are those trained on ViT-B/16, classifier excluded, with every field at its default. Gradients
+    that cross no block leave a backbone that is run once an image and keeps no activations.
+
+    Example: vitgraft methods lora
+    """
+    if name is None:
+        rows = [_facts(registry.method_named(one)()) for one in registry.names()]
+        show.as_json(rows) if as_json else _method_table(rows)
+        return
+    method = registry.parse(name)
+    show.as_json(_facts(method)) if as_json else _one_method(method)
+
+
+def _facts(method: Method) -> dict[str, Any]:
+    backbone, shape = reference()
+    values = {"backbone": backbone, "count": method.formula(shape)}
+    return {
+        "name": method.name,
+        "trains": method.trains,
+        "where": method.where,
+        "gradients_cross": method.crosses,
+        "merges": method.merges,
+        "values": values,
+        "fields": {item.name: getattr(method, item.name) for item in fields(method)},
+        "recipe": asdict(method.recipe),
+        "source": method.source,
+    }
+
+
+def _method_table(rows: list[dict[str, Any]]) -> None:
+    values = f"values on {reference()[0]}"
+    show.table(
+        "Methods, by the number of values they train",
+        ("method", "trains", "where", "gradients cross", "merges", values, "fields", "source"),
+        [
+            (
+                row["name"],
+                row["trains"],
+                row["where"],
+                row["gradients_cross"],
+                "yes" if row["merges"] else "no",
+                f"{row['values']['count']:,}",
+                _fields(row["fields"]) or "-",
+                row["source"],
+            )
+            for row in sorted(rows, key=lambda row: row["values"]["count"])
+        ],
+        right=(values,),
+        spare=("fields", "source"),
+    )
+    typer.echo("Set fields behind a colon: --method lora:rank=16,places=qkv. More: vitgraft methods lora")
+
+
+def _fields(values: dict[str, Any]) -> str:
+    return " ".join(f"{key}={'none' if value is None else value}" for key, value in values.items())
+
+
+def _one_method(method: Method) -> None:
+    facts = _facts(method)
+    typer.secho(f"{method.name}: {method.trains} ({method.source})", bold=True)
+    typer.echo(f"\n{inspect.cleandoc(method.__doc__ or '')}\n")
+    crosses = {"no block": "none: the backbone runs once an image and keeps no activations"}
+    lines = {
+        "where": method.where,
+        "gradients cross": crosses.get(method.crosses, method.crosses),
+        "merges": "yes, into a plain model" if method.merges else "no",
+        f"values on {reference()[0]}": f"{facts['values']['count']:,} and the classifier's",
+        "starts as": "the frozen model" if method.fresh else "close to the frozen model, not equal to it",
+        "default recipe": f"lr {method.recipe.lr:g} (batch 64), weight decay {method.recipe.weight_decay:g}",
+        "fields": _fields(facts["fields"]) or "none",
+    }
+    for key, value in lines.items():
+        typer.echo(f"{key:>19}  {value}")
+
+
+def tasks(as_json: Json = False) -> None:
+    """List the built-in tasks: pictures that are drawn on first use, and scikit-learn's digits. No download.
+
+    Any of these names stands for DATA, as does an image folder, a CSV file or a list of paths and labels.
+
+    Example: vitgraft fit glyphs --method vpt-deep
+    """
+    from vitgraft.data import builtin
+    from vitgraft.data.builtin.registry import NORMAL_TEST, TRAIN, VAL
+
+    rows = [builtin.info(name) for name in builtin.names()]
+    tests = {row.name: row.most_test or NORMAL_TEST for row in rows}
+    if as_json:
+        keys = ("name", "group", "description", "imitates", "default")
+        show.as_json(
+            [
+                {key: getattr(row, key) for key in keys}
+                | {"classes": list(row.classes), "train": TRAIN, "val": VAL, "test": tests[row.name]}
+                for row in rows
+            ]
+        )
+        return
+    cells = [
+        (row.name, row.group, str(len(row.classes)), row.description, row.imitates, "yes" if row.default else "no")
+        for row in rows
+    ]
+    columns = ("task", "group", "classes", "what to see", "after", "default suite")
+    show.table(f"Built-in tasks: {TRAIN} training and {VAL} validation images", columns, cells, right=("classes",))
+    counts = sorted(set(tests.values()))
+    typer.echo(f"Tests hold {' or '.join(f'{count:,}' for count in counts)} images, which a run reads once.")
+
+
+def backbones(as_json: Json = False) -> None:
+    """List the built-in backbone and well-known models of timm.
+
+    Any timm VisionTransformer works, listed or not; other models are refused with a sentence.
+
+    Example: vitgraft fit photos/ --backbone vit_base_patch16_224.augreg_in21k
+    """
+    from vitgraft.backbones import catalogue
+
+    rows = catalogue.available()
+    if as_json:
+        show.as_json([asdict(row) for row in rows])
+        return
+    cells = []
+    for row in rows:
+        weights = "from the hub" if row.file.startswith(f"timm/{row.name} ") else row.file
+        sizes = (f"{row.parameters / 1e6:.1f} M", f"{row.image_size} px")
+        cells.append((row.name, *sizes, row.pooling, row.pretraining, weights))
+    columns = ("backbone", "parameters", "images", "pooling", "pretrained", "weights")
+    show.table("Backbones", columns, cells, right=("parameters", "images"), spare=("pooling", "weights"))
+    typer.echo(
+        "Where no hub can be reached, fetch model.safetensors of timm/<backbone> elsewhere and pass it as\n"
+        "--checkpoint FILE. The .npz, .pth and .safetensors files of the papers' authors are read, too."
+    )

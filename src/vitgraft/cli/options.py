@@ -1,0 +1,65 @@
+"""One option for every key of a run, made from the keys themselves."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING
+from typing import Annotated, Any, get_args
+
+import typer
+
+from vitgraft.config import Key, from_text, keys
+
+ARGUMENT = "data"
+"""The key that is given as the command's argument."""
+
+
+def configured(command: Callable[..., None]) -> Callable[..., None]:
+    """`command(given, ...)` as one that also takes every key of a run; `given` holds those that were named."""
+    own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+
+    def run(**values: Any) -> None:
+        given = {}
+        for name in keys():
+            value = values.pop(name)
+            if value is not None:
+                given[name] = from_text(name, value) if isinstance(value, str) else value
+        command(given, **values)
+
+    parameters = [_parameter(key) for key in keys().values()]
+    arguments = [one for one in parameters if one.name == ARGUMENT]
+    options = [one for one in parameters if one.name != ARGUMENT]
+    everything = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in [*arguments, *own, *options]]
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    run.__signature__ = inspect.Signature(everything)  # type: ignore[attr-defined]
+    run.__annotations__ = {one.name: one.annotation for one in everything}
+    return run
+
+
+def _parameter(key: Key) -> inspect.Parameter:
+    """A key as a parameter that is None unless given. Text is converted by the same rules as a file's values."""
+    name = key.name.replace("_", "-")
+    help = key.help if key.default in (None, MISSING) else f"{key.help} (default {_shown(key.default)})"
+    kind: Any = bool if key.hint is bool else str
+    info: Any
+    if key.name == ARGUMENT:
+        info = typer.Argument(help=help, show_default=False)
+    elif kind is bool:
+        info = typer.Option(f"--{name}/--no-{name}", help=help, show_default=False, rich_help_panel=key.panel)
+    else:
+        info = typer.Option(
+            f"--{name}", help=help, show_default=False, metavar=_metavar(key), rich_help_panel=key.panel
+        )
+    annotation = Annotated[kind | None, info]
+    return inspect.Parameter(key.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _shown(default: Any) -> str:
+    if isinstance(default, bool):
+        return "yes" if default else "no"
+    return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+def _metavar(key: Key) -> str:
+    choices = [choice for kind in key.kinds for choice in get_args(kind)]
+    words = {int: "N", float: "NUMBER", str: "TEXT"}
+    return "|".join(choices) or next(words[kind] for kind in key.kinds if kind in words)

@@ -1,0 +1,76 @@
+"""Printing results: tables for people, JSON for programs."""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import typer
+
+PIPED_WIDTH = 140
+"""Columns of a table that is not printed on a terminal."""
+
+NARROW = 110
+"""Fewer columns than this leave no room for everything."""
+
+
+def table(
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    right: Sequence[str] = (),
+    spare: Sequence[str] = (),
+) -> None:
+    """Print a table.
+
+    The columns in `right` hold numbers and are aligned to the right; those in `spare` are left out where the
+    terminal is narrow.
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=PIPED_WIDTH)
+    shown = [index for index, column in enumerate(columns) if console.width >= NARROW or column not in spare]
+    grid = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for index in shown:
+        column = columns[index]
+        aligned: Literal["left", "right"] = "right" if column in right else "left"
+        grid.add_column(column, justify=aligned, no_wrap=index == 0, overflow="fold")
+    for row in rows:
+        grid.add_row(*(Text(row[index]) for index in shown))
+    console.print(grid)
+    left_out = [column for index, column in enumerate(columns) if index not in shown]
+    if left_out:
+        typer.echo(f"A wider terminal shows more: {', '.join(left_out)}.")
+
+
+def as_json(value: Any) -> None:
+    """Print JSON."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def percent(value: float | None) -> str:
+    """An accuracy of 0 to 100 as text."""
+    return "-" if value is None else f"{value:.1f} %"
+
+
+def size(count: float | None) -> str:
+    """Bytes in binary units."""
+    if count is None:
+        return "-"
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024 or unit == "GiB":
+            break
+        count /= 1024
+    return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+
+
+def seconds(value: float) -> str:
+    """A duration as people say it."""
+    if value < 60:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
