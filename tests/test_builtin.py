@@ -100,11 +100,11 @@ def drawn(name: str, split: str = "train", count: int = 16, size: int = 32, seed
 
 
 def pictures(name: str, **options: int | str) -> NDArray[np.uint8]:
-    return next(iter(drawn(name, **options).values()))[0]  # type: ignore[arg-type]
+    return next(iter(drawn(name, **options).values()))[0]
 
 
 def labels(name: str, **options: int | str) -> NDArray[np.int64]:
-    return next(iter(drawn(name, **options).values()))[1]  # type: ignore[arg-type]
+    return next(iter(drawn(name, **options).values()))[1]
 
 
 def pixels(split: Split) -> NDArray[np.uint8]:

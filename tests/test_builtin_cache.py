@@ -72,7 +72,7 @@ def _one_bit(file: Path) -> None:
 def _changed(file: Path, **arrays: object) -> None:
     with np.load(file) as archive:
         content = dict(archive)
-    np.savez(file, **{**content, **arrays})  # type: ignore[arg-type]
+    np.savez(file, **{**content, **arrays})
 
 
 def _pickled(file: Path) -> None:
@@ -153,6 +153,7 @@ def test_progress__shows_on_a_terminal_only(
     store.generate(builtin.info("dspr_loc"), {"val": 2}, size=8, seed=0)
     assert capsys.readouterr() == ("", "")
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr(sys, "stderr", _Terminal())
+    terminal = _Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
     store.generate(builtin.info("dspr_loc"), {"val": 2}, size=8, seed=0)
-    assert "drawing dspr_loc" in sys.stderr.getvalue()  # type: ignore[attr-defined]
+    assert "drawing dspr_loc" in terminal.getvalue()

@@ -33,7 +33,9 @@ def test_raycast__hits_lie_on_the_surface_and_face_the_eye(solid: raycast.Solid)
 
 @pytest.mark.parametrize("solid", SOLIDS, ids=lambda solid: solid.shape)
 def test_raycast__windows_cut_nothing_off(solid: raycast.Solid, monkeypatch: pytest.MonkeyPatch) -> None:
-    for at in ((0.4, 0.2, 0.8), (-1.9, -2.5, 0.8), (0.3, -4.6, 2.4)):
+    places = [(0.4, 0.2, 0.8), (-1.9, -2.5, 0.8), (0.3, -4.6, 2.4)]  # in the middle, at the edge, around the eye
+    places += [(0.3 + 0.013 * step, 0.017 * step, 0.8) for step in range(24)]  # edges at all fractions of a pixel
+    for at in places:
         moved = raycast.Solid(solid.shape, np.array(at), solid.half, solid.heading, solid.colour)
         with monkeypatch.context() as patch:
             found = raycast.render([moved], CAMERA, STAGE, 48)
