@@ -54,9 +54,10 @@ def test_registry__is_not_empty() -> None:
 
 
 def test_count__is_the_papers_formula(frozen: Backbone, method: methods.Method) -> None:
-    values = tuned(frozen, method).trained_values()
+    model = tuned(frozen, method)
+    values = model.trained_values()
     assert values.method == method.formula(measure(frozen))
-    assert values.head == (frozen.width + 1) * CLASSES
+    assert values.head == sum(value.numel() for value in model.head.classifier.parameters())
 
 
 def test_fresh__is_the_frozen_model(frozen: Backbone, method: methods.Method) -> None:
@@ -134,12 +135,15 @@ def test_prefix__computed_once_gives_the_same(frozen: Backbone, method: methods.
     model = tuned(frozen, method).eval()
     pictures = images(frozen)
     depth = model.frozen_depth
-    if depth == 0:
-        return
-    tap = Tap(depth, "in") if depth < frozen.depth else Tap(depth - 1, "out")
     with torch.no_grad():
-        cached = frozen(pictures, taps=[tap]).taps[tap]
-        assert torch.equal(model(None, start=(depth, cached)), model(pictures))
+        if depth == frozen.depth:
+            found = model.classify(frozen(pictures, taps=model.plan.taps))
+        elif depth > 0:
+            tap = Tap(depth, "in")
+            found = model(None, start=(depth, frozen(pictures, taps=[tap]).taps[tap]))
+        else:
+            return
+        assert torch.equal(found, model(pictures))
 
 
 def test_checkpoint__changes_neither_loss_nor_gradients(frozen: Backbone, method: methods.Method) -> None:

@@ -99,7 +99,18 @@ class TimmBlock(BlockView):
         attn = self.block.attn
         q, k, v = (part.unflatten(-1, (attn.num_heads, -1)).transpose(1, 2) for part in (q, k, v))
         mixed = F.scaled_dot_product_attention(attn.q_norm(q), attn.k_norm(k), v)
-        return attn.norm(mixed.transpose(1, 2).flatten(2))
+        return self.after_attention(mixed.transpose(1, 2).flatten(2))
+
+    @property
+    def heads(self) -> int:
+        return self.block.attn.num_heads
+
+    @property
+    def absorbs(self) -> bool:
+        return isinstance(self.block.attn.q_norm, nn.Identity) and isinstance(self.block.attn.k_norm, nn.Identity)
+
+    def after_attention(self, a: Tensor) -> Tensor:
+        return self.block.attn.norm(a)
 
     def linears(self, group: str) -> tuple[nn.Linear, ...]:
         attn, mlp = self.block.attn, self.block.mlp

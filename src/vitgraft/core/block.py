@@ -89,6 +89,20 @@ class BlockView(StageView, ABC):
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """q (B, M, D), k and v (B, N, D) -> (B, M, D): M need not be N."""
 
+    @property
+    @abstractmethod
+    def heads(self) -> int:
+        """How many attention heads."""
+
+    @property
+    @abstractmethod
+    def absorbs(self) -> bool:
+        """True if scores are plain products of projections: no normalised queries or keys, no rotation."""
+
+    @abstractmethod
+    def after_attention(self, a: Tensor) -> Tensor:
+        """(B, M, D): what stands between the heads' joined outputs and `proj`, mostly nothing."""
+
     @abstractmethod
     def linears(self, group: str) -> tuple[nn.Linear, ...]:
         """The library's modules that produce a group of `GROUPS`, in order; one or several a group."""
@@ -103,6 +117,14 @@ class BlockView(StageView, ABC):
 
         Empty for a place that is no module of its own.
         """
+
+    def projection(self, place: str) -> tuple[Tensor, Tensor | None]:
+        """Weight (D_out, D_in) and bias (D_out,) of a linear place that is rows of one module."""
+        (rows,) = self.rows(place)
+        linear = rows.module
+        assert isinstance(linear, nn.Linear)
+        part = slice(rows.start, rows.stop)
+        return linear.weight[part], None if linear.bias is None else linear.bias[part]
 
     @abstractmethod
     def parts(self, place: str) -> tuple[nn.Module, ...]:
