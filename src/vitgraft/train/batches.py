@@ -13,37 +13,41 @@ from vitgraft.train.seeds import ORDER, derive
 class Layout:
     """How n images become the steps of an epoch.
 
-    `batch_size` images make a step, computed in `parts` parts (micro-batches times processes) that differ by at
-    most one image. No part has fewer than `least` images: a batch too small for that, at the end of an epoch,
-    joins the one before. No image is dropped.
+    `batch_size` images make a step; `processes` share them, each in up to `accumulate` micro-batches of at least
+    `least` images. A last batch too small for that joins the one before. No image is dropped, and which images
+    make a step does not depend on `accumulate`.
 
     Raises:
-        DataError: fewer images, or smaller batches, than the parts need.
+        DataError: fewer images, or smaller batches, than the processes need.
     """
 
     n: int
     batch_size: int
     seed: int
-    parts: int = 1
+    accumulate: int = 1
+    processes: int = 1
     least: int = 1
 
     def __post_init__(self) -> None:
         found = min(self.n, self.batch_size)
-        if found < self.parts * self.least:
-            each = (
-                "at least one image" if self.least == 1 else f"at least {self.least} images (it has a BatchNorm)"
-            )
+        if found < self.smallest:
+            each = "one image" if self.least == 1 else f"{self.least} images (the model has a BatchNorm)"
             raise DataError(
-                f"A step has {found} images ({self.n} to train on, batch_size {self.batch_size}) for {self.parts} "
-                f"parts (micro-batches times processes), and the model needs {each} in each. Use a larger "
-                "batch_size, a smaller accumulate, or more images."
+                f"A step has {found} images ({self.n} to train on, batch_size {self.batch_size}), and each of "
+                f"{self.processes} processes needs at least {each}. Use a larger batch_size, more images, or "
+                "fewer processes."
             )
+
+    @property
+    def smallest(self) -> int:
+        """The fewest images of a step."""
+        return self.least * self.processes
 
     @property
     def steps(self) -> int:
         """Steps an epoch."""
         full, rest = divmod(self.n, self.batch_size)
-        return full + (rest >= self.parts * self.least if full else 1)
+        return full + (rest >= self.smallest if full else 1)
 
     def epoch(self, epoch: int) -> list[Tensor]:
         """The batches of one epoch, in order: indices (b,) over 0..n-1."""
@@ -52,9 +56,10 @@ class Layout:
         ends = [self.batch_size * (step + 1) for step in range(self.steps - 1)]
         return list(order.tensor_split(ends))
 
-    def shares(self, batch: Tensor, rank: int, processes: int) -> list[Tensor]:
-        """The micro-batches of one process: parts of `batch` (b,), in order."""
-        return list(batch.tensor_split(self.parts))[rank::processes]
+    def shares(self, batch: Tensor, rank: int) -> list[Tensor]:
+        """The micro-batches of one process, in order: parts of `batch` (b,), alike in size up to one image."""
+        rounds = min(self.accumulate, len(batch) // self.smallest)
+        return list(batch.tensor_split(rounds * self.processes))[rank :: self.processes]
 
 
 def in_order(n: int, batch_size: int, rank: int = 0, processes: int = 1) -> list[Tensor]:

@@ -96,6 +96,7 @@ def fit(
             first = layout.epoch(0)[0][:IMAGES]
             with closing(data.feed.stream([(0, first)])) as stream:
                 probe(model, next(stream), data.labels[first], objective, here, settings.precision)
+            check_backbone(model, before)
         state = saved or State()
         journal.begin(state)
         wrapped = here.wrap(model)
@@ -123,8 +124,8 @@ def _check(model: Tuned, train: Split, val: Split | None, settings: Training) ->
 
 def _layout(model: Tuned, n: int, settings: Training, here: Placement) -> Layout:
     normalises = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
-    parts = settings.accumulate * here.processes
-    return Layout(n, settings.batch_size, settings.seed, parts, least=2 if normalises else 1)
+    least = 2 if normalises else 1
+    return Layout(n, settings.batch_size, settings.seed, settings.accumulate, here.processes, least)
 
 
 def _data(

@@ -79,7 +79,7 @@ class Run:
         first = self.state.step
         for epoch in range(self.state.epoch, self.settings.epochs):
             for batch in self.layout.epoch(epoch)[first:]:
-                for part in self.layout.shares(batch, self.here.rank, self.here.processes):
+                for part in self.layout.shares(batch, self.here.rank):
                     yield epoch, part
             first = 0
 
@@ -113,19 +113,19 @@ class Run:
         state, here, settings = self.state, self.here, self.settings
         set_lr(self.optimizer, self._lr())
         mass = self.objective.mass(self.train.labels[batch])
-        parts = self.layout.shares(batch, here.rank, here.processes)
+        parts = self.layout.shares(batch, here.rank)
         sums = torch.zeros_like(self._sums)
         sums[2] = self.interrupt.asked
         for number, part in enumerate(parts):
             pictures = next(images).to(here.device, non_blocking=True)
             labels = self.train.labels[part].to(here.device, non_blocking=True)
-            seed_all(derive(settings.seed, DROPOUT, state.epoch, state.step, number, here.rank))
+            seed_all(derive(settings.seed, DROPOUT, state.epoch, state.step, number, here.rank), here.device)
             with here.local(self.wrapped, number < len(parts) - 1):
                 with here.autocast(settings.precision):
                     logits = self.wrapped(pictures)
                 loss = self.objective(logits, labels)
                 # Processes average their gradients, and their sum is wanted.
-                (loss * (here.processes / mass)).backward()  # type: ignore[no-untyped-call]
+                torch.autograd.backward(loss * (here.processes / mass))
             sums[0] += loss.detach()
             sums[1] += (logits.detach().argmax(1) == labels).sum()
         self._sums += here.total(sums)

@@ -16,20 +16,24 @@ def derive(*key: int) -> int:
     return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
 
 
-def seed_all(seed: int) -> None:
-    """Seed the global generators of Python, numpy and torch."""
+def seed_all(seed: int, device: torch.device) -> None:
+    """Seed the global generators of Python, numpy, and torch on the CPU and on `device`."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
+    # torch.manual_seed takes a millisecond for accelerators that are not in use, and remembers every call.
+    torch.default_generator.manual_seed(seed)
+    if device.type != "cpu":
+        torch.get_device_module(device).manual_seed(seed)
 
 
 @contextmanager
 def own_randomness(device: torch.device) -> Iterator[None]:
     """Give the caller's generators (Python, numpy, torch on the CPU and on `device`) their states back."""
     python, numpy = random.getstate(), np.random.get_state()
-    devices = [device] if device.type == "cuda" else []
+    devices = [device.index or 0] if device.type in ("cuda", "xpu") else []
+    kind = device.type if devices else "cuda"
     try:
-        with torch.random.fork_rng(devices=devices):
+        with torch.random.fork_rng(devices=devices, device_type=kind):
             yield
     finally:
         random.setstate(python)

@@ -1,0 +1,31 @@
+"""A toy task and a toy backbone on which training takes milliseconds."""
+
+import numpy as np
+import torch
+
+from tests.tiny import backbone
+from vitgraft import methods
+from vitgraft.core.backbone import Backbone
+from vitgraft.core.tuned import Tuned
+from vitgraft.data.task import ArrayImages, Split
+from vitgraft.data.transforms import Preprocessing
+
+CLASSES = 3
+PREPROCESSING = Preprocessing(size=(16, 16), crop=1.0)
+
+
+def split(n: int = 40, seed: int = 0, shift: int = 0) -> Split:
+    """Noise whose class tints one channel; `shift` moves every label on, so that learning makes it worse."""
+    generator = np.random.default_rng(seed)
+    labels = np.arange(n) % CLASSES
+    pixels = generator.integers(0, 160, (n, 16, 16, 3), dtype=np.uint8)
+    for index, label in enumerate(labels):
+        pixels[index, ..., label] += 90
+    return Split(ArrayImages(pixels, "toy"), ((labels + shift) % CLASSES).astype(np.int64))
+
+
+def model(method: str = "lora", frozen: Backbone | None = None, classes: int = CLASSES) -> Tuned:
+    """A fresh model, always with the same initial values."""
+    frozen = frozen or backbone()
+    torch.manual_seed(0)
+    return Tuned(frozen, methods.parse(method).plan(frozen, classes))
