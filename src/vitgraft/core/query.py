@@ -10,7 +10,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 
 from vitgraft.core.block import BlockView
 
@@ -18,7 +17,9 @@ from vitgraft.core.block import BlockView
 def read_block(
     view: BlockView, u: Tensor, h: Tensor, drop: torch.nn.Module, absorb: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """What the two branches of a frozen block add to queries u (B, T, D) that attend to h (B, N, D) alone.
+    """What the two branches of a frozen block add to queries u that attend to h (B, N, D) alone.
+
+    u is (B, T, D), or (1, T, D) if every image has the same queries.
 
     h is the block's normalised input (the tap `norm1`); `drop` acts on each branch's output. Returns
     (attention branch, mlp branch), each (B, T, D); the block's output is u plus both. `absorb` chooses the form
@@ -40,63 +41,49 @@ def _attend(view: BlockView, u: Tensor, h: Tensor, absorb: bool) -> Tensor:
     q = F.linear(u, q_weight, q_bias)
     if not (absorb and view.absorbs):
         return view.attend(q, F.linear(h, k_weight, k_bias), F.linear(h, v_weight, v_bias))
-    heads = view.heads
-    mixed: Tensor = _AbsorbedAttention.apply(_by_head(q, heads), h, k_weight, v_weight)
-    out = _from_heads(mixed, len(h))
-    return view.after_attention(out if v_bias is None else out + v_bias)
-
-
-def _by_head(x: Tensor, heads: int) -> Tensor:
-    """(B, T, A) -> (heads, B T, A / heads)."""
-    grouped: Tensor = x.flatten(0, 1).unflatten(1, (heads, -1)).transpose(0, 1)
-    return grouped
-
-
-def _from_heads(x: Tensor, batch: int) -> Tensor:
-    """(heads, B T, A / heads) -> (B, T, A)."""
-    joined: Tensor = x.transpose(0, 1).flatten(1).unflatten(0, (batch, -1))
-    return joined
+    mixed: Tensor = _AbsorbedAttention.apply(q, h, k_weight, v_weight, view.heads)
+    return view.after_attention(mixed if v_bias is None else mixed + v_bias)
 
 
 class _AbsorbedAttention(torch.autograd.Function):
-    """softmax(q W_k hᵀ / √d) h W_vᵀ a head: q (heads, B T, d), h (B, N, D), weights (heads d, D).
+    """softmax(q W_k hᵀ / √d) h W_vᵀ a head: q (B or 1, T, A), h (B, N, D), weights (A, D) -> (B, T, A).
 
-    Keeps h, which the caller holds anyway, and the attention map (B, heads T, N).
+    Keeps h, which the caller holds anyway, and the attention map (B, heads T, N). Queries that are the same for
+    every image (batch 1) are projected once.
     """
 
     @staticmethod
-    def forward(ctx: FunctionCtx, q: Tensor, h: Tensor, k_weight: Tensor, v_weight: Tensor) -> Tensor:
-        keys = k_weight.unflatten(0, (len(q), -1)) * q.shape[-1] ** -0.5
-        wanted = _by_image(q.to(h.dtype) @ keys.to(h.dtype), len(h))
+    def forward(ctx: Any, q: Tensor, h: Tensor, k_weight: Tensor, v_weight: Tensor, heads: int) -> Tensor:
+        wanted = _to_tokens(q.to(h.dtype), k_weight, heads) * (q.shape[-1] // heads) ** -0.5
         exact = torch.promote_types(h.dtype, torch.float32)
         scores = torch.softmax(wanted @ h.transpose(1, 2), -1, dtype=exact).to(h.dtype)
-        read = _by_group(scores @ h, len(q))
         ctx.save_for_backward(h, scores, k_weight, v_weight)
-        values = v_weight.unflatten(0, (len(q), -1))
-        mixed: Tensor = read @ values.to(h.dtype).transpose(1, 2)
-        return mixed
+        ctx.heads, ctx.shared = heads, len(q) < len(h)
+        return _from_tokens(scores @ h, v_weight, heads)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         h, scores, k_weight, v_weight = ctx.saved_tensors
-        heads = len(grads[0])
-        values = v_weight.unflatten(0, (heads, -1)).to(h.dtype)
-        keys = k_weight.unflatten(0, (heads, -1)).to(h.dtype)
-        d_read = _by_image(grads[0].to(h.dtype) @ values, len(h))
-        d_scores = d_read @ h.transpose(1, 2)
-        d_scores = torch._softmax_backward_data(d_scores, scores, -1, h.dtype)
-        d_wanted = _by_group(d_scores @ h, heads)
-        d_q = d_wanted @ keys.transpose(1, 2) * keys.shape[1] ** -0.5
-        return d_q.to(grads[0].dtype), None, None, None
+        d_read = _to_tokens(grads[0].to(h.dtype), v_weight, ctx.heads)
+        d_scores = torch._softmax_backward_data(d_read @ h.transpose(1, 2), scores, -1, h.dtype)
+        d_wanted = d_scores @ h
+        if ctx.shared:
+            d_wanted = d_wanted.sum(0, keepdim=True)
+        d_q = _from_tokens(d_wanted, k_weight, ctx.heads) * (len(k_weight) // ctx.heads) ** -0.5
+        return d_q.to(grads[0].dtype), None, None, None, None
 
 
-def _by_image(x: Tensor, batch: int) -> Tensor:
-    """(heads, B T, D) -> (B, heads T, D)."""
-    heads, _, width = x.shape
-    return x.view(heads, batch, -1, width).transpose(0, 1).reshape(batch, -1, width)
+def _to_tokens(x: Tensor, weight: Tensor, heads: int) -> Tensor:
+    """x (B, T, A) through a head's rows of weight (A, D): (B, heads T, D)."""
+    grouped = x.flatten(0, 1).unflatten(1, (heads, -1)).transpose(0, 1)  # (heads, B T, d)
+    out = grouped @ weight.unflatten(0, (heads, -1)).to(x.dtype)
+    tokens: Tensor = out.unflatten(1, x.shape[:2]).transpose(0, 1).flatten(1, 2)
+    return tokens
 
 
-def _by_group(x: Tensor, heads: int) -> Tensor:
-    """(B, heads T, D) -> (heads, B T, D)."""
-    batch, _, width = x.shape
-    return x.view(batch, heads, -1, width).transpose(0, 1).reshape(heads, -1, width)
+def _from_tokens(x: Tensor, weight: Tensor, heads: int) -> Tensor:
+    """x (B, heads T, D) through a head's rows of weight (A, D), transposed: (B, T, A)."""
+    grouped = x.unflatten(1, (heads, -1)).transpose(0, 1)  # (heads, B, T, D)
+    out = grouped.flatten(1, 2) @ weight.unflatten(0, (heads, -1)).to(x.dtype).transpose(1, 2)
+    joined: Tensor = out.transpose(0, 1).flatten(1).unflatten(0, grouped.shape[1:3])
+    return joined
