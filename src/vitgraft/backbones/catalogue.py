@@ -57,9 +57,7 @@ TIMM = (
     _hub("vit_base_patch16_siglip_224.v2_webli", 92_884_224, 224, "SigLIP 2, WebLI image-text pairs", "map"),
     _hub("deit_base_patch16_224.fb_in1k", 85_798_656, 224, "supervised, ImageNet-1k (DeiT)"),
     _hub("deit_base_distilled_patch16_224.fb_in1k", 85_800_192, 224, "distilled, ImageNet-1k (DeiT)"),
-    _hub(
-        "deit3_base_patch16_224.fb_in22k_ft_in1k", 85_816_320, 224, "supervised, ImageNet-22k, then 1k (DeiT III)"
-    ),
+    _hub("deit3_base_patch16_224.fb_in22k_ft_in1k", 85_816_320, 224, "supervised, ImageNet-22k and 1k (DeiT III)"),
 )
 """timm's models, checked against the installed timm by a test."""
 

@@ -1,0 +1,177 @@
+"""Loads a weight file into a timm VisionTransformer: all of what belongs there, or nothing.
+
+Files of timm, JAX (.npz), MAE, MoCo-v3, DINOv2 and transformers are told apart and renamed by `layouts`. Here the
+names and shapes of both sides are compared, and only declared differences pass:
+
+- a classifier (`head`, `head_dist`) may be absent, and is left out where its sizes differ;
+- a model that pools before its last norm (`fc_norm`) takes no `norm` from the file, and starts its own at (1, 0);
+- `attn_pool` is left out by a model that pools otherwise;
+- what the layout declares: MAE's decoder, JAX's pre_logits, ...
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from timm.layers import resample_abs_pos_embed
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
+
+from vitgraft.backbones.layouts import HEADS, JAX, Named, first_part, translate
+from vitgraft.backbones.weight_files import read_weights, shortened
+from vitgraft.errors import CheckpointError
+
+POSITIONS = "pos_embed"
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """How a file and a model differed, in timm's names; every difference is a declared one.
+
+    `missing` are the model's tensors that kept their initial values, `unexpected` those of the file without a
+    place in the model, `resampled` position embeddings of another grid, `dropped` what is no part of a backbone:
+    classifiers, decoders.
+    """
+
+    path: Path
+    layout: str
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    resampled: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+
+    def summary(self) -> str:
+        """One line, such as `a.pth (MAE): missing fc_norm.weight, fc_norm.bias; unexpected norm.weight, ...`."""
+        facts = {
+            "missing": self.missing,
+            "unexpected": self.unexpected,
+            "resampled": self.resampled,
+            "left out": self.dropped,
+        }
+        told = [f"{word} {shortened(list(names))}" for word, names in facts.items() if names]
+        return f"{self.path.name} ({self.layout}): {'; '.join(told) or 'every tensor fits'}."
+
+
+def load_weights(model: VisionTransformer, path: Path | str) -> LoadReport:
+    """Copy a file's weights into `model`, whose own classifier, if the file has no fitting one, stays as it is.
+
+    Raises:
+        CheckpointError: a file that is missing or unreadable, or that differs from the model in more than the
+            declared exceptions. The model is then untouched.
+    """
+    file = read_weights(Path(path))
+    source = translate(file)
+    own: dict[str, Tensor] = model.state_dict()
+    tensors, foreign_heads = _without_foreign_heads(source.tensors, own)
+    tensors, resampled = _resampled(model, tensors, bilinear=source.layout is JAX)
+    report = LoadReport(
+        path=file.path,
+        layout=source.layout.name,
+        missing=tuple(name for name in own if name not in tensors),
+        unexpected=tuple(name for name in tensors if name not in own),
+        resampled=resampled,
+        dropped=(*source.dropped, *foreign_heads),
+    )
+    _check(report, model, source, tensors)
+    model.load_state_dict({name: tensors.get(name, value) for name, value in own.items()}, strict=True)
+    return report
+
+
+def _without_foreign_heads(
+    tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Without the classifiers that are not the model's own in every tensor's name and shape."""
+    foreign = {
+        first_part(name)
+        for name, value in tensors.items()
+        if first_part(name) in HEADS and (name not in own or own[name].shape != value.shape)
+    }
+    kept = {name: value for name, value in tensors.items() if first_part(name) not in foreign}
+    return kept, tuple(name for name in tensors if name not in kept)
+
+
+def _resampled(
+    model: VisionTransformer, tensors: dict[str, Tensor], bilinear: bool
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """With positions (1, N, D) on the model's grid; those of prefix tokens are kept.
+
+    As in timm: bilinear for JAX files, as their own code does, else bicubic with antialiasing.
+    """
+    positions, own = tensors.get(POSITIONS), model.pos_embed
+    if positions is None or own is None or positions.ndim != 3 or positions.shape == own.shape:
+        return tensors, ()
+    prefix = 0 if model.no_embed_class else model.num_prefix_tokens
+    count = positions.shape[1] - prefix
+    if count < 1 or math.isqrt(count) ** 2 != count or positions.shape[2] != own.shape[2]:
+        return tensors, ()  # no square grid, or another width: reported as another shape
+    moved = resample_abs_pos_embed(
+        positions,
+        new_size=list(model.patch_embed.grid_size),
+        num_prefix_tokens=prefix,
+        interpolation="bilinear" if bilinear else "bicubic",
+        antialias=not bilinear,
+    )
+    return {**tensors, POSITIONS: moved}, (POSITIONS,)
+
+
+def _check(report: LoadReport, model: VisionTransformer, source: Named, tensors: Mapping[str, Tensor]) -> None:
+    own: dict[str, Tensor] = model.state_dict()
+    may_miss, may_have = _exceptions(set(own), set(tensors))
+    missing = [name for name in report.missing if name not in may_miss]
+    unexpected = [name for name in report.unexpected if name not in may_have]
+    shapes = [
+        f"{name} {tuple(value.shape)} for {tuple(own[name].shape)}"
+        for name, value in tensors.items()
+        if name in own and own[name].shape != value.shape
+    ]
+    differences = {"Missing in the file": missing, "Unknown to the model": unexpected, "Of another shape": shapes}
+    if found := [f"{what} ({len(names)}): {shortened(names)}." for what, names in differences.items() if names]:
+        raise CheckpointError(_misfit(report, source.tensors, own, found))
+    heads = model.blocks[0].attn.num_heads
+    if source.heads not in (None, heads):
+        raise CheckpointError(
+            f"{report.path} ({report.layout}) was trained with {source.heads} attention heads; the model has "
+            f"{heads}. The shapes agree, but the outputs would not: choose the backbone that belongs to the file."
+        )
+    broken = [name for name, value in tensors.items() if not torch.isfinite(value).all()]
+    if broken:
+        raise CheckpointError(
+            f"{report.path} holds values that are not finite in {len(broken)} tensors: {shortened(broken)}. The "
+            "file is damaged, or its training diverged; fetch it again or take another."
+        )
+
+
+def _exceptions(own: set[str], found: set[str]) -> tuple[set[str], set[str]]:
+    """Names that the file may miss, and names that it may have beyond the model's."""
+    parts, found_parts = {first_part(name) for name in own}, {first_part(name) for name in found}
+    may_miss, may_have = set(HEADS), set[str]()
+    if "fc_norm" in parts - found_parts and "norm" in found_parts - parts:
+        may_miss.add("fc_norm")
+        may_have.add("norm")
+    if "attn_pool" not in parts:
+        may_have.add("attn_pool")
+    missing = {name for name in own if first_part(name) in may_miss}
+    return missing, {name for name in found if first_part(name) in may_have}
+
+
+def _misfit(report: LoadReport, found: Mapping[str, Tensor], own: Mapping[str, Tensor], told: list[str]) -> str:
+    seems = _described(found) or f"no vision transformer: its names begin with {shortened(sorted(found))}"
+    return (
+        f"{report.path} ({report.layout} layout) does not fit the model. {' '.join(told)} The file seems to hold "
+        f"{seems}; the model is {_described(own)}. Choose the backbone and pooling that belong to the file, or "
+        "the file that belongs to the backbone."
+    )
+
+
+def _described(tensors: Mapping[str, Tensor]) -> str:
+    """`a transformer of width 384, 12 blocks, 16 x 16 patches, 197 positions`, or nothing."""
+    patch, positions = tensors.get("patch_embed.proj.weight"), tensors.get(POSITIONS)
+    blocks = {name.split(".")[1] for name in tensors if first_part(name) == "blocks"}
+    facts = [f"{len(blocks)} blocks"] if blocks else []
+    if patch is not None and patch.ndim == 4:
+        facts = [f"width {patch.shape[0]}", *facts, f"{patch.shape[2]} x {patch.shape[3]} patches"]
+    if positions is not None and positions.ndim > 1:
+        facts.append(f"{positions.shape[1]} positions")
+    return f"a transformer of {', '.join(facts)}" if facts else ""

@@ -1,0 +1,134 @@
+"""Makes a backbone by name: a timm model or the built-in one, with published, local or random weights."""
+
+import json
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.models.vision_transformer import VisionTransformer
+
+from vitgraft.backbones import hub
+from vitgraft.backbones.catalogue import BUILT_IN, TIMM
+from vitgraft.backbones.checkpoints import LoadReport, load_weights
+from vitgraft.backbones.timm_vit import MODELS
+from vitgraft.errors import BackboneError, CheckpointError, unknown
+
+POOLINGS = ("token", "avg", "avgmax", "max", "map", "prr")
+FOLDER = Path(__file__).parent / BUILT_IN
+CARD = ("architecture", "mean", "std", "size")
+"""What figures.json holds: VisionTransformer's arguments, normalisation (three values each), pixels of a side."""
+
+
+def create_model(
+    name: str,
+    *,
+    checkpoint: Path | None = None,
+    pretrained: bool = True,
+    image_size: int | None = None,
+    global_pool: str | None = None,
+    seed: int = 0,
+) -> tuple[VisionTransformer, LoadReport | None]:
+    """A headless model in eval mode, and how its weights fitted.
+
+    `name` is timm's, with or without a tag, or `figures`. Weights come from `checkpoint`; without one, from where
+    they are published, unless `pretrained` is False: then they are random, drawn from `seed`, and there is no
+    report. The global random state stays as it is.
+
+    Raises:
+        BackboneError: an unknown name, size or pooling, or a model of a family without a view.
+        CheckpointError: weights that are missing, cannot be fetched, or do not fit.
+    """
+    if global_pool is not None and global_pool not in POOLINGS:
+        raise BackboneError(unknown("pooling", global_pool, POOLINGS))
+    if image_size is not None and image_size < 1:
+        raise BackboneError(f"An image size of {image_size} pixels: give a multiple of the model's patch size.")
+    options = {"img_size": image_size, "global_pool": global_pool}
+    chosen = {key: value for key, value in options.items() if value is not None}
+    build = _build_own if name == BUILT_IN else _build_timm
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        with torch.device("meta"):  # no values yet: those of a large model take a minute to draw
+            plan = build(name, chosen)
+        _check_size(plan, name, image_size)
+        if checkpoint is None and not pretrained:
+            return build(name, chosen).eval(), None
+        file = checkpoint or _published(name, plan)
+        model = build(name, {**chosen, "weight_init": "skip"})  # the file's values follow, or an error
+    return model.eval(), load_weights(model, file)
+
+
+def _published(name: str, model: VisionTransformer) -> Path:
+    return FOLDER / f"{BUILT_IN}.safetensors" if name == BUILT_IN else hub.fetch(name, model.pretrained_cfg)
+
+
+def _build_timm(name: str, options: Mapping[str, Any]) -> VisionTransformer:
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        raise BackboneError(_unknown_name(name, architecture))
+    tags = [one.partition(".")[2] for one in timm.list_models(f"{architecture}.*", pretrained=True)]
+    if tag and tag not in tags:
+        raise BackboneError(unknown(f"tag of {architecture}", tag, tags))
+    try:
+        model = timm.create_model(name, pretrained=False, num_classes=0, **options)
+    except (TypeError, AssertionError, ValueError, RuntimeError) as error:
+        told = ", ".join(f"{key} {value}" for key, value in options.items()) or "its own settings"
+        raise BackboneError(f"timm cannot build {name} with {told}: {error}") from error
+    if type(model) not in MODELS:
+        raise BackboneError(
+            f"{name} is a {type(model).__name__} of timm, which vitgraft has no view of. Supported are its "
+            "VisionTransformer models; `vitgraft backbones` lists well-known ones."
+        )
+    return model
+
+
+def _unknown_name(name: str, architecture: str) -> str:
+    near = get_close_matches(name, [row.name for row in TIMM], n=1, cutoff=0.9)
+    near += get_close_matches(architecture, [BUILT_IN, *timm.list_models()], n=2, cutoff=0.6)
+    hint = f" Did you mean {' or '.join(dict.fromkeys(near))}?" if near else ""
+    return f"There is no backbone {name!r} in timm {timm.__version__}.{hint} `vitgraft backbones` lists some."
+
+
+def _check_size(model: VisionTransformer, name: str, image_size: int | None) -> None:
+    patch = model.patch_embed.patch_size[0]
+    if image_size is None or image_size % patch == 0:
+        return
+    below = image_size - image_size % patch
+    fitting = [str(size) for size in (below, below + patch) if size > 0]
+    raise BackboneError(
+        f"An image size of {image_size} is no multiple of {name}'s patches of {patch} pixels. Take "
+        f"{' or '.join(fitting) or patch}."
+    )
+
+
+def _build_own(name: str, options: Mapping[str, Any]) -> VisionTransformer:
+    card = _card(FOLDER / f"{BUILT_IN}.json")
+    model = VisionTransformer(**{**card["architecture"], "num_classes": 0, **options})
+    model.pretrained_cfg = {
+        "architecture": name,
+        "input_size": (model.in_chans, card["size"], card["size"]),
+        "mean": tuple(card["mean"]),
+        "std": tuple(card["std"]),
+        "interpolation": card.get("interpolation", "bicubic"),
+        "crop_pct": card.get("crop_pct", 1.0),
+        "num_classes": 0,
+    }
+    return model
+
+
+def _card(path: Path) -> dict[str, Any]:
+    try:
+        card = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"This installation lacks the built-in backbone's {path.name}. Install vitgraft again from a complete "
+            "source, or name a timm model."
+        ) from None
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged ({error}). Install vitgraft again.") from None
+    lacking = [key for key in CARD if key not in card]
+    if lacking:
+        raise CheckpointError(f"{path} lacks {', '.join(lacking)}. Install vitgraft again.")
+    return dict(card)
