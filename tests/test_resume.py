@@ -1,0 +1,294 @@
+"""A run that was killed, stopped or has ended goes on, and ends as if nothing had happened, bit for bit."""
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from tests import toy
+from vitgraft.core.tuned import Tuned
+from vitgraft.data.task import Split
+from vitgraft.errors import CheckpointError, ConfigError, TrainingError
+from vitgraft.train import state
+from vitgraft.train.loop import Fitted, fit
+from vitgraft.train.settings import Training
+
+EVERY_STEP = Training(
+    epochs=6,
+    batch_size=7,
+    lr=3e-3,
+    accumulate=2,
+    select="best",
+    augment="flip",
+    device="cpu",
+    snapshot_seconds=0.0,
+)
+TIMES = ("seconds", "images_per_second")
+Values = dict[str, Tensor]
+
+
+class Watched:
+    """The toy task's images; `look` is called with the number of images read so far."""
+
+    def __init__(self, split: Split, look: Callable[[int], None]) -> None:
+        self.images, self.look, self.read = split.images, look, 0
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Image.Image:
+        self.read += 1
+        self.look(self.read)
+        return self.images[index]
+
+    def name(self, index: int) -> str:
+        return self.images.name(index)
+
+    def fingerprint(self) -> str:
+        return self.images.fingerprint()
+
+
+def train(
+    method: str,
+    folder: Path | None,
+    settings: Training = EVERY_STEP,
+    *,
+    resume: bool = True,
+    look: Callable[[int], None] | None = None,
+) -> tuple[Fitted, Values]:
+    """One session of the same run; `look` watches the training images as they are read."""
+    model: Tuned = toy.model(method)
+    images = toy.split(30)
+    images = images if look is None else Split(Watched(images, look), images.labels)
+    # Labels that fit the less the more is learned: the best epoch is an early one, and has to be remembered.
+    val = toy.split(12, seed=5, shift=1)
+    fitted = fit(model, images, val, settings, preprocessing=toy.PREPROCESSING, out=folder, resume=resume)
+    return fitted, {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+@cache
+def uninterrupted(method: str) -> tuple[Fitted, Values]:
+    """What a run comes to if nothing happens to it."""
+    return train(method, None)
+
+
+def plain(history: Any) -> list[dict[str, Any]]:
+    """A history without its wall-clock times."""
+    return [{key: value for key, value in entry.items() if key not in TIMES} for entry in history]
+
+
+def assert_same(found: tuple[Fitted, Values], expected: tuple[Fitted, Values], folder: Path) -> None:
+    """Same values, history, selection and log."""
+    for name, value in expected[1].items():
+        assert torch.equal(found[1][name], value), f"{name} differs"
+    first, second = found[0], expected[0]
+    assert plain(first.history) == plain(second.history)
+    assert (first.best_epoch, first.val, first.steps) == (second.best_epoch, second.val, second.steps)
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert plain(lines) == plain(second.history)
+
+
+@pytest.mark.parametrize("method", ["vpt-deep", "mlp"])
+def test_sigkill__at_three_random_moments(method: str, tmp_path: Path) -> None:
+    expected = uninterrupted(method)
+    seed = random.SystemRandom().randrange(2**32)
+    moments = random.Random(seed)
+    reached = []
+    for _ in range(3):
+        child = multiprocessing.get_context("fork").Process(target=train, args=(method, tmp_path))
+        child.start()
+        _wait_for_another_snapshot(tmp_path, child)
+        time.sleep(moments.uniform(0, 0.1))
+        assert child.pid is not None
+        os.kill(child.pid, signal.SIGKILL)
+        child.join()
+        assert child.exitcode == -signal.SIGKILL, "the run was over before it could be killed"
+        saved = torch.load(tmp_path / state.FILE, weights_only=True)["state"]
+        reached.append((saved["epoch"], saved["step"]))
+    assert reached == sorted(set(reached)), f"no session went on: {reached}"
+    assert_same(train(method, tmp_path), expected, tmp_path)
+
+
+def _wait_for_another_snapshot(folder: Path, child: Any) -> None:
+    def written() -> int:
+        path = folder / state.FILE
+        return path.stat().st_mtime_ns if path.exists() else 0
+
+    before, until = written(), time.monotonic() + 60
+    while written() == before:
+        assert child.is_alive(), "the child died by itself"
+        assert time.monotonic() < until, "the child wrote no snapshot"
+        time.sleep(0.002)
+
+
+class Killed(BaseException):
+    """Ends a session where it stands, like a kill that leaves the interpreter alive."""
+
+
+@pytest.mark.parametrize("where", ["os.replace", "log", "snapshot file"])
+def test_kill__between_the_writes_of_an_epochs_end(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = uninterrupted("vpt-deep")
+    with monkeypatch.context() as patched:
+        patched.setattr(*_bomb(where))
+        with pytest.raises(Killed):
+            train("vpt-deep", tmp_path)
+    assert_same(train("vpt-deep", tmp_path), expected, tmp_path)
+
+
+def _bomb(where: str) -> tuple[str, Callable[..., Any]]:
+    """What to replace, by what, to end a session in the middle of a write during its second epoch."""
+    calls = iter(range(1000))
+    if where == "log":
+        from vitgraft.train.progress import append_log
+
+        def log(*arguments: Any) -> None:
+            append_log(*arguments)
+            if next(calls) == 1:
+                raise Killed
+
+        return "vitgraft.train.journal.append_log", log
+    if where == "os.replace":
+        rename = os.replace
+
+        def replace_some(*arguments: Any) -> None:
+            if next(calls) == 7:
+                raise Killed
+            rename(*arguments)
+
+        return "vitgraft.train.state.os.replace", replace_some
+    write = torch.save
+
+    def half(content: Any, file: Any) -> None:
+        if next(calls) == 6:
+            file.write(b"half a snapshot")
+            file.flush()
+            raise Killed
+        write(content, file)
+
+    return "vitgraft.train.state.torch.save", half
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt__saves_and_says_how_to_go_on(
+    number: signal.Signals, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = uninterrupted("vpt-deep")
+    handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    settings = replace(EVERY_STEP, snapshot_seconds=1e6)
+    capsys.readouterr()
+    stopped, _ = train(
+        "vpt-deep", tmp_path, settings, look=lambda read: signal.raise_signal(number) if read == 50 else None
+    )
+    assert stopped.interrupted
+    assert len(stopped.history) == 1
+    assert 0 < stopped.steps < expected[0].steps
+    assert f"The snapshot is in {tmp_path}; to go on" in capsys.readouterr().err
+    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert_same(train("vpt-deep", tmp_path), expected, tmp_path)
+
+
+def test_interrupt__a_second_one_ends_the_run_at_once(tmp_path: Path) -> None:
+    def twice(read: int) -> None:
+        if read == 50:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train("vpt-deep", tmp_path, look=twice)
+
+
+def test_interrupt__without_a_folder_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    stopped, _ = train("lora", None, look=_interrupt_at(50))
+    assert stopped.interrupted
+    assert "Nothing was saved" in capsys.readouterr().err
+
+
+def test_fit__in_a_thread_leaves_signals_alone(tmp_path: Path) -> None:
+    done: list[Fitted] = []
+    worker = threading.Thread(target=lambda: done.append(train("lora", tmp_path)[0]))
+    worker.start()
+    worker.join()
+    assert not done[0].interrupted
+
+
+def test_resume__a_finished_run_is_finished(tmp_path: Path) -> None:
+    expected = train("vpt-deep", tmp_path)
+
+    def no_image(read: int) -> None:
+        raise AssertionError("a finished run reads no training image")
+
+    again = train("vpt-deep", tmp_path, look=no_image)
+    assert_same(again, expected, tmp_path)
+    assert again[0].seconds == pytest.approx(expected[0].seconds, abs=0.5)
+    assert again[0].images_per_second == expected[0].images_per_second
+
+
+def test_resume__without_a_snapshot_starts(tmp_path: Path) -> None:
+    assert_same(train("vpt-deep", tmp_path / "new"), uninterrupted("vpt-deep"), tmp_path / "new")
+
+
+def test_resume__not_asked_for_starts_anew(tmp_path: Path) -> None:
+    train("vpt-deep", tmp_path, replace(EVERY_STEP, epochs=1))
+    assert_same(train("vpt-deep", tmp_path, resume=False), uninterrupted("vpt-deep"), tmp_path)
+
+
+def test_resume__other_settings_are_named(tmp_path: Path) -> None:
+    train("lora", tmp_path, replace(EVERY_STEP, epochs=1))
+    with pytest.raises(ConfigError) as caught:
+        train("lora", tmp_path, replace(EVERY_STEP, epochs=1, lr=1e-4, seed=3))
+    text = str(caught.value)
+    assert "cannot go on with other settings: lr is 0.0001, was 0.003; seed is 3, was 0." in text
+    with pytest.raises(ConfigError, match="trained tensors is"):
+        train("bias", tmp_path, replace(EVERY_STEP, epochs=1))
+
+
+def test_resume__other_workers_are_no_matter(tmp_path: Path) -> None:
+    train("lora", tmp_path, replace(EVERY_STEP, epochs=1))
+    train("lora", tmp_path, replace(EVERY_STEP, epochs=1, workers=1, eval_batch_size=3, snapshot_seconds=9.0))
+
+
+def test_resume__patience_remembers(tmp_path: Path) -> None:
+    settings = replace(EVERY_STEP, epochs=30, patience=2)
+    expected = train("vpt-deep", None, settings)
+    assert expected[0].stopped_early
+    for stop in (50, 25):
+        stopped, _ = train("vpt-deep", tmp_path, settings, look=_interrupt_at(stop))
+        assert stopped.interrupted
+    assert_same(train("vpt-deep", tmp_path, settings), expected, tmp_path)
+
+
+def _interrupt_at(stop: int) -> Callable[[int], None]:
+    return lambda read: signal.raise_signal(signal.SIGINT) if read == stop else None
+
+
+def test_resume__a_damaged_snapshot_is_named(tmp_path: Path) -> None:
+    (tmp_path / state.FILE).write_bytes(b"PK nothing")
+    with pytest.raises(CheckpointError, match=rf"The snapshot {tmp_path}/{state.FILE} cannot be read"):
+        train("lora", tmp_path)
+
+
+def test_snapshot__is_never_written_with_broken_values(tmp_path: Path) -> None:
+    model = toy.model()
+    optimizer = torch.optim.AdamW(model.parameters())
+    state.save(tmp_path, {}, state.State(), model, optimizer)
+    before = (tmp_path / state.FILE).read_bytes()
+    with torch.no_grad():
+        next(model.parameters())[0] = float("nan")
+    with pytest.raises(TrainingError, match="1 trained tensors are no longer finite"):
+        state.save(tmp_path, {}, state.State(), model, optimizer)
+    assert (tmp_path / state.FILE).read_bytes() == before
