@@ -53,6 +53,14 @@ class Placement:
         context: AbstractContextManager[Any] = self.accelerator.no_sync(model)
         return context
 
+    def align(self, model: nn.Module) -> None:
+        """Give every process the main one's buffers: a BatchNorm's statistics are of its own images alone."""
+        if self.accelerator is not None:
+            from accelerate.utils import broadcast
+
+            for buffer in model.buffers():
+                buffer.copy_(broadcast(buffer))
+
     def total(self, value: Tensor) -> Tensor:
         """The sum of `value` over all processes."""
         if self.accelerator is None:

@@ -107,6 +107,7 @@ class Run:
                 return
         self._collect()
         self._meter.stop()
+        self.here.align(self.model)
 
     def _step(self, batch: Tensor, images: Iterator[Tensor]) -> None:
         """One step of the optimizer on the images `batch` (b,)."""
