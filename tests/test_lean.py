@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import FlopCounterMode
 
 from tests.tiny import backbone, images
 from vitgraft import methods
@@ -135,6 +136,15 @@ def test_edited_linears__keeps_its_input_and_factors_alone(case: Case, merges: b
     with torch.autograd.graph.saved_tensors_hooks(lambda value: kept.append(value) or value, lambda value: value):
         case.lean(x)
     assert {value.data_ptr() for value in kept} == {value.data_ptr() for value in (x, *case.factors())}
+
+
+def test_edited_linears__bears_hooks_on_modules() -> None:
+    """torch's FLOP counter watches the inputs of modules, also of those that run again in the backward pass."""
+    norm = nn.LayerNorm(6, dtype=torch.float64).requires_grad_(False)
+    case = Case(norm, [6], [(0, 0, 6)])
+    with FlopCounterMode(display=False) as counter:
+        case.lean(inputs(case))[0].sum().backward()
+    assert counter.get_total_flops() > 0
 
 
 def test_edited_linears__refuses_a_second_derivative(case: Case) -> None:

@@ -110,15 +110,16 @@ class _EditedLinears(torch.autograd.Function):
         device, enabled, dtype = ctx.autocast  # type: ignore[attr-defined]
         with torch.autocast(device, dtype=dtype, enabled=enabled):
             with torch.enable_grad():
-                leaf = x.detach().requires_grad_(wants_x and group.before is not None)
-                h = leaf if group.before is None else group.before(leaf)
+                # A view, because module hooks such as a FLOP counter's cannot stand on a leaf in here.
+                start = x.detach().requires_grad_(wants_x and group.before is not None).view_as(x)
+                h = start if group.before is None else group.before(start)
             flat = [grad.flatten(0, -2) for grad in grads]  # (B N, D_out) each
             low_grads, factor_grads = _factor_grads(group, h.detach().flatten(0, -2), factors, flat)
             if not wants_x:
                 return None, None, *factor_grads
             merges: bool = ctx.merges  # type: ignore[attr-defined]
             dh = _input_grad(group, factors, flat, None if merges else low_grads).view_as(h).to(h.dtype)
-        dx = dh if group.before is None else torch.autograd.grad(h, leaf, dh)[0]
+        dx = dh if group.before is None else torch.autograd.grad(h, start, dh)[0]
         return dx, None, *factor_grads
 
 

@@ -1,0 +1,194 @@
+"""What a model costs: trained values, bytes that autograd keeps, FLOPs, file size, peak memory."""
+
+import sys
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from vitgraft.core.tuned import Tuned
+from vitgraft.train.seeds import own_randomness
+
+VALUE_BYTES = 4
+"""Trained values are stored as fp32."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What training and shipping one tuned model takes; every field is a number, so it goes into JSON as it is.
+
+    `trained_method` and `trained_head` count values. `kept_bytes_per_image` is what autograd holds between
+    forward and backward for one more image. `flops_per_image` is a forward pass for use, and
+    `step_flops_per_image` a forward and backward pass for training: two per multiply-add of matrix products,
+    convolutions and attention, nothing else. `graft_bytes` is the trained values on disk, without a header.
+    """
+
+    trained_method: int
+    trained_head: int
+    kept_bytes_per_image: int
+    flops_per_image: int
+    step_flops_per_image: int
+    graft_bytes: int
+
+
+def measure_cost(model: Tuned, batch: int = 2, dtype: torch.dtype | None = None) -> Cost:
+    """The cost of `model` as it stands, with its recomputation setting; it is left as it was.
+
+    `dtype` is that of autocast, None for none. Runs `batch` and 2 `batch` images forward, and nothing else:
+    FLOPs are counted without computing.
+    """
+    values = model.trained_values()
+    return Cost(
+        trained_method=values.method,
+        trained_head=values.head,
+        kept_bytes_per_image=kept_bytes_per_image(model, batch, dtype),
+        flops_per_image=forward_flops(model),
+        step_flops_per_image=step_flops(model),
+        graft_bytes=VALUE_BYTES * sum(value.numel() for value in model.state_dict().values()),
+    )
+
+
+class _Kept:
+    """A tensor that autograd holds; it lives as long as the graph needs it."""
+
+    def __init__(self, value: Tensor) -> None:
+        self.value = value.detach()  # an output would hold its own graph
+
+
+def kept_bytes(run: Callable[[], Any], leaving_out: Iterable[Tensor] = ()) -> int:
+    """Bytes of the distinct storages that autograd holds for the backward pass of `run()`.
+
+    Counted by saved-tensor hooks, so custom functions and recomputation count as what they keep. What lies in
+    the storage of one of `leaving_out`, such as parameters and buffers, is there anyway and does not count.
+    """
+    living: weakref.WeakSet[_Kept] = weakref.WeakSet()
+
+    def pack(value: Tensor) -> _Kept:
+        kept = _Kept(value)
+        living.add(kept)
+        return kept
+
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept.value):
+        result = run()
+    there = {_storage(value) for value in leaving_out}
+    found = {_storage(kept.value): kept.value.untyped_storage().nbytes() for kept in living}
+    del result  # the graph hangs on it until here
+    return sum(size for storage, size in found.items() if storage not in there)
+
+
+def kept_bytes_per_image(model: Tuned, batch: int = 2, dtype: torch.dtype | None = None) -> int:
+    """What autograd keeps for one more image of a training step, parameters and buffers excluded.
+
+    The difference between 2 `batch` and `batch` images, so that what does not grow with them drops out.
+    """
+    device = model.backbone.device
+    backbone = model.backbone.model
+    there = [*model.parameters(), *model.buffers(), *backbone.parameters(), *backbone.buffers()]
+    with _still(model, training=True), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+        few, many = (kept_bytes(partial(_loss, model, count), there) for count in (batch, 2 * batch))
+    return round((many - few) / batch)
+
+
+def forward_flops(model: Tuned) -> int:
+    """FLOPs of one image's forward pass without autograd, counted without computing anything."""
+    with _still(model, training=False), _counting() as counter, torch.no_grad():
+        model(_images(model, 1))
+    return counter.total
+
+
+def step_flops(model: Tuned, batch: int = 8) -> int:
+    """FLOPs of the forward and backward pass of one of `batch` images (edited weights are shared by them)."""
+    with _still(model, training=True), _counting() as counter, torch.enable_grad():
+        torch.autograd.grad(_loss(model, batch), list(model.parameters()), allow_unused=True)
+    return counter.total // batch
+
+
+def peak_memory_mib(device: torch.device | None = None) -> float | None:
+    """The most memory in MiB that this process has held so far: of a CUDA device if given, else of the host.
+
+    None where the system does not say. Only a fresh process tells the peak of one run.
+    """
+    if device is not None and device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device) / 2**20)
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes a step
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def _loss(model: Tuned, images: int) -> Tensor:
+    labels = torch.zeros(images, dtype=torch.long, device=model.backbone.device)
+    return F.cross_entropy(model(_images(model, images)), labels)
+
+
+def _images(model: Tuned, count: int) -> Tensor:
+    """Black images (count, 3, height, width): no count depends on what is in them."""
+    view = model.backbone.view
+    parameter = next(model.backbone.parameters())
+    return torch.zeros(count, view.channels, *view.image_size, dtype=parameter.dtype, device=parameter.device)
+
+
+def _storage(value: Tensor) -> int:
+    return int(value.untyped_storage()._cdata)
+
+
+class _FlopCounter(TorchDispatchMode):
+    """Adds up the FLOPs of every operation.
+
+    torch's own FlopCounterMode also follows modules by hooks on their inputs, which fail where a backward pass
+    differentiates on its own, as prompts and the lean linears do.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.total = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        if func is torch.ops.aten.addmm_.default:
+            self.total += 2 * args[1].numel() * args[2].shape[1]
+        elif func.overloadpacket in flop_registry:
+            self.total += flop_registry[func.overloadpacket](*args, **kwargs, out_val=out)
+        return out
+
+
+@contextmanager
+def _counting() -> Iterator[_FlopCounter]:
+    """Count FLOPs of tensors that have a shape and no values.
+
+    Attention is taken apart into its matrix products, which every device's fused kernel performs, too.
+    """
+    counter = _FlopCounter()
+    with FakeTensorMode(allow_non_fake_inputs=True), counter, sdpa_kernel(SDPBackend.MATH):
+        yield counter
+
+
+@contextmanager
+def _still(model: Tuned, training: bool) -> Iterator[None]:
+    """In the given mode for the length of a block; then mode, buffers and random states are as before."""
+    before = model.training
+    buffers = {name: value.clone() for name, value in model.named_buffers()}
+    try:
+        with own_randomness(model.backbone.device):
+            model.train(training)
+            yield
+    finally:
+        with torch.no_grad():
+            for name, value in model.named_buffers():
+                value.copy_(buffers[name])
+        model.train(before)
