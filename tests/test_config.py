@@ -89,7 +89,9 @@ def test_method__may_be_a_table(tmp_path: Path) -> None:
 
 
 def test_out__has_a_name_of_its_own() -> None:
-    config = RunConfig.of({"data": "../My Photos/", "backbone": "vit_tiny_patch16_224.augreg", "method": "lora:rank=2"})
+    config = RunConfig.of(
+        {"data": "../My Photos/", "backbone": "vit_tiny_patch16_224.augreg", "method": "lora:rank=2"}
+    )
     assert str(config.folder) == "runs/my-photos-lora-vit_tiny_patch16_224-augreg"
     assert config.table()["out"] == str(config.folder)
 

@@ -21,7 +21,14 @@ from vitgraft.results.record import (
     TaskFacts,
 )
 
-CONFIG = {"data": "photos/", "method": "lora:rank=4", "backbone": "figures", "seed": 3, "lr": 0.001, "out": "runs/a"}
+CONFIG = {
+    "data": "photos/",
+    "method": "lora:rank=4",
+    "backbone": "figures",
+    "seed": 3,
+    "lr": 0.001,
+    "out": "runs/a",
+}
 
 
 def record(**changes: Any) -> Record:
@@ -34,7 +41,7 @@ def record(**changes: Any) -> Record:
         val=Scores(0.5, 80.0, None, 75.0, 2),
         test=None,
         history=History(2, 1, False, [1.0, 0.5], [80.0, None]),
-        cost=Expense(1000, 51, 77_000, 512.5, 3.25, 40.0, 10**9),
+        cost=Expense(1000, 51, 77_000, 10**9, 2 * 10**9, 4204, 512.5, 3.25, None),
         versions={"python": "3.11"},
         device="some cpu",
         commit=None,
@@ -64,7 +71,9 @@ def test_record__survives_the_disk(tmp_path: Path) -> None:
         (("method",), "lora", r"record\.method is 'lora', not a table"),
     ],
 )
-def test_record__wrong_values_are_named(tmp_path: Path, path: tuple[str, ...], value: object, message: str) -> None:
+def test_record__wrong_values_are_named(
+    tmp_path: Path, path: tuple[str, ...], value: object, message: str
+) -> None:
     values = record().to_json()
     inner = values
     for key in path[:-1]:
@@ -112,7 +121,9 @@ def test_file_name__follows_the_configuration_alone() -> None:
     assert name.startswith("photos-lora-rank-4-figures-s3-")
     assert store.file_name(dict(reversed(CONFIG.items()))) == name
     assert store.file_name({**CONFIG, "out": "elsewhere", "device": "cuda", "workers": 4}) == name
-    others = [store.file_name({**CONFIG, key: value}) for key, value in (("lr", 0.002), ("seed", 4), ("epochs", 2))]
+    others = [
+        store.file_name({**CONFIG, key: value}) for key, value in (("lr", 0.002), ("seed", 4), ("epochs", 2))
+    ]
     assert len({name, *others}) == 4
 
 

@@ -89,9 +89,23 @@ class RunConfig:
 
     def table(self) -> dict[str, Any]:
         """Every key with its resolved value; `of` reads it back as the same run."""
+        return {name: self._derived(name) if value is None else value for name, value in self.given().items()}
+
+    def given(self) -> dict[str, Any]:
+        """Every key with its value, None where it is left open."""
         own = {item.name: getattr(self, item.name) for item in dataclasses.fields(self) if item.name != "training"}
-        training = {key: getattr(self.training, name) for name, key in _training_keys().items()}
-        return {**own, "out": str(self.folder), **training}
+        return {**own, **{key: getattr(self.training, name) for name, key in _training_keys().items()}}
+
+    def _derived(self, name: str) -> Any:
+        """The value of a key that is left open, None if only the backbone knows."""
+        recipe = methods.parse(self.method).recipe
+        derived = {
+            "out": str(self.folder),
+            "lr": recipe.lr,
+            "weight_decay": recipe.weight_decay,
+            "warmup_epochs": self.training.warmup,
+        }
+        return derived.get(name)
 
     @property
     def kept(self) -> Path:
@@ -99,16 +113,23 @@ class RunConfig:
         return self.folder / KEPT
 
     def toml(self) -> str:
-        """The run as a TOML file that explains itself; `read_toml` reads it back."""
-        values, lines, panel = self.table(), [], ""
+        """The run as a TOML file that explains itself; `read_toml` reads it back.
+
+        A key that is left open stands in a comment, with the value that follows from the others if there is one.
+        """
+        given, panel = self.given(), ""
+        lines: list[str] = []
         for name, key in keys().items():
             if key.panel != panel:
                 panel = key.panel
                 lines += ["", f"# {panel}"] if lines else [f"# {panel}"]
-            value = values[name]
-            absent = value is None and key.default is None
-            entry = f"# {name} =" if absent else f"{name} = {_toml(NONE if value is None else value)}"
-            lines.append(f"{entry}  # {key.help}" if key.help else entry)
+            value = given[name]
+            if value is None:
+                derived = self._derived(name)
+                entry = f"# {name} = {_toml(NONE if derived is None else derived)}"
+            else:
+                entry = f"{name} = {_toml(value)}"
+            lines.append(f"{entry}  # {key.help}")
         return "\n".join(lines) + "\n"
 
 

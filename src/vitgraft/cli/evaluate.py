@@ -121,11 +121,12 @@ def _relabelled(split: "Split", theirs: tuple[str, ...], ours: tuple[str, ...]) 
 
 
 def _print(metrics: "Metrics", title: str) -> None:
-    rows = [
-        ("images", f"{metrics.n:,}"),
-        ("loss", f"{metrics.loss:.4f}"),
-        ("top-1", show.percent(metrics.top1)),
-        ("top-5", show.percent(metrics.top5)),
-        ("mean per class", show.percent(metrics.mean_per_class)),
-    ]
-    show.table(title, ("", ""), rows)
+    typer.secho(f"{title}: {metrics.n:,} images", bold=True)
+    show.pairs(
+        {
+            "top-1": show.percent(metrics.top1),
+            "top-5": show.percent(metrics.top5),
+            "mean per class": show.percent(metrics.mean_per_class),
+            "loss": f"{metrics.loss:.4f}",
+        }
+    )

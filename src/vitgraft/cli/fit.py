@@ -66,18 +66,16 @@ def _file_values(config: Path | None, resume: bool, given: dict[str, Any]) -> di
 
 def summary(record: Record, folder: Path) -> None:
     """Print what a run reached, what it cost and what can be done with it."""
-    cost, rows = record.cost, []
+    cost, lines = record.cost, {}
     for name, scores in (("val", record.val), ("test", record.test)):
         if scores is not None:
             text = f"{show.percent(scores.top1)} of {scores.n:,} images, mean per class"
-            rows.append((f"{name} accuracy", f"{text} {show.percent(scores.mean_per_class)}"))
-    rows += [
-        ("trained values", f"{cost.trained_method:,} of the method, {cost.trained_head:,} of the classifier"),
-        ("kept for backward", f"{show.size(cost.kept_bytes_per_image)} an image"),
-        ("peak memory", show.size(None if cost.peak_memory_mib is None else cost.peak_memory_mib * 2**20)),
-        ("training", show.seconds(cost.train_seconds)),
-    ]
+            lines[f"{name} accuracy"] = f"{text} {show.percent(scores.mean_per_class)}"
+    trained = f"{cost.trained_method:,} of the method, {cost.trained_head:,} of the classifier"
+    lines["trained values"] = trained
+    lines["kept for backward"] = f"{show.size(cost.kept_bytes_per_image)} an image"
+    lines["peak memory"] = show.size(None if cost.peak_memory_mib is None else cost.peak_memory_mib * 2**20)
+    lines["training"] = show.seconds(cost.train_seconds)
     typer.echo()
-    for name, value in rows:
-        typer.echo(f"{name:>17}  {value}")
+    show.pairs(lines)
     typer.echo(f"\nKept in {folder}. Try: vitgraft predict {folder} IMAGE...")

@@ -103,8 +103,7 @@ def _one_method(method: Method) -> None:
         "default recipe": f"lr {method.recipe.lr:g} (batch 64), weight decay {method.recipe.weight_decay:g}",
         "fields": _fields(facts["fields"]) or "none",
     }
-    for key, value in lines.items():
-        typer.echo(f"{key:>19}  {value}")
+    show.pairs(lines)
 
 
 def tasks(as_json: Json = False) -> None:

@@ -1,5 +1,6 @@
 """`vitgraft merge`: a graft and its backbone as one plain model."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,9 +42,12 @@ def merge(
     plain = model.merge()
     gap = _gap(model, plain)
     state = {name: value.detach().cpu().contiguous() for name, value in plain.state_dict().items()}
-    write_atomically(out, safetensors.torch.save(state))
-    typer.echo(f"Wrote {out}: {len(state)} tensors. Its logits differ by at most {gap:.1g} on a probe.")
-    typer.echo(f"Load it with:\n\n{_recipe(model, plain, out)}")
+    facts = {"class_names": list(model.class_names), "preprocessing": model.preprocessing.to_json()}
+    metadata = {"format": "pt", **{key: json.dumps(value) for key, value in facts.items()}}
+    write_atomically(out, safetensors.torch.save(state, metadata))
+    typer.echo(f"Wrote {out}: {len(state)} tensors, with class names and preprocessing in its metadata.")
+    typer.echo(f"On a probe its logits differ by at most {gap:.1g} from those of {run}.")
+    typer.echo(f"Load it with:\n\n{_recipe(model, out)}")
 
 
 def _gap(model: "Model", plain: "nn.Module") -> float:
@@ -51,12 +55,32 @@ def _gap(model: "Model", plain: "nn.Module") -> float:
     import torch
 
     generator = torch.Generator().manual_seed(0)
-    height, width = model.preprocessing.size
-    probe = torch.randn(2, 3, height, width, generator=generator).to(model.backbone.device)
+    probe = torch.randn(2, 3, *model.preprocessing.size, generator=generator).to(model.backbone.device)
     with torch.no_grad():
         return float((model.tuned.eval()(probe) - plain.eval()(probe)).abs().max())
 
 
-def _recipe(model: "Model", plain: "nn.Module", out: Path) -> str:
-    """Python that loads the merged file."""
-    return ""
+def _recipe(model: "Model", out: Path) -> str:
+    """Python that loads the merged file without vitgraft."""
+    from vitgraft.backbones.catalogue import BUILT_IN
+    from vitgraft.backbones.create import FOLDER
+
+    source = dict(model.backbone.config["source"])
+    arguments = {"img_size": source["image_size"], "global_pool": source["global_pool"]}
+    chosen = {key: value for key, value in arguments.items() if value is not None}
+    chosen["num_classes"] = len(model.class_names)
+    if source["name"] == BUILT_IN:
+        card = json.loads((FOLDER / f"{BUILT_IN}.json").read_text())
+        made = f"VisionTransformer({_call({**card['architecture'], **chosen})})"
+        head = "from timm.models.vision_transformer import VisionTransformer"
+    else:
+        made = f"timm.create_model({source['name']!r}, {_call(chosen)})"
+        head = "import timm"
+    return (
+        f"{head}\nfrom safetensors.torch import load_file\n\nmodel = {made}\n"
+        f"model.load_state_dict(load_file({str(out)!r}), strict=True)\n"
+    )
+
+
+def _call(arguments: dict[str, object]) -> str:
+    return ", ".join(f"{key}={value!r}" for key, value in arguments.items())

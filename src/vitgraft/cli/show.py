@@ -1,7 +1,7 @@
 """Printing results: tables for people, JSON for programs."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import typer
@@ -45,6 +45,13 @@ def table(
     left_out = [column for index, column in enumerate(columns) if index not in shown]
     if left_out:
         typer.echo(f"A wider terminal shows more: {', '.join(left_out)}.")
+
+
+def pairs(values: Mapping[str, str]) -> None:
+    """Print names and values in two columns."""
+    width = max(map(len, values))
+    for name, value in values.items():
+        typer.echo(f"  {name:>{width}}  {value}")
 
 
 def as_json(value: Any) -> None:

@@ -77,18 +77,21 @@ class History:
 class Expense:
     """What the run cost.
 
-    Trained values of the method and of the classifier, bytes that autograd keeps an image (parameters
-    excluded), the process's peak memory in MiB (of the accelerator where there is one), seconds of training
-    with its validation, images a second through training, and forward FLOPs an image. None: not measured.
+    Trained values of the method and of the classifier; bytes that autograd keeps an image (parameters excluded);
+    FLOPs of an image's forward pass, and of its forward and backward pass in training; bytes of the trained
+    values on disk; the process's peak memory in MiB (of the accelerator, where training ran on one); seconds of
+    training with its validation; images a second through training steps. None: not measured.
     """
 
     trained_method: int
     trained_head: int
-    kept_bytes_per_image: int | None
+    kept_bytes_per_image: int
+    flops_per_image: int
+    step_flops_per_image: int
+    graft_bytes: int
     peak_memory_mib: float | None
     train_seconds: float
     images_per_second: float | None
-    flops_per_image: int | None
 
 
 @dataclass(frozen=True)

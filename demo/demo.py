@@ -1,0 +1,117 @@
+"""Tune the built-in backbone on two tasks with six methods, and print what each reached and what it cost.
+
+Every run has a process of its own, forked from a server that has imported torch and computed nothing: so a
+run's peak memory is its own, and torch is imported once. Runs that are finished are not repeated; a run that was
+stopped goes on. Records and logs are below runs/demo.
+"""
+
+import multiprocessing
+import sys
+from pathlib import Path
+from time import perf_counter
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from vitgraft.config import RunConfig
+from vitgraft.errors import VitgraftError
+from vitgraft.results import store
+from vitgraft.results.record import Record, RecordError
+
+TASKS = {"digits": 6, "dspr_loc": 6}  # and the epochs that three minutes allow
+METHODS = ("linear", "bias", "vpt-deep", "adaptformer", "ssf", "lora")
+FOLDER = Path("runs/demo")
+PRELOADED = ["torch", "timm", "torchvision", "sklearn.datasets", "vitgraft.run"]
+
+console = Console(stderr=True)
+
+
+def main() -> int:
+    """Do what is missing, print the table; returns the exit code."""
+    configs = [_config(task, method, epochs) for task, epochs in TASKS.items() for method in METHODS]
+    began = perf_counter()
+    for number, config in enumerate(configs, start=1):
+        if _finished(config) is not None:
+            continue
+        console.print(f"\n[bold]Run {number} of {len(configs)}: {config.method} on {config.data}[/bold]")
+        code = _in_own_process(config)
+        if code:
+            console.print("Stopped. `make demo` goes on from here.")
+            return code
+    _print([record for config in configs if (record := _finished(config)) is not None])
+    console.print(f"{perf_counter() - began:.0f} s. The records are in {FOLDER}/*/record.json.")
+    return 0
+
+
+def _config(task: str, method: str, epochs: int) -> RunConfig:
+    values = {"data": task, "method": method, "epochs": epochs, "out": str(FOLDER / f"{task}-{method}")}
+    return RunConfig.of(values)
+
+
+def _finished(config: RunConfig) -> Record | None:
+    """The record of this very configuration, if it is there."""
+    try:
+        record = store.read(config.folder / store.FILE)
+    except RecordError:
+        return None
+    return record if store.identity(record.config) == store.identity(config.table()) else None
+
+
+def _in_own_process(config: RunConfig) -> int:
+    """Run in a fresh process; returns its exit code."""
+    kinds = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in kinds else "spawn")
+    if "forkserver" in kinds:
+        context.set_forkserver_preload(PRELOADED)
+    process = context.Process(target=_work, args=(config,))
+    process.start()
+    try:
+        process.join()
+    except KeyboardInterrupt:  # the run got it, too, and saves itself
+        process.join()
+        return 130
+    return process.exitcode or 0
+
+
+def _work(config: RunConfig) -> None:
+    from vitgraft.run import run
+
+    stopped = not (config.folder / store.FILE).exists()
+    try:
+        run(config, resume=stopped, force=not stopped, tell=console.print)
+    except VitgraftError as error:
+        console.print(f"Error: {error}", highlight=False, markup=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _print(records: list[Record]) -> None:
+    """One table of what was reached and what it cost."""
+    table = Table(box=box.SIMPLE_HEAD, title="figures, tuned on 800 images a task", title_justify="left")
+    table.add_column("task")
+    table.add_column("method")
+    for column in ("accuracy", "trained: method", "head", "kept an image", "peak memory", "training"):
+        table.add_column(column, justify="right")
+    task = ""
+    for record in records:
+        if task and task != record.task.name:
+            table.add_section()
+        cost = record.cost
+        table.add_row(
+            record.task.name if task != record.task.name else "",
+            record.method.spec,
+            "-" if record.test is None else f"{record.test.top1:.1f} %",
+            f"{cost.trained_method:,}",
+            f"{cost.trained_head:,}",
+            f"{cost.kept_bytes_per_image / 1024:,.0f} KiB",
+            "-" if cost.peak_memory_mib is None else f"{cost.peak_memory_mib:,.0f} MiB",
+            f"{cost.train_seconds:.1f} s",
+        )
+        task = record.task.name
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

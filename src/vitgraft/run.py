@@ -1,0 +1,273 @@
+"""One run from its configuration to its record: load, graft, fit, test once, measure, keep.
+
+Peak memory is the process's own since it began, so it is honest for one run a process, as the command line is.
+"""
+
+import platform
+import subprocess
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from vitgraft import artefact
+from vitgraft import model as models
+from vitgraft.config import RunConfig, read_toml
+from vitgraft.data import source
+from vitgraft.data.task import Task
+from vitgraft.data.transforms import preset
+from vitgraft.errors import ConfigError
+from vitgraft.methods import describe, spec_of
+from vitgraft.model import Model
+from vitgraft.results import store
+from vitgraft.results.record import (
+    BackboneFacts,
+    Expense,
+    History,
+    MethodFacts,
+    Record,
+    Scores,
+    TaskFacts,
+)
+from vitgraft.train import measure, state
+from vitgraft.train.cost import measure_cost, peak_memory_mib
+from vitgraft.train.placement import place
+from vitgraft.train.settings import Training
+
+if TYPE_CHECKING:
+    from vitgraft.train.loop import Fitted
+
+SHOWN = 10
+"""How many skipped images are named before training."""
+
+
+def run(
+    config: RunConfig, *, resume: bool = False, force: bool = False, tell: Callable[[str], None] = print
+) -> Record:
+    """Do a run: the graft, its log, `run.toml` and `record.json` are in `config.folder` afterwards.
+
+    A folder that holds a run is left alone unless the user says `resume`, which goes on with it (and returns the
+    record of a finished one at once), or `force`, which replaces it. `tell` gets lines for a person.
+
+    Raises:
+        VitgraftError: anything in configuration, data or weights that cannot be used.
+        KeyboardInterrupt: training was stopped, and its state saved.
+    """
+    before = _finished(config, resume, force)
+    if before is not None:
+        tell(f"{config.folder} is finished already; nothing was trained.")
+        return before
+    started = _now()
+    task = load_task(config)
+    _tell_skipped(task, tell)
+    model = build(config, task)
+    main = place(config.training.device).main
+    if main:
+        store.write_atomically(config.kept, config.toml().encode())
+    fitted = models.fit(
+        model,
+        task.splits["train"],
+        task.splits.get("val"),
+        settings=config.training,
+        out=config.folder,
+        resume=resume,
+    )
+    if fitted.interrupted:
+        raise KeyboardInterrupt
+    record = _record(config, task, model, fitted, started)
+    if main:
+        _keep(config, model, record)
+    return record
+
+
+def load_task(config: RunConfig) -> Task:
+    """The task that a configuration names, cut into splits as it says. Raises DataError."""
+    options: dict[str, Any] = {
+        "seed": config.split_seed,
+        "val_fraction": config.val_fraction,
+        "test_fraction": config.test_fraction,
+        "skip_unreadable": config.skip_unreadable,
+    }
+    if config.root is not None:
+        options["root"] = config.root
+    return source.load(config.data, **options)
+
+
+def build(config: RunConfig, task: Task) -> Model:
+    """The untrained model of a configuration. Raises BackboneError, CheckpointError, ConfigError."""
+    backbone = models.load_backbone(
+        config.backbone,
+        checkpoint=config.checkpoint,
+        image_size=config.image_size,
+        global_pool=config.global_pool,
+    )
+    pictures = preset(config.preprocessing, models.own_preprocessing(backbone))
+    return models.graft(backbone, config.method, task.classes, preprocessing=pictures, seed=config.training.seed)
+
+
+def _finished(config: RunConfig, resume: bool, force: bool) -> Record | None:
+    """The record of a finished run that is asked for again.
+
+    Raises:
+        ConfigError: the folder holds a run that is neither resumed nor replaced, or one of another configuration.
+    """
+    folder = config.folder
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"'{folder}' is a file. Name a folder with --out.")
+    record = folder / store.FILE
+    if force:
+        for name in (store.FILE, artefact.CARD, artefact.TENSORS):
+            (folder / name).unlink(missing_ok=True)
+        return None
+    if not resume:
+        if record.exists() or (folder / state.FILE).exists():
+            what = "a finished run" if record.exists() else "a run that was stopped"
+            raise ConfigError(
+                f"{folder} holds {what}. Go on with it (--resume), replace it (--force), or use --out."
+            )
+        return None
+    if config.kept.exists():
+        _refuse_other(config, RunConfig.of(read_toml(config.kept)))
+    return store.read(record) if record.exists() else None
+
+
+def _refuse_other(config: RunConfig, kept: RunConfig) -> None:
+    """Raise ConfigError if two configurations differ in what they compute."""
+    now, then = config.given(), kept.given()
+    differing = [key for key in now if now[key] != then[key] and key not in store.NOT_IDENTITY]
+    if differing:
+        told = "; ".join(f"{key} is {now[key]!r}, was {then[key]!r}" for key in differing)
+        raise ConfigError(
+            f"The run in {config.folder} cannot go on with another configuration: {told}. Leave these "
+            "options out, replace the run with --force, or use another --out."
+        )
+
+
+def _tell_skipped(task: Task, tell: Callable[[str], None]) -> None:
+    for name, reason in task.skipped[:SHOWN]:
+        tell(f"Left out: {name}: {reason}")
+    if task.skipped:
+        tell(f"Unreadable images left out: {len(task.skipped)}.")
+
+
+def _record(config: RunConfig, task: Task, model: Model, fitted: "Fitted", started: str) -> Record:
+    peak = peak_memory_mib(model.backbone.device)  # before anything that is not training
+    test = _test(config, model, task)
+    described = describe(model.method)
+    return Record(
+        config=config.table(),
+        seed=config.training.seed,
+        method=MethodFacts(described.pop("name"), spec_of(model.method), described),
+        backbone=BackboneFacts(model.backbone.name, model.backbone.fingerprint()),
+        task=TaskFacts(
+            task.name,
+            task.fingerprint(),
+            task.group,
+            len(task.classes),
+            {name: len(split) for name, split in task.splits.items()},
+            len(task.skipped),
+        ),
+        val=None if fitted.val is None else Scores(**asdict(fitted.val)),
+        test=test,
+        history=_history(fitted),
+        cost=_expense(config.training, model, fitted, peak),
+        versions=models.versions(),
+        device=device_name(model.backbone.device),
+        commit=commit(),
+        started=started,
+        ended=_now(),
+    )
+
+
+def _test(config: RunConfig, model: Model, task: Task) -> Scores | None:
+    """The test split, read once, with the values that were selected."""
+    if "test" not in task.splits:
+        return None
+    settings = config.training
+    metrics = measure.evaluate(
+        model.tuned,
+        task.splits["test"],
+        model.preprocessing,
+        batch_size=settings.eval_batch_size,
+        precision=settings.precision,
+        workers=settings.workers,
+        device=settings.device,
+    )
+    return Scores(**asdict(metrics))
+
+
+def _history(fitted: "Fitted") -> History:
+    return History(
+        epochs=len(fitted.history),
+        best_epoch=fitted.best_epoch,
+        stopped_early=fitted.stopped_early,
+        train_loss=[entry["train_loss"] for entry in fitted.history],
+        val_top1=[entry.get("val_top1") for entry in fitted.history],
+    )
+
+
+def _expense(settings: Training, model: Model, fitted: "Fitted", peak: float | None) -> Expense:
+    """Everything the run cost; activations are counted as training kept them."""
+    tuned = model.tuned
+    before, tuned.checkpoint = tuned.checkpoint, settings.checkpoint
+    try:
+        counted = measure_cost(tuned, dtype=torch.bfloat16 if settings.precision == "bf16" else None)
+    finally:
+        tuned.checkpoint = before
+    return Expense(
+        **asdict(counted),
+        peak_memory_mib=peak,
+        train_seconds=fitted.seconds,
+        images_per_second=fitted.images_per_second,
+    )
+
+
+def _keep(config: RunConfig, model: Model, record: Record) -> None:
+    """Write the graft, then the record, whose presence says that the run is finished."""
+    metrics = {name: asdict(scores) for name, scores in (("val", record.val), ("test", record.test)) if scores}
+    model.save(config.folder, metrics=metrics, cost=asdict(record.cost))
+    if config.records is not None:
+        store.add(Path(config.records), record)
+    store.write(config.folder / store.FILE, record)
+
+
+def device_name(device: torch.device) -> str:
+    """What a device is called by its maker, and how many threads a CPU run has."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type != "cpu":
+        return f"{device.type} of {platform.platform()}"
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    found = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    name = found[0] if found else platform.processor() or platform.machine()
+    return f"{name}, {torch.get_num_threads()} threads"
+
+
+def commit() -> str | None:
+    """vitgraft's own commit where it runs from a checkout, with "+" if files differ from it.
+
+    None where it is installed elsewhere, be it inside another project's checkout.
+    """
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(("git", "-C", here, *arguments), capture_output=True, text=True, timeout=20)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    if (
+        git("ls-files", "--error-unmatch", "__init__.py") is None
+    ):  # installed elsewhere, perhaps in another's repository
+        return None
+    head = git("rev-parse", "HEAD")
+    return head and head + ("+" if git("status", "--porcelain", "--untracked-files=no", ".") else "")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
