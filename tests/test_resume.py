@@ -112,7 +112,7 @@ def test_sigkill__at_three_random_moments(method: str, tmp_path: Path) -> None:
         child = multiprocessing.get_context("fork").Process(target=train, args=(method, tmp_path))
         child.start()
         _wait_for_another_snapshot(tmp_path, child)
-        time.sleep(moments.uniform(0, 0.1))
+        time.sleep(moments.uniform(0, 0.04))
         assert child.pid is not None
         os.kill(child.pid, signal.SIGKILL)
         child.join()
