@@ -2,7 +2,8 @@
 
 Both sides get the same recipe: AdamW, linear head on the class token, no augmentation, last epoch. Each side's
 learning rate is the one of two with the better mean validation accuracy over one task of each group (trained
-on 800 for half the epochs, scored on 200). With it, every task is trained on all 1,000 labelled pictures and tested once.
+on 800 for half the epochs, scored on 200). With it, every task is trained on all 1,000 labelled pictures and
+tested once.
 Each finished run is one JSON line; the same command goes on with the runs that are missing.
 """
 
