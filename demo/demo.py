@@ -13,7 +13,7 @@ from time import perf_counter
 from rich.console import Console
 
 from vitgraft.cli import show
-from vitgraft.config import RunConfig
+from vitgraft.config import RunConfig, read_toml
 from vitgraft.errors import VitgraftError
 from vitgraft.results import store
 from vitgraft.results.record import Record, RecordError
@@ -21,7 +21,7 @@ from vitgraft.results.record import Record, RecordError
 TASKS = {"digits": {"epochs": 2}, "dspr_loc": {"epochs": 3}}
 METHODS = ("linear", "bias", "vpt-deep", "adaptformer", "ssf", "lora")
 SETTINGS = {"batch_size": 16, "lr": 5e-3}
-"""Few epochs of small batches and large steps: what three minutes on two cores allow. Defaults are for longer runs."""
+"""Few epochs of small batches and large steps: what three minutes allow. The defaults are for longer runs."""
 
 FOLDER = Path("runs/demo")
 PRELOADED = ["torch", "timm", "torchvision", "sklearn.datasets", "vitgraft.run"]
@@ -60,6 +60,15 @@ def _finished(config: RunConfig) -> Record | None:
     return record if store.identity(record.config) == store.identity(config.table()) else None
 
 
+def _begun(config: RunConfig) -> bool:
+    """Whether the run's folder is of this very configuration, be it finished or not."""
+    try:
+        kept = RunConfig.of(read_toml(config.kept))
+    except VitgraftError:
+        return False
+    return store.identity(kept.table()) == store.identity(config.table())
+
+
 def _in_own_process(config: RunConfig) -> int:
     """Run in a fresh process; returns its exit code."""
     kinds = multiprocessing.get_all_start_methods()
@@ -79,9 +88,9 @@ def _in_own_process(config: RunConfig) -> int:
 def _work(config: RunConfig) -> None:
     from vitgraft.run import run
 
-    stopped = not (config.folder / store.FILE).exists()
+    goes_on = _begun(config) and not (config.folder / store.FILE).exists()
     try:
-        run(config, resume=stopped, force=not stopped, tell=console.print)
+        run(config, resume=goes_on, force=not goes_on, tell=console.print)
     except VitgraftError as error:
         console.print(f"Error: {error}", highlight=False, markup=False)
         sys.exit(2)
