@@ -9,6 +9,7 @@ import multiprocessing
 import sys
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from rich.console import Console
 
@@ -72,7 +73,7 @@ def _begun(config: RunConfig) -> bool:
 def _in_own_process(config: RunConfig) -> int:
     """Run in a fresh process; returns its exit code."""
     kinds = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if "forkserver" in kinds else "spawn")
+    context: Any = multiprocessing.get_context("forkserver" if "forkserver" in kinds else "spawn")
     if "forkserver" in kinds:
         context.set_forkserver_preload(PRELOADED)
     process = context.Process(target=_work, args=(config,))
