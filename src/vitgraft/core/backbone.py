@@ -8,7 +8,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint as recompute
 
 from vitgraft.core.block import BlockView, Rows, StageView, Visitor
 from vitgraft.core.graft import Graft
-from vitgraft.core.sites import PLACES, STEM, Site, Tap
+from vitgraft.core.sites import PLACES, STEM, Recompute, Site, Tap
 from vitgraft.errors import BackboneError, ConfigError, unknown
 
 PROBE_TOLERANCE = 1e-4
@@ -192,12 +192,12 @@ class Backbone(nn.Module):
         edits: Edits = NO_EDITS,
         taps: Iterable[Tap] = (),
         start: tuple[int, Tensor] | None = None,
-        checkpoint: bool = False,
+        checkpoint: Recompute = "none",
     ) -> Features:
         """THE walk: the only forward pass.
 
         images (B, 3, height, width) are preprocessed; `start` = (block, x) begins with the input x (B, N, D)
-        of a block instead. `checkpoint` keeps only the blocks' inputs and runs each block twice.
+        of a block instead. `checkpoint` runs parts of each block twice and keeps only what they start from.
         Stages before the first trained value run without autograd.
         """
         first = self.first_trained(edits)
@@ -209,14 +209,14 @@ class Backbone(nn.Module):
         for block in range(begin, self.depth):
             stage = self.view.stem if block == STEM else self.view.blocks[block]
             with torch.set_grad_enabled(torch.is_grad_enabled() and block >= first):
-                twice = checkpoint and block != STEM and torch.is_grad_enabled()
-                x, read = self._run(stage, x, Visitor(block, edits.grafts, wanted[block]), edits, twice)
+                twice = checkpoint if block != STEM and torch.is_grad_enabled() else "none"
+                x, read = self._run_stage(stage, x, Visitor(block, edits.grafts, wanted[block]), edits, twice)
             readings.update(read)
             tokens = tokens or x.shape[1]
         x = x[:, :tokens] if tokens else x  # prompts stand last
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.depth >= first):
             visit = Visitor(self.depth, edits.grafts, wanted[self.depth])
-            (normed, pooled), read = self._run(self.view.tail, x, visit, edits, False)
+            (normed, pooled), read = self._run(self.view.tail, x, visit, edits)
         return Features(normed, pooled, {**readings, **read})
 
     def fingerprint(self) -> str:
@@ -233,15 +233,26 @@ class Backbone(nn.Module):
         super().train(False)
         return self
 
-    def _run(self, stage: nn.Module, x: Tensor, at: Visitor, edits: Edits, twice: bool) -> tuple[Any, Any]:
+    def _run_stage(
+        self, stage: nn.Module, x: Tensor, at: Visitor, edits: Edits, twice: Recompute
+    ) -> tuple[Any, dict[Tap, Tensor]]:
+        if twice != "mlp":
+            return self._run(stage, x, at, edits, twice == "block")
+        (x, middle), first = self._run(stage, x, at, edits, False, "attention")
+        x, second = self._run(stage, x, at, edits, True, "mlp", middle)
+        return x, {**first, **second}
+
+    def _run(
+        self, stage: nn.Module, x: Tensor, at: Visitor, edits: Edits, twice: bool = False, *part: Any
+    ) -> tuple[Any, Any]:
         values = self._values_of(at.block, edits.values)
 
-        def run(x: Tensor) -> tuple[Any, dict[Tap, Tensor]]:
-            visit = Visitor(at.block, at.grafts, at.taps)
-            y = functional_call(stage, values, (x, visit)) if values else stage(x, visit)
+        def run(x: Tensor, *part: Any) -> tuple[Any, dict[Tap, Tensor]]:
+            visit = replace(at, readings={})
+            y = functional_call(stage, values, (x, visit, *part)) if values else stage(x, visit, *part)
             return y, visit.readings
 
-        return recompute(run, x, use_reentrant=False) if twice else run(x)
+        return recompute(run, x, *part, use_reentrant=False) if twice else run(x, *part)
 
     def _values_of(self, block: int, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The values that stand in one stage, by their names there."""

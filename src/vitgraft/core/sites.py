@@ -32,6 +32,9 @@ What comes after the last block has the block number L; its places are `norm`, t
 Site = tuple[int, str]
 """(block, place), such as (3, "v")."""
 
+Recompute = Literal["none", "mlp", "block"]
+"""What runs again in the backward pass instead of being kept: nothing, each block's mlp, each whole block."""
+
 Reduction = Literal["all", "cls", "mean"]
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vitgraft.core.backbone import Backbone, Edits, Features
 from vitgraft.core.merge import merged
 from vitgraft.core.plan import Head, Plan
+from vitgraft.core.sites import Recompute
 from vitgraft.errors import ConfigError, unknown
 
 
@@ -36,7 +37,7 @@ class Tuned(nn.Module):
         self._shared = (backbone,)
         self.plan = plan
         self.frozen_depth = plan.frozen_depth(backbone)
-        self.checkpoint = False
+        self.checkpoint: Recompute = "none"
         self.head: Head = plan.head
         known = set(backbone.sites())
         for site in plan.grafts:
