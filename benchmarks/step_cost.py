@@ -89,7 +89,7 @@ def frozen(model: nn.Module) -> Contender:
 
     @torch.no_grad()
     def predict(images: Tensor) -> Tensor:
-        pooled: Tensor = backbone(images).pooled
+        pooled: Tensor = backbone(images, tokens=False).pooled
         return pooled
 
     return Contender(predict, (), ())

@@ -137,7 +137,7 @@ def test_prefix__computed_once_gives_the_same(frozen: Backbone, method: methods.
     depth = model.frozen_depth
     with torch.no_grad():
         if depth == frozen.depth:
-            found = model.classify(frozen(pictures, taps=model.plan.taps))
+            found = model.classify(frozen(pictures, taps=model.plan.taps, tokens=model.head.reads_tokens))
         elif depth > 0:
             tap = Tap(depth, "in")
             found = model(None, start=(depth, frozen(pictures, taps=[tap]).taps[tap]))

@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint as recompute
 
 from vitgraft.core.block import BlockView, Rows, StageView, Visitor
 from vitgraft.core.graft import Graft
-from vitgraft.core.sites import PLACES, STEM, Recompute, Site, Tap
+from vitgraft.core.sites import AFTER_ATTENTION, PLACES, STEM, Recompute, Site, Tap
 from vitgraft.errors import BackboneError, ConfigError, unknown
 
 PROBE_TOLERANCE = 1e-4
@@ -36,6 +36,11 @@ class StemView(StageView, ABC):
 
 class TailView(StageView, ABC):
     """Everything after the last block: tokens (B, N, D) -> (normalised tokens, pooled vector (B, D))."""
+
+    @property
+    def reads(self) -> int | None:
+        """How many leading tokens the pooled vector depends on; None for all of them."""
+        return None
 
     @abstractmethod
     def forward(self, x: Tensor, at: Visitor) -> tuple[Tensor, Tensor]:
@@ -193,27 +198,31 @@ class Backbone(nn.Module):
         taps: Iterable[Tap] = (),
         start: tuple[int, Tensor] | None = None,
         checkpoint: Recompute = "none",
+        tokens: bool = True,
     ) -> Features:
         """THE walk: the only forward pass.
 
         images (B, 3, height, width) are preprocessed; `start` = (block, x) begins with the input x (B, N, D)
         of a block instead. `checkpoint` runs parts of each block twice and keeps only what they start from.
-        Stages before the first trained value run without autograd.
+        Stages before the first trained value run without autograd. Unless `tokens` are wanted, the last block
+        computes those alone that the pooled vector depends on.
         """
         first = self.first_trained(edits)
         wanted = self._taps_by_stage(taps)
         begin, x = (STEM, images) if start is None else start
         assert x is not None, "a walk needs images or a start"
         readings: dict[Tap, Tensor] = {}
-        tokens = 0
+        only = None if tokens else self._read_last(edits, wanted)
+        count = 0
         for block in range(begin, self.depth):
             stage = self.view.stem if block == STEM else self.view.blocks[block]
             with torch.set_grad_enabled(torch.is_grad_enabled() and block >= first):
                 twice = checkpoint if block != STEM and torch.is_grad_enabled() else "none"
-                x, read = self._run_stage(stage, x, Visitor(block, edits.grafts, wanted[block]), edits, twice)
+                visit = Visitor(block, edits.grafts, wanted[block], only=only if block == self.depth - 1 else None)
+                x, read = self._run_stage(stage, x, visit, edits, twice)
             readings.update(read)
-            tokens = tokens or x.shape[1]
-        x = x[:, :tokens] if tokens else x  # prompts stand last
+            count = count or x.shape[1]
+        x = x[:, :count] if count else x  # prompts stand last
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.depth >= first):
             visit = Visitor(self.depth, edits.grafts, wanted[self.depth])
             (normed, pooled), read = self._run(self.view.tail, x, visit, edits)
@@ -232,6 +241,13 @@ class Backbone(nn.Module):
         """A backbone stays in eval mode: nothing in it is trained and nothing in it is random."""
         super().train(False)
         return self
+
+    def _read_last(self, edits: Edits, wanted: Mapping[int, Mapping[str, Sequence[Tap]]]) -> int | None:
+        """How many leading tokens of the last block's output anything reads, if only pooling does; else None."""
+        last = self.depth - 1
+        tapped = wanted[last] or "norm" in wanted[self.depth]
+        after = [graft for place in AFTER_ATTENTION for graft in edits.grafts.get((last, place), ())]
+        return self.view.tail.reads if not tapped and all(graft.per_token for graft in after) else None
 
     def _run_stage(
         self, stage: nn.Module, x: Tensor, at: Visitor, edits: Edits, twice: Recompute

@@ -41,6 +41,8 @@ class Visitor:
     grafts: Mapping[Site, Sequence[Graft]]
     taps: dict[str, list[Tap]]
     readings: dict[Tap, Tensor] = field(default_factory=dict)
+    only: int | None = None
+    """How many leading tokens are read after this block; None for all. The others end at its attention."""
 
     def __call__(self, place: str, x: Tensor, y: Tensor) -> Tensor:
         """y as the grafts of this place leave it, after the taps have read it."""
@@ -147,6 +149,7 @@ class BlockView(StageView, ABC):
     def _attention(self, x: Tensor, at: Visitor) -> tuple[Tensor, Tensor]:
         x = at("in", x, x)
         q, k, v = self._project("qkv", x, "norm1", self.norm1, at)
+        x, q = x[:, : at.only], q[:, : at.only]
         (y,) = self._project("proj", self.attend(q, k, v), None, None, at)
         y = at("attn", x, self.scale1(y))
         return x, x + y

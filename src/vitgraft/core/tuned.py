@@ -75,7 +75,9 @@ class Tuned(nn.Module):
 
     def features(self, images: Tensor | None, start: tuple[int, Tensor] | None = None) -> Features:
         """What the head reads."""
-        features: Features = self.backbone(images, self.edits(), self.plan.taps, start, self.checkpoint)
+        features: Features = self.backbone(
+            images, self.edits(), self.plan.taps, start, self.checkpoint, self.head.reads_tokens
+        )
         return features
 
     def classify(self, features: Features) -> Tensor:
