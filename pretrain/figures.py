@@ -102,7 +102,7 @@ def draw_mask(rng: np.random.RandomState, outline: Outline, radius: float, turn:
     if outline.hole:
         low, high = ((centre + sign * outline.hole * radius + 1) / 2 * CANVAS for sign in (-1, 1))
         draw.ellipse((*low, *high), fill=0)
-    return np.asarray(canvas, dtype=float) / 255
+    return np.asarray(np.asarray(canvas, dtype=float) / 255)
 
 
 def noise_fill(rng: np.random.RandomState, spectrum: int) -> Array:
@@ -241,7 +241,8 @@ def load_or_render(folder: Path, count: int, seed: int, workers: int = 2) -> Col
             parts = list(pool.map(_render_range, [seed] * (len(bounds) - 1), bounds[:-1], bounds[1:]))
         folder.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial.npz")
-        np.savez(partial, **{name: np.concatenate([getattr(p, name) for p in parts]) for name in FIELDS})
+        arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in FIELDS}
+        np.savez(partial, **arrays)  # type: ignore[arg-type]
         os.replace(partial, path)
     with np.load(path) as stored:
         return Collection(**{name: stored[name] for name in FIELDS})

@@ -212,6 +212,12 @@ def test_mae__average_pooling_starts_its_own_norm(tmp_path: Path) -> None:
     assert "unexpected norm.weight, norm.bias" in report.summary()
 
 
+def test_mae__is_not_a_classifier_under_the_same_key(tmp_path: Path) -> None:
+    source = tensors_of(tiny(1, num_classes=7))
+    report = load_weights(tiny(2, num_classes=7), torch_file(tmp_path / "deit.pth", {"model": source}))
+    assert (report.layout, report.missing, report.dropped) == ("timm", (), ())
+
+
 def test_mae__decoder_is_left_out(tmp_path: Path) -> None:
     decoder = {"mask_token": torch.ones(1), "decoder_blocks.0.norm1.weight": torch.ones(2)}
     content = {"model": tensors_of(tiny(1)) | decoder}

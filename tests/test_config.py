@@ -55,6 +55,7 @@ def test_keys__are_the_fields_of_both_dataclasses() -> None:
     assert OTHERS.keys() == expected, "a new key needs a value here"
     assert all(OTHERS[name] != key.default for name, key in keys().items())
     assert all(key.help for key in keys().values())
+    assert all(key.default is None for key in keys().values() if type(None) in key.kinds), "a comment says none"
 
 
 @pytest.mark.parametrize("values", [{"data": "digits"}, OTHERS], ids=["defaults", "others"])
@@ -86,6 +87,10 @@ def test_method__may_be_a_table(tmp_path: Path) -> None:
     path = tmp_path / "run.toml"
     path.write_text('data = "digits"\n[method]\nname = "lora"\nrank = 4\nplaces = "qkv"\n')
     assert RunConfig.of(read_toml(path)).method == "lora:rank=4,places=qkv"
+
+
+def test_out__stays_below_runs() -> None:
+    assert str(RunConfig.of({"data": ".."}).folder) == "runs/lora-figures"
 
 
 def test_out__has_a_name_of_its_own() -> None:

@@ -1,5 +1,6 @@
 """Backbones by name: built, filled and refused in a sentence; the catalogue against the installed timm."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -71,12 +72,21 @@ def test_checkpoint__other_size_and_pooling(tmp_path: Path) -> None:
     model, report = create_model(SMALL, checkpoint=tmp_path / "w.safetensors", image_size=96, global_pool="avg")
     assert torch.equal(torch.get_rng_state(), state)
     assert report is not None
+    assert not model.training
     assert report.resampled == ("pos_embed",)
     assert set(report.missing) == {"fc_norm.weight", "fc_norm.bias"}
     assert model.patch_embed.img_size == (96, 96)
     assert torch.equal(model.fc_norm.weight, torch.ones_like(model.fc_norm.weight))
     assert torch.equal(model.fc_norm.bias, torch.zeros_like(model.fc_norm.bias))
     assert model(torch.zeros(1, 3, 96, 96)).isfinite().all()
+
+
+def test_checkpoint__is_taken_where_published_weights_are_not_wanted(tmp_path: Path) -> None:
+    source, _ = create_model(SMALL, pretrained=False, seed=1)
+    save_file(source.state_dict(), tmp_path / "w.safetensors")
+    model, report = create_model(SMALL, checkpoint=tmp_path / "w.safetensors", pretrained=False, seed=2)
+    assert report is not None
+    assert torch.equal(model.cls_token, source.cls_token)
 
 
 def test_checkpoint__no_value_is_left_uninitialised(tmp_path: Path) -> None:
@@ -220,6 +230,16 @@ def test_catalogue__needs_no_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_catalogue__lists_the_built_in_backbone_if_it_is_there() -> None:
-    there = (Path(catalogue.__file__).parent / "figures" / "figures.json").is_file()
-    assert (catalogue.available()[0].name == "figures") == there
+def test_catalogue__lists_the_built_in_backbone_that_is_shipped() -> None:
+    row = catalogue.available()[0]
+    model, report = create_model("figures")
+    assert report is not None
+    assert (report.missing, report.unexpected, report.dropped) == ((), (), ())
+    assert row.name == "figures"
+    assert sum(value.numel() for value in model.parameters()) == row.parameters
+    assert (row.image_size, row.pooling) == (model.patch_embed.img_size[0], model.global_pool)
+
+
+def test_built_in__weights_are_those_of_the_card() -> None:
+    card = json.loads((create.FOLDER / "figures.json").read_text())
+    assert hashlib.sha256((create.FOLDER / "figures.safetensors").read_bytes()).hexdigest() == card["sha256"]

@@ -24,6 +24,7 @@ from vitgraft.data.task import Split
 from vitgraft.errors import CheckpointError, ConfigError, TrainingError
 from vitgraft.train import state
 from vitgraft.train.loop import Fitted, fit
+from vitgraft.train.probe import IMAGES
 from vitgraft.train.settings import Training
 
 EVERY_STEP = Training(
@@ -111,7 +112,7 @@ def test_sigkill__at_three_random_moments(method: str, tmp_path: Path) -> None:
         child = multiprocessing.get_context("fork").Process(target=train, args=(method, tmp_path))
         child.start()
         _wait_for_another_snapshot(tmp_path, child)
-        time.sleep(moments.uniform(0, 0.1))
+        time.sleep(moments.uniform(0, 0.04))
         assert child.pid is not None
         os.kill(child.pid, signal.SIGKILL)
         child.join()
@@ -157,9 +158,9 @@ def _bomb(where: str) -> tuple[str, Callable[..., Any]]:
         from vitgraft.train.progress import append_log
 
         def log(*arguments: Any) -> None:
-            append_log(*arguments)
             if next(calls) == 1:
                 raise Killed
+            append_log(*arguments)
 
         return "vitgraft.train.journal.append_log", log
     if where == "os.replace":
@@ -245,6 +246,20 @@ def test_resume__without_a_snapshot_starts(tmp_path: Path) -> None:
 def test_resume__not_asked_for_starts_anew(tmp_path: Path) -> None:
     train("vpt-deep", tmp_path, replace(EVERY_STEP, epochs=1))
     assert_same(train("vpt-deep", tmp_path, resume=False), uninterrupted("vpt-deep"), tmp_path)
+
+
+def test_start__anew_leaves_nothing_to_resume(tmp_path: Path) -> None:
+    """A run that is killed before its first snapshot must not go on as the one that was there before."""
+    train("lora", tmp_path, replace(EVERY_STEP, epochs=1))
+
+    def die(read: int) -> None:
+        if read > IMAGES:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train("lora", tmp_path, resume=False, look=die)
+    assert not (tmp_path / state.FILE).exists()
+    assert (tmp_path / "log.jsonl").read_text() == ""
 
 
 def test_resume__other_settings_are_named(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import os
 import tomllib
 import types
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import MISSING, dataclass, field
 from functools import cache
 from pathlib import Path
@@ -84,8 +85,8 @@ class RunConfig:
         """Where the run is written."""
         if self.out is not None:
             return Path(self.out)
-        words = (Path(os.path.normpath(self.data)).stem, methods.parse(self.method).name, self.backbone)
-        return Path("runs") / "-".join(slug(word) for word in words)
+        words = (Path(os.path.normpath(self.data)).name, methods.parse(self.method).name, self.backbone)
+        return Path("runs") / "-".join(filter(None, map(slug, words)))
 
     def table(self) -> dict[str, Any]:
         """Every key with its resolved value; `of` reads it back as the same run."""
@@ -204,7 +205,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def from_text(name: str, text: str) -> Any:
-    """The value of a key as a command line writes it; lists are written with commas.
+    """The value of a key as a command line writes it.
 
     Raises:
         ConfigError: text that is no value of the key's type.
@@ -213,24 +214,10 @@ def from_text(name: str, text: str) -> Any:
     if text.lower() == NONE and type(None) in key.kinds:
         return None
     for kind in key.kinds:
-        if get_origin(kind) in (tuple, list):
-            member = get_args(kind)[0]
-            parts = [_number(part.strip(), member) for part in text.split(",") if part.strip()]
-            return _checked(key, parts)
-        value = _number(text, kind)
-        if not isinstance(value, str) or kind is str:
-            return value
+        if kind in (int, float):
+            with suppress(ValueError):
+                return kind(text)
     return _checked(key, text)
-
-
-def _number(text: str, kind: Any) -> Any:
-    """`text` as an int or float if that is the kind and it is one, else as it is."""
-    if kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            return text
-    return text
 
 
 def _checked(key: Key, value: object) -> Any:
@@ -253,9 +240,6 @@ def _as(kind: Any, value: object) -> tuple[Any] | None:
     """`value` as `kind`, in a tuple of one; None if it is no such thing."""
     if get_origin(kind) is Literal:
         return (value,) if value in get_args(kind) else None
-    if get_origin(kind) in (tuple, list) and isinstance(value, list | tuple):
-        members = [_as(get_args(kind)[0], item) for item in value]
-        return (get_origin(kind)(member[0] for member in members if member),) if all(members) else None
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return (float(value),)
     matches = isinstance(kind, type) and isinstance(value, kind) and not (kind is int and isinstance(value, bool))
@@ -265,8 +249,6 @@ def _as(kind: Any, value: object) -> tuple[Any] | None:
 def _word(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return " or ".join(repr(choice) for choice in get_args(kind))
-    if get_origin(kind) in (tuple, list):
-        return f"a list of {_word(get_args(kind)[0]).removeprefix('a ')}s"
     words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): NONE}
     return words.get(kind, str(kind))
 
@@ -277,7 +259,5 @@ def _toml(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(_toml(item) for item in value)}]"
     assert isinstance(value, int | float), f"no TOML for {value!r}"
     return repr(value)

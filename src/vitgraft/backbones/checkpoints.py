@@ -166,7 +166,7 @@ def _misfit(report: LoadReport, found: Mapping[str, Tensor], own: Mapping[str, T
 
 
 def _described(tensors: Mapping[str, Tensor]) -> str:
-    """`a transformer of width 384, 12 blocks, 16 x 16 patches, 197 positions`, or nothing."""
+    """`a transformer of width 48, 3 blocks, 4 x 4 patches, 17 positions`, or nothing."""
     patch, positions = tensors.get("patch_embed.proj.weight"), tensors.get(POSITIONS)
     blocks = {name.split(".")[1] for name in tensors if first_part(name) == "blocks"}
     facts = [f"{len(blocks)} blocks"] if blocks else []

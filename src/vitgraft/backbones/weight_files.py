@@ -60,7 +60,7 @@ def read_weights(path: Path) -> WeightFile:
 
 
 def shortened(names: list[str]) -> str:
-    """`a, b, c and 12 more`: up to 8 names."""
+    """`a, b, c and 5 more`: up to 8 names."""
     more = len(names) - SHOWN
     return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 

@@ -51,10 +51,12 @@ def evaluate(
     from vitgraft.run import load_task
 
     model = load(run, force=force)
-    if data is None and not (run / KEPT).is_file():
+    kept = run / KEPT
+    if data is None and not kept.is_file():
         raise DataError(f"'{run}' does not say what it was trained on. Name the images: vitgraft eval {run} DATA")
-    kept = RunConfig.of(read_toml(run / KEPT)) if (run / KEPT).is_file() else RunConfig(data="")
-    chosen = kept if data is None else replace(kept, data=data, root=None)
+    chosen = RunConfig.of((read_toml(kept) if kept.is_file() else {}) | ({"data": data} if data else {}))
+    if data is not None:
+        chosen = replace(chosen, root=None)
     task = load_task(chosen)
     metrics = model.evaluate(_relabelled(_part(task, split), task.classes, model.class_names))
     if as_json:

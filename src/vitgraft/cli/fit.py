@@ -7,7 +7,7 @@ import typer
 
 from vitgraft.cli import guard, show
 from vitgraft.cli.options import configured
-from vitgraft.config import RunConfig, read_toml
+from vitgraft.config import KEPT, RunConfig, read_toml
 from vitgraft.results.record import Record
 
 
@@ -52,7 +52,8 @@ def fit(
     try:
         record = run(chosen, resume=resume, force=force, tell=guard.note)
     except KeyboardInterrupt:
-        guard.note(f"\nStopped. Go on with: vitgraft fit --resume --out {chosen.folder}")
+        begun = chosen.kept.exists()
+        guard.note(f"To go on: vitgraft fit --resume --out {chosen.folder}" if begun else "Stopped.")
         raise typer.Exit(guard.INTERRUPTED) from None
     summary(record, chosen.folder)
 
@@ -60,7 +61,7 @@ def fit(
 def _file_values(config: Path | None, resume: bool, given: dict[str, Any]) -> dict[str, Any]:
     """The values of the configuration file; a run that goes on has kept its own."""
     if config is None and resume and "data" not in given and "out" in given:
-        config = RunConfig(data="", out=given["out"]).kept
+        config = Path(given["out"]) / KEPT
     return {} if config is None else read_toml(config)
 
 

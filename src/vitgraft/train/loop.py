@@ -86,20 +86,18 @@ def fit(
     same = snapshots.conditions(model, {"train": train, "val": val}, settings, preprocessing)
     same |= {"backbone": before, "processes": here.processes}
     layout = _layout(model, len(train), settings, here)
-    display = Display(settings.epochs, layout.steps, here.main)
-    journal = Journal(out if here.main else None, same, display, settings.snapshot_seconds)
     optimizer = adamw(model, settings.lr, settings.weight_decay)
     saved = snapshots.load(out, same, model, optimizer) if resume and out is not None else None
+    state = saved or State()
+    display = Display(settings.epochs, layout.steps, here.main)
     with own_randomness(here.device), _checkpointing(model, settings.checkpoint), closing(display):
+        journal = Journal(out if here.main else None, same, display, settings.snapshot_seconds)
+        journal.begin(state)
         data, val_data = _data(train, val, settings, preprocessing, here)
         objective = _objective(data.labels, model.classes, settings)
         if saved is None:
-            first = layout.epoch(0)[0][:IMAGES]
-            with closing(data.feed.stream([(0, first)])) as stream:
-                probe(model, next(stream), data.labels[first], objective, here, settings.precision)
+            _probe(model, data, layout, objective, here, settings.precision)
             check_backbone(model, before)
-        state = saved or State()
-        journal.begin(state)
         wrapped = here.wrap(model)
         run = Run(model, wrapped, optimizer, objective, layout, data, val_data, settings, here, state, journal)
         run.go()
@@ -136,15 +134,24 @@ def _data(
     plain = Reader(preprocessing, workers=settings.workers, pin=here.device.type == "cuda")
     measured, left = None, MEMORY_LIMIT
     if val is not None:
-        measured = Data(plain.feed(val.images, left), torch.from_numpy(val.labels))
+        measured = Data(plain.feed(val.images, left), torch.tensor(val.labels))
         left -= plain.size_of(len(val))
     augmented = replace(plain, augment=settings.augment, seed=settings.seed)
-    return Data(augmented.feed(train.images, left), torch.from_numpy(train.labels)), measured
+    return Data(augmented.feed(train.images, left), torch.tensor(train.labels)), measured
 
 
 def _objective(labels: Tensor, classes: int, settings: Training) -> Objective:
     weights = balanced_weights(labels, classes) if settings.class_weights == "balanced" else None
     return Objective(weights, settings.label_smoothing)
+
+
+def _probe(
+    model: Tuned, data: Data, layout: Layout, objective: Objective, here: Placement, precision: str
+) -> None:
+    """Try the first few images of the first step."""
+    first = layout.epoch(0)[0][:IMAGES]
+    with closing(data.feed.stream([(0, first)])) as stream:
+        probe(model, next(stream), data.labels[first], objective, here, precision)
 
 
 @contextmanager

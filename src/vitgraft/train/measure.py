@@ -36,7 +36,7 @@ def evaluate(
     here = place(device)
     model.to(here.device)
     feed = Reader(preprocessing, workers=workers).feed(split.images, limit=0)
-    return measure(model, feed, torch.from_numpy(split.labels), here, batch_size=batch_size, precision=precision)
+    return measure(model, feed, torch.tensor(split.labels), here, batch_size=batch_size, precision=precision)
 
 
 def measure(

@@ -74,8 +74,8 @@ class Placement:
 
     def wait(self) -> None:
         """Return once the device has done all its work, so that a clock can be read."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        if self.device.type != "cpu":
+            torch.accelerator.synchronize(self.device)
 
 
 def place(device: str = "auto") -> Placement:

@@ -22,8 +22,12 @@ def seed_all(seed: int, device: torch.device) -> None:
     np.random.seed(seed % 2**32)
     # torch.manual_seed takes a millisecond for accelerators that are not in use, and remembers every call.
     torch.default_generator.manual_seed(seed)
-    if device.type != "cpu":
-        torch.get_device_module(device).manual_seed(seed)
+    if device.type == "mps":
+        torch.mps.manual_seed(seed)
+    elif device.type != "cpu":
+        module = torch.get_device_module(device)
+        with module.device(device):
+            module.manual_seed(seed)
 
 
 @contextmanager
