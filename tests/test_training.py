@@ -262,7 +262,7 @@ def test_fit__checkpointing_computes_the_same_and_is_undone() -> None:
     _, kept = trained(toy.model("vpt-deep"))
     _, twice = trained(model, replace(SHORT, checkpoint="block"))
     assert same(kept, twice, atol=2e-4)
-    assert model.checkpoint is False
+    assert model.checkpoint == "none"
 
 
 def test_fit__images_read_on_demand_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
