@@ -33,6 +33,7 @@ from torch import Tensor, nn
 
 from vitgraft import methods
 from vitgraft.backbones.timm_vit import wrap
+from vitgraft.core.sites import Recompute
 from vitgraft.core.tuned import Tuned
 from vitgraft.train.cost import kept_bytes
 
@@ -75,7 +76,7 @@ def library_model(name: str) -> nn.Module:
     return model
 
 
-def ours(model: nn.Module, method: str, checkpoint: bool = False) -> Contender:
+def ours(model: nn.Module, method: str, checkpoint: Recompute = "none") -> Contender:
     backbone = wrap(model, "benchmark")
     tuned = Tuned(backbone, methods.parse(method).plan(backbone, CLASSES)).train()
     tuned.checkpoint = checkpoint
@@ -88,7 +89,7 @@ def frozen(model: nn.Module) -> Contender:
 
     @torch.no_grad()
     def predict(images: Tensor) -> Tensor:
-        pooled: Tensor = backbone(images).pooled
+        pooled: Tensor = backbone(images, tokens=False).pooled
         return pooled
 
     return Contender(predict, (), ())
@@ -115,7 +116,8 @@ CONTENDERS: dict[str, Callable[[nn.Module], Contender]] = {
     "lora": partial(ours, method=LORA),
     "peft": peft,
     "full": partial(ours, method="full"),
-    "lora_checkpoint": partial(ours, method=LORA, checkpoint=True),
+    "lora_checkpoint": partial(ours, method=LORA, checkpoint="block"),
+    "lora_mlp": partial(ours, method=LORA, checkpoint="mlp"),
 }
 TITLES = {
     "frozen": "frozen forward, no autograd",
@@ -124,6 +126,7 @@ TITLES = {
     "peft": "PEFT LoRA on qkv",
     "full": "vitgraft full",
     "lora_checkpoint": "vitgraft LoRA, recomputing blocks",
+    "lora_mlp": "vitgraft LoRA, recomputing mlps",
 }
 
 
@@ -142,7 +145,8 @@ class Result:
 def pictures(model: nn.Module, batch: int) -> tuple[Tensor, Tensor]:
     """Noise (B, 3, H, W) and labels (B,)."""
     generator = torch.Generator().manual_seed(1)
-    size = model.pretrained_cfg["input_size"]
+    config: Any = model.pretrained_cfg
+    size = config["input_size"]
     images = torch.randn(batch, *size, generator=generator)
     return images, torch.randint(CLASSES, (batch,), generator=generator)
 

@@ -37,7 +37,7 @@ OTHERS: dict[str, Any] = {  # a value for every key, none of them its default
     "accumulate": 2,
     "precision": "bf16",
     "seed": 11,
-    "recompute": True,
+    "recompute": "block",
     "patience": 3,
     "select": "best",
     "augment": "flip",

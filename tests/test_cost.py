@@ -28,8 +28,9 @@ FLOAT = 4  # bytes
 DEPTH = 2
 
 
-def tuned(method: str, depth: int = DEPTH) -> Tuned:
-    frozen = wrap(vit(depth=depth), "tiny")
+def tuned(method: str, depth: int = DEPTH, pool: str = "token") -> Tuned:
+    """A tiny model; pooled by `avg`, its last block computes every token."""
+    frozen = wrap(vit(depth=depth, global_pool=pool), "tiny")
     torch.manual_seed(0)
     return Tuned(frozen, methods.parse(method).plan(frozen, CLASSES))
 
@@ -102,7 +103,7 @@ def test_recomputation__a_block_keeps_its_input() -> None:
     found = []
     for depth in (2, 3):
         model = tuned("lora:places=qkv", depth)
-        model.checkpoint = True
+        model.checkpoint = "block"
         found.append(kept_bytes_per_image(model))
     assert found[1] - found[0] == FLOAT * N * D
 
@@ -128,21 +129,27 @@ def test_flops__are_the_architectures() -> None:
     patches = 2 * (N - 1) * D * 3 * SMALL["patch_size"] ** 2
     block = 2 * N * D * (4 * D + 2 * H) + 4 * N * N * D
     forward = patches + DEPTH * block + 2 * D * CLASSES
-    assert forward_flops(tuned("linear")) == forward
+    assert forward_flops(tuned("linear", pool="avg")) == forward
     rank = 4
     factors = DEPTH * 3 * 2 * N * (D * rank + rank * D)
-    assert forward_flops(tuned(f"lora:places=qkv,rank={rank}")) == forward + factors
+    assert forward_flops(tuned(f"lora:places=qkv,rank={rank}", pool="avg")) == forward + factors
 
 
 def test_flops__of_a_step() -> None:
-    forward = forward_flops(tuned("linear"))
-    assert forward < step_flops(tuned("linear")) < 1.01 * forward
-    assert 2.9 * forward < step_flops(tuned("full")) < 3 * forward
-    lora = tuned("lora:rank=1")
+    forward = forward_flops(tuned("linear", pool="avg"))
+    assert forward < step_flops(tuned("linear", pool="avg")) < 1.01 * forward
+    assert 2.9 * forward < step_flops(tuned("full", pool="avg")) < 3 * forward
+    lora = tuned("lora:rank=1", pool="avg")
     assert 1.9 * forward < step_flops(lora) < 2.2 * forward
     plain = step_flops(lora)
-    lora.checkpoint = True
+    lora.checkpoint = "block"
     assert plain + 0.6 * forward < step_flops(lora) < plain + forward
+
+
+def test_flops__the_last_block_computes_the_class_token_alone() -> None:
+    """All that is left of it for the other tokens is q, k and v."""
+    tokens = (N - 1) * (2 * D * (D + 2 * H) + 4 * N * D)
+    assert forward_flops(tuned("linear")) == forward_flops(tuned("linear", pool="avg")) - tokens
 
 
 def test_flops__do_not_compute(monkeypatch: pytest.MonkeyPatch) -> None:

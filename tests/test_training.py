@@ -260,9 +260,9 @@ def test_fit__recipe_fills_what_settings_leave_open() -> None:
 def test_fit__checkpointing_computes_the_same_and_is_undone() -> None:
     model = toy.model("vpt-deep")
     _, kept = trained(toy.model("vpt-deep"))
-    _, twice = trained(model, replace(SHORT, checkpoint=True))
+    _, twice = trained(model, replace(SHORT, checkpoint="block"))
     assert same(kept, twice, atol=2e-4)
-    assert model.checkpoint is False
+    assert model.checkpoint == "none"
 
 
 def test_fit__images_read_on_demand_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -179,6 +179,12 @@ class _Tail(_ModelStage, TailView):
     def __init__(self, model: VisionTransformer) -> None:
         super().__init__(model, (model.norm, model.attn_pool, model.fc_norm))
 
+    @property
+    def reads(self) -> int | None:
+        if isinstance(self.model, VisionTransformerDistilled):
+            return 2
+        return 1 if self.model.global_pool == "token" else None
+
     def forward(self, x: Tensor, at: Visitor) -> tuple[Tensor, Tensor]:
         model = self.model
         after_pool = not isinstance(model.fc_norm, nn.Identity)

@@ -8,7 +8,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint as recompute
 
 from vitgraft.core.block import BlockView, Rows, StageView, Visitor
 from vitgraft.core.graft import Graft
-from vitgraft.core.sites import PLACES, STEM, Site, Tap
+from vitgraft.core.sites import AFTER_ATTENTION, PLACES, STEM, Recompute, Site, Tap
 from vitgraft.errors import BackboneError, ConfigError, unknown
 
 PROBE_TOLERANCE = 1e-4
@@ -36,6 +36,11 @@ class StemView(StageView, ABC):
 
 class TailView(StageView, ABC):
     """Everything after the last block: tokens (B, N, D) -> (normalised tokens, pooled vector (B, D))."""
+
+    @property
+    def reads(self) -> int | None:
+        """How many leading tokens the pooled vector depends on; None for all of them."""
+        return None
 
     @abstractmethod
     def forward(self, x: Tensor, at: Visitor) -> tuple[Tensor, Tensor]:
@@ -192,31 +197,35 @@ class Backbone(nn.Module):
         edits: Edits = NO_EDITS,
         taps: Iterable[Tap] = (),
         start: tuple[int, Tensor] | None = None,
-        checkpoint: bool = False,
+        checkpoint: Recompute = "none",
+        tokens: bool = True,
     ) -> Features:
         """THE walk: the only forward pass.
 
         images (B, 3, height, width) are preprocessed; `start` = (block, x) begins with the input x (B, N, D)
-        of a block instead. `checkpoint` keeps only the blocks' inputs and runs each block twice.
-        Stages before the first trained value run without autograd.
+        of a block instead. `checkpoint` runs parts of each block twice and keeps only what they start from.
+        Stages before the first trained value run without autograd. Unless `tokens` are wanted, the last block
+        computes those alone that the pooled vector depends on.
         """
         first = self.first_trained(edits)
         wanted = self._taps_by_stage(taps)
         begin, x = (STEM, images) if start is None else start
         assert x is not None, "a walk needs images or a start"
         readings: dict[Tap, Tensor] = {}
-        tokens = 0
+        only = None if tokens else self._read_last(edits, wanted)
+        count = 0
         for block in range(begin, self.depth):
             stage = self.view.stem if block == STEM else self.view.blocks[block]
             with torch.set_grad_enabled(torch.is_grad_enabled() and block >= first):
-                twice = checkpoint and block != STEM and torch.is_grad_enabled()
-                x, read = self._run(stage, x, Visitor(block, edits.grafts, wanted[block]), edits, twice)
+                twice = checkpoint if block != STEM and torch.is_grad_enabled() else "none"
+                visit = Visitor(block, edits.grafts, wanted[block], only=only if block == self.depth - 1 else None)
+                x, read = self._run_stage(stage, x, visit, edits, twice)
             readings.update(read)
-            tokens = tokens or x.shape[1]
-        x = x[:, :tokens] if tokens else x  # prompts stand last
+            count = count or x.shape[1]
+        x = x[:, :count] if count else x  # prompts stand last
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.depth >= first):
             visit = Visitor(self.depth, edits.grafts, wanted[self.depth])
-            (normed, pooled), read = self._run(self.view.tail, x, visit, edits, False)
+            (normed, pooled), read = self._run(self.view.tail, x, visit, edits)
         return Features(normed, pooled, {**readings, **read})
 
     def fingerprint(self) -> str:
@@ -233,15 +242,33 @@ class Backbone(nn.Module):
         super().train(False)
         return self
 
-    def _run(self, stage: nn.Module, x: Tensor, at: Visitor, edits: Edits, twice: bool) -> tuple[Any, Any]:
+    def _read_last(self, edits: Edits, wanted: Mapping[int, Mapping[str, Sequence[Tap]]]) -> int | None:
+        """How many leading tokens of the last block's output anything reads, if only pooling does; else None."""
+        last = self.depth - 1
+        tapped = wanted[last] or "norm" in wanted[self.depth]
+        after = [graft for place in AFTER_ATTENTION for graft in edits.grafts.get((last, place), ())]
+        return self.view.tail.reads if not tapped and all(graft.per_token for graft in after) else None
+
+    def _run_stage(
+        self, stage: nn.Module, x: Tensor, at: Visitor, edits: Edits, twice: Recompute
+    ) -> tuple[Any, dict[Tap, Tensor]]:
+        if twice != "mlp":
+            return self._run(stage, x, at, edits, twice == "block")
+        (x, middle), first = self._run(stage, x, at, edits, False, "attention")
+        x, second = self._run(stage, x, at, edits, True, "mlp", middle)
+        return x, {**first, **second}
+
+    def _run(
+        self, stage: nn.Module, x: Tensor, at: Visitor, edits: Edits, twice: bool = False, *part: Any
+    ) -> tuple[Any, Any]:
         values = self._values_of(at.block, edits.values)
 
-        def run(x: Tensor) -> tuple[Any, dict[Tap, Tensor]]:
-            visit = Visitor(at.block, at.grafts, at.taps)
-            y = functional_call(stage, values, (x, visit)) if values else stage(x, visit)
+        def run(x: Tensor, *part: Any) -> tuple[Any, dict[Tap, Tensor]]:
+            visit = replace(at, readings={})
+            y = functional_call(stage, values, (x, visit, *part)) if values else stage(x, visit, *part)
             return y, visit.readings
 
-        return recompute(run, x, use_reentrant=False) if twice else run(x)
+        return recompute(run, x, *part, use_reentrant=False) if twice else run(x, *part)
 
     def _values_of(self, block: int, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The values that stand in one stage, by their names there."""

@@ -7,6 +7,7 @@ tensors. The order of the parts, the residual stream and the edits stand here, o
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,8 @@ from vitgraft.core.lean import RowEdit, edited_linears
 from vitgraft.core.sites import Site, Tap
 
 Step = Callable[[Tensor], Tensor]
+
+Part = Literal["block", "attention", "mlp"]
 
 GROUPS = {"qkv": ("q", "k", "v"), "proj": ("proj",), "fc1": ("fc1",), "fc2": ("fc2",)}
 """Places that read the same input, by the name of their group."""
@@ -38,6 +41,8 @@ class Visitor:
     grafts: Mapping[Site, Sequence[Graft]]
     taps: dict[str, list[Tap]]
     readings: dict[Tap, Tensor] = field(default_factory=dict)
+    only: int | None = None
+    """How many leading tokens are read after this block; None for all. The others end at its attention."""
 
     def __call__(self, place: str, x: Tensor, y: Tensor) -> Tensor:
         """y as the grafts of this place leave it, after the taps have read it."""
@@ -130,13 +135,26 @@ class BlockView(StageView, ABC):
     def parts(self, place: str) -> tuple[nn.Module, ...]:
         """Every library module that `norm1`, `norm2` or `act` runs."""
 
-    def forward(self, x: Tensor, at: Visitor) -> Tensor:
-        """The stream (B, N, D) after this block."""
+    def forward(self, x: Tensor, at: Visitor, part: Part = "block", middle: Tensor | None = None) -> Any:
+        """The stream (B, N, D) after this block.
+
+        The part `attention` gives the block's input, edited, and `middle`, the stream before the mlp, both
+        (B, N, D); the part `mlp` goes on from these two.
+        """
+        if part != "mlp":
+            x, middle = self._attention(x, at)
+        assert middle is not None, "an mlp needs its stream"
+        return (x, middle) if part == "attention" else self._mlp(x, middle, at)
+
+    def _attention(self, x: Tensor, at: Visitor) -> tuple[Tensor, Tensor]:
         x = at("in", x, x)
         q, k, v = self._project("qkv", x, "norm1", self.norm1, at)
+        x, q = x[:, : at.only], q[:, : at.only]
         (y,) = self._project("proj", self.attend(q, k, v), None, None, at)
         y = at("attn", x, self.scale1(y))
-        middle = x + y
+        return x, x + y
+
+    def _mlp(self, x: Tensor, middle: Tensor, at: Visitor) -> Tensor:
         (y,) = self._project("fc1", middle, "norm2", self.norm2, at)
         (y,) = self._project("fc2", y, "act", self.activate, at)
         y = at("mlp", middle, self.scale2(y))

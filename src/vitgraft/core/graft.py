@@ -1,6 +1,7 @@
 """Graft: a trained edit of one site."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -19,8 +20,11 @@ class LowRankEdit:
 class Graft(nn.Module):
     """A trained edit of one site: reads what the place read and changes what it produced.
 
-    A fresh graft should leave the model unchanged wherever its method allows that.
+    A fresh graft should leave the model unchanged wherever its method allows that. `per_token` says that a
+    token's edited output depends on that token alone; only then may the walk leave out tokens that nothing reads.
     """
+
+    per_token: ClassVar[bool] = False
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """The edited output.

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -14,9 +15,11 @@ class Head(nn.Module):
     """(Features, Backbone) -> logits (B, C).
 
     `classifier` is the last linear layer; its values are counted apart, as every paper's table does.
+    `reads_tokens` is False for a head that reads nothing but the pooled vector and taps.
     """
 
     classifier: nn.Linear
+    reads_tokens: ClassVar[bool] = True
 
     def forward(self, features: Features, backbone: Backbone) -> Tensor:
         raise NotImplementedError

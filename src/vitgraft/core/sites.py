@@ -19,6 +19,9 @@ PLACES = ("in", "norm1", "q", "k", "v", "proj", "attn", "norm2", "fc1", "act", "
 stream itself, not its normalised copy. `in` is the only place where the number of tokens may change.
 """
 
+AFTER_ATTENTION = PLACES[PLACES.index("proj") :]
+"""The places of a block at which no token reads another one any more."""
+
 LINEAR_PLACES = ("q", "k", "v", "proj", "fc1", "fc2")
 """The places of a block that are linear maps."""
 
@@ -31,6 +34,9 @@ What comes after the last block has the block number L; its places are `norm`, t
 
 Site = tuple[int, str]
 """(block, place), such as (3, "v")."""
+
+Recompute = Literal["none", "mlp", "block"]
+"""What runs again in the backward pass instead of being kept: nothing, each block's mlp, each whole block."""
 
 Reduction = Literal["all", "cls", "mean"]
 

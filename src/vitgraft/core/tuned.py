@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vitgraft.core.backbone import Backbone, Edits, Features
 from vitgraft.core.merge import merged
 from vitgraft.core.plan import Head, Plan
+from vitgraft.core.sites import Recompute
 from vitgraft.errors import ConfigError, unknown
 
 
@@ -36,7 +37,7 @@ class Tuned(nn.Module):
         self._shared = (backbone,)
         self.plan = plan
         self.frozen_depth = plan.frozen_depth(backbone)
-        self.checkpoint = False
+        self.checkpoint: Recompute = "none"
         self.head: Head = plan.head
         known = set(backbone.sites())
         for site in plan.grafts:
@@ -74,7 +75,9 @@ class Tuned(nn.Module):
 
     def features(self, images: Tensor | None, start: tuple[int, Tensor] | None = None) -> Features:
         """What the head reads."""
-        features: Features = self.backbone(images, self.edits(), self.plan.taps, start, self.checkpoint)
+        features: Features = self.backbone(
+            images, self.edits(), self.plan.taps, start, self.checkpoint, self.head.reads_tokens
+        )
         return features
 
     def classify(self, features: Features) -> Tensor:

@@ -31,6 +31,8 @@ class Bottleneck(Graft):
     W_d (k, D) is Kaiming uniform (a = √5); W_u (D, k) and both biases are zero, so a fresh one changes nothing.
     """
 
+    per_token = True
+
     def __init__(
         self, width: int, hidden: int, reads: Reads, activation: str, scale: float = 1.0, dropout: float = 0.0
     ) -> None:

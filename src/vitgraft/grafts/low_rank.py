@@ -12,6 +12,8 @@ from vitgraft.core.graft import Graft, LowRankEdit
 class LowRank(Graft):
     """y + alpha/rank * B A drop(x): A (rank, D_in) Kaiming uniform (a = √5), B (D_out, rank) zero."""
 
+    per_token = True
+
     def __init__(self, inputs: int, outputs: int, rank: int, alpha: float, dropout: float = 0.0) -> None:
         super().__init__()
         self.down = nn.Parameter(torch.empty(rank, inputs))

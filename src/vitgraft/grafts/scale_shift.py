@@ -9,6 +9,8 @@ from vitgraft.core.graft import Graft
 class ScaleShift(Graft):
     """γ ⊙ y + β over the last dimension: γ ~ N(1, std), β ~ N(0, std), both (D_out,)."""
 
+    per_token = True
+
     def __init__(self, width: int, std: float) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.empty(width))

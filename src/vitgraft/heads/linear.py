@@ -21,6 +21,8 @@ def fresh_classifier(width: int, classes: int) -> nn.Linear:
 class LinearHead(Head):
     """logits = W pooled + b."""
 
+    reads_tokens = False
+
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()
         self.classifier = fresh_classifier(width, classes)
@@ -39,6 +41,8 @@ class MlpHead(Head):
 
     Hidden weights are Kaiming normal over the outputs, biases zero.
     """
+
+    reads_tokens = False
 
     def __init__(self, width: int, classes: int, layers: int, dropout: float) -> None:
         super().__init__()

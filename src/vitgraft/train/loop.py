@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vitgraft.core.sites import Recompute
 from vitgraft.core.tuned import Tuned
 from vitgraft.data.task import Split
 from vitgraft.data.transforms import Preprocessing
@@ -154,7 +155,7 @@ def _probe(
 
 
 @contextmanager
-def _checkpointing(model: Tuned, checkpoint: bool) -> Iterator[None]:
+def _checkpointing(model: Tuned, checkpoint: Recompute) -> Iterator[None]:
     before = model.checkpoint
     model.checkpoint = checkpoint
     try:

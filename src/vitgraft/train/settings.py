@@ -39,7 +39,9 @@ class Training:
     accumulate: int = _key(1, "micro-batches a step is computed in: less memory, the same result")
     precision: Literal["fp32", "bf16"] = _key("fp32", "bf16: autocast; trained values stay fp32")
     seed: int = _key(0, "of the order of images, augmentation and dropout")
-    checkpoint: bool = _key(False, "run each block twice instead of keeping its activations")
+    checkpoint: Literal["none", "mlp", "block"] = _key(
+        "none", "what runs twice instead of being kept: nothing, each block's mlp, each block"
+    )
     patience: int | None = _key(None, "stop after so many epochs without a better validation; none: never")
     select: Literal["last", "best"] = _key("last", "the epoch whose values are kept; best is chosen on validation")
     augment: str = _key("none", "what training does to pictures")
@@ -65,8 +67,7 @@ class Training:
         self._one_of("class_weights", ("none", "balanced"))
         self._one_of("precision", ("fp32", "bf16"))
         self._one_of("select", ("last", "best"))
-        if not isinstance(self.checkpoint, bool):
-            raise ConfigError(f"checkpoint={self.checkpoint!r}: expected true or false.")
+        self._one_of("checkpoint", ("none", "mlp", "block"))
         self._check_together()
 
     @property
