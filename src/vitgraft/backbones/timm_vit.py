@@ -1,7 +1,8 @@
 """Views of timm's VisionTransformer family: the parts of its model and block, by name.
 
 Covered: class, register and distillation tokens, pooling by token, average (with fc_norm) or attention,
-pre-norm embedding, LayerScale, qk-norm, normalised attention output or mlp hidden layer, plain, GLU and SwiGLU mlps, hybrid stems, any size.
+pre-norm embedding, LayerScale, qk-norm, normalised attention output or mlp hidden layer, plain, GLU and
+SwiGLU mlps, hybrid stems, any size.
 """
 
 import copy

@@ -16,7 +16,7 @@ Pixels = NDArray[np.uint8]
 
 def stream(*key: int) -> np.random.RandomState:
     """The random stream named by a tuple of non-negative integers, such as (task, split, index)."""
-    return np.random.RandomState(np.random.MT19937(np.random.SeedSequence(key)))  # type: ignore[arg-type]
+    return np.random.RandomState(np.random.MT19937(np.random.SeedSequence(key)))
 
 
 @cache
