@@ -6,6 +6,7 @@ stopped goes on. Records and logs are below runs/demo.
 """
 
 import multiprocessing
+import signal
 import sys
 from pathlib import Path
 from time import perf_counter
@@ -83,6 +84,10 @@ def _in_own_process(config: RunConfig) -> int:
     except KeyboardInterrupt:  # the run got it, too, and saves itself
         process.join()
         return 130
+    finally:
+        if process.is_alive():
+            process.terminate()  # which a run takes as a wish to save itself and leave
+            process.join()
     return process.exitcode or 0
 
 
@@ -119,5 +124,11 @@ def _print(records: list[Record]) -> None:
     show.table("The built-in backbone, tuned on 800 images a task", ("task", "method", *numbers), rows, numbers)
 
 
+def _leave(number: int, _: object) -> None:
+    """Let a signal end the program in order, so that no run outlives it."""
+    sys.exit(128 + number)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _leave)
     sys.exit(main())
