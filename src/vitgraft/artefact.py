@@ -5,8 +5,6 @@ folder with a `graft.json` is complete.
 """
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,6 +15,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from vitgraft.errors import ArtefactError
+from vitgraft.results.store import write_atomically
 
 SCHEMA = 1
 TENSORS = "graft.safetensors"
@@ -98,18 +97,3 @@ def read(folder: Path) -> tuple[Card, dict[str, Tensor]]:
         return card, safetensors.torch.load_file(tensors)
     except (SafetensorError, OSError) as error:
         raise ArtefactError(f"{tensors} cannot be read ({error}). Save the graft again.") from None
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that it is either complete or not there."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

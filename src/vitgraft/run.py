@@ -232,6 +232,7 @@ def _keep(config: RunConfig, model: Model, record: Record) -> None:
     if config.records is not None:
         store.add(Path(config.records), record)
     store.write(config.folder / store.FILE, record)
+    state.discard(config.folder)  # nothing is to go on any more
 
 
 def device_name(device: torch.device) -> str:
