@@ -48,8 +48,8 @@ def test_gradients__are_the_same_from_fewer_tokens(
     model.checkpoint = checkpoint  # type: ignore[assignment]
     found = []
     with perturbed(model, scale=0.05):
-        for reads_tokens in (False, True):
-            monkeypatch.setattr(type(model.head), "reads_tokens", reads_tokens)
+        for reads in (model.head.reads, "tokens"):
+            monkeypatch.setattr(type(model.head), "reads", reads)
             loss = model(images(frozen)).square().sum()
             found.append(torch.autograd.grad(loss, list(model.parameters())))
     for few, all_of_them in zip(*found, strict=True):

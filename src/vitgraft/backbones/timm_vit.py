@@ -16,8 +16,9 @@ from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
-from vitgraft.core.backbone import Backbone, ModelView, StemView, TailView
+from vitgraft.core.backbone import Backbone
 from vitgraft.core.block import BlockView, Rows, StageView, Visitor
+from vitgraft.core.model_view import ModelView, StemView, TailView
 from vitgraft.errors import BackboneError
 
 MODELS = (VisionTransformer, VisionTransformerDistilled)

@@ -5,7 +5,6 @@ lets grafts edit and taps read. Stages that no trained value reaches run without
 """
 
 import hashlib
-from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,68 +16,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint as recompute
 
-from vitgraft.core.block import BlockView, Rows, StageView, Visitor
+from vitgraft.core.block import Rows, Visitor
 from vitgraft.core.graft import Graft
+from vitgraft.core.model_view import ModelView
 from vitgraft.core.sites import AFTER_ATTENTION, PLACES, STEM, Recompute, Site, Tap
 from vitgraft.errors import BackboneError, ConfigError, unknown
 
 PROBE_TOLERANCE = 1e-4
 """The largest difference between the walk and the library's own pass, relative to the features' size."""
-
-
-class StemView(StageView, ABC):
-    """Everything before block 0: images (B, 3, height, width) -> tokens (B, N, D)."""
-
-    @abstractmethod
-    def forward(self, images: Tensor, at: Visitor) -> Tensor:
-        """The tokens; the site `patch` is the patch embedding's output, before positions are added."""
-
-
-class TailView(StageView, ABC):
-    """Everything after the last block: tokens (B, N, D) -> (normalised tokens, pooled vector (B, D))."""
-
-    @property
-    def reads(self) -> int | None:
-        """How many leading tokens the pooled vector depends on; None for all of them."""
-        return None
-
-    @abstractmethod
-    def forward(self, x: Tensor, at: Visitor) -> tuple[Tensor, Tensor]:
-        """The site `norm` is the final normalisation's output, `pooled` the image's vector."""
-
-
-class ModelView(ABC):
-    """One library model as stages. A family is supported by writing one of these and a `BlockView`.
-
-    `width` is D, `prefix_tokens` counts class, register and distillation tokens, `patch_values` the inputs of
-    one patch's embedding, `image_size` is (height, width) in pixels.
-    """
-
-    model: nn.Module
-    stem: StemView
-    blocks: Sequence[BlockView]
-    tail: TailView
-    width: int
-    prefix_tokens: int
-    patch_values: int
-    image_size: tuple[int, int]
-    channels: int
-
-    @abstractmethod
-    def library_pass(self, images: Tensor) -> Tensor:
-        """The pooled vectors (B, D) by the library's own code: what the walk is checked against."""
-
-    @abstractmethod
-    def rows(self, place: str) -> tuple[Rows, ...]:
-        """Where the values of a stem or tail place (`patch`, `norm`) stand."""
-
-    @abstractmethod
-    def head_names(self) -> frozenset[str]:
-        """Names of the library's own classifier parameters; they are no part of the backbone."""
-
-    @abstractmethod
-    def with_head(self, model: nn.Module, weight: Tensor, bias: Tensor | None) -> nn.Module:
-        """`model`, a copy of ours, with a linear classifier: weight (C, D), bias (C,)."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +35,9 @@ class Edits:
 
 
 NO_EDITS = Edits()
+
+Wanted = dict[int, dict[str, list[Tap]]]
+"""Taps by block and place; it gives an empty list where there is none."""
 
 
 @dataclass(frozen=True)
@@ -207,26 +155,48 @@ class Backbone(nn.Module):
         Stages before the first trained value run without autograd. Unless `tokens` are wanted, the last block
         computes those alone that the pooled vector depends on.
         """
-        first = self.first_trained(edits)
         wanted = self._taps_by_stage(taps)
         begin, x = (STEM, images) if start is None else start
         assert x is not None, "a walk needs images or a start"
-        readings: dict[Tap, Tensor] = {}
-        only = None if tokens else self._read_last(edits, wanted)
-        count = 0
-        for block in range(begin, self.depth):
-            stage = self.view.stem if block == STEM else self.view.blocks[block]
-            with torch.set_grad_enabled(torch.is_grad_enabled() and block >= first):
-                twice = checkpoint if block != STEM and torch.is_grad_enabled() else "none"
-                visit = Visitor(block, edits.grafts, wanted[block], only=only if block == self.depth - 1 else None)
-                x, read = self._run_stage(stage, x, visit, edits, twice)
-            readings.update(read)
-            count = count or x.shape[1]
-        x = x[:, :count] if count else x  # prompts stand last
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.depth >= first):
+        only = None if tokens else self._read_after(self.depth - 1, edits, wanted)
+        x, readings = self._climb(x, range(begin, self.depth), edits, wanted, only, checkpoint)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.depth >= self.first_trained(edits)):
             visit = Visitor(self.depth, edits.grafts, wanted[self.depth])
             (normed, pooled), read = self._run(self.view.tail, x, visit, edits)
         return Features(normed, pooled, {**readings, **read})
+
+    @torch.no_grad()
+    def read(self, images: Tensor, taps: Iterable[Tap]) -> dict[Tap, Tensor]:
+        """Readings of the plain model on images (B, 3, height, width), walked no further than they need."""
+        chosen = tuple(taps)
+        end = max(tap.block for tap in chosen)
+        if end == self.depth:
+            return dict(self(images, taps=chosen, tokens=False).taps)
+        wanted = self._taps_by_stage(chosen)
+        only = self._read_after(end, NO_EDITS, wanted)
+        return self._climb(images, range(STEM, end + 1), NO_EDITS, wanted, only, "none")[1]
+
+    def _climb(
+        self,
+        x: Tensor,
+        blocks: range,
+        edits: Edits,
+        wanted: Wanted,
+        only: int | None,
+        checkpoint: Recompute,
+    ) -> tuple[Tensor, dict[Tap, Tensor]]:
+        """x after some stages, and what was read there; `only` as many tokens leave the last of them."""
+        first, count = self.first_trained(edits), 0
+        readings: dict[Tap, Tensor] = {}
+        for block in blocks:
+            stage = self.view.stem if block == STEM else self.view.blocks[block]
+            with torch.set_grad_enabled(torch.is_grad_enabled() and block >= first):
+                twice = checkpoint if block != STEM and torch.is_grad_enabled() else "none"
+                visit = Visitor(block, edits.grafts, wanted[block], only=only if block == blocks[-1] else None)
+                x, read = self._run_stage(stage, x, visit, edits, twice)
+            readings.update(read)
+            count = count or x.shape[1]
+        return (x[:, :count] if count else x), readings  # prompts stand last
 
     def fingerprint(self) -> str:
         """A digest of every weight of the backbone (head excluded), whatever its device."""
@@ -242,12 +212,16 @@ class Backbone(nn.Module):
         super().train(False)
         return self
 
-    def _read_last(self, edits: Edits, wanted: Mapping[int, Mapping[str, Sequence[Tap]]]) -> int | None:
-        """How many leading tokens of the last block's output anything reads, if only pooling does; else None."""
-        last = self.depth - 1
-        tapped = wanted[last] or "norm" in wanted[self.depth]
-        after = [graft for place in AFTER_ATTENTION for graft in edits.grafts.get((last, place), ())]
-        return self.view.tail.reads if not tapped and all(graft.per_token for graft in after) else None
+    def _read_after(self, block: int, edits: Edits, wanted: Wanted) -> int | None:
+        """How many leading tokens of a block's output anything reads, if no more than pooling does; else None.
+
+        Behind a block that is not the last one nothing is read at all, and one token is as few as there can be.
+        """
+        tapped = any(place in wanted[block] for place in AFTER_ATTENTION) or "norm" in wanted[self.depth]
+        after = [graft for place in AFTER_ATTENTION for graft in edits.grafts.get((block, place), ())]
+        if tapped or not all(graft.per_token for graft in after):
+            return None
+        return self.view.tail.reads if block == self.depth - 1 else 1
 
     def _run_stage(
         self, stage: nn.Module, x: Tensor, at: Visitor, edits: Edits, twice: Recompute
@@ -278,8 +252,8 @@ class Backbone(nn.Module):
             local: value for name, value in values.items() for home, local in self._homes[name] if home == block
         }
 
-    def _taps_by_stage(self, taps: Iterable[Tap]) -> dict[int, dict[str, list[Tap]]]:
-        wanted: dict[int, dict[str, list[Tap]]] = defaultdict(lambda: defaultdict(list))
+    def _taps_by_stage(self, taps: Iterable[Tap]) -> Wanted:
+        wanted: Wanted = defaultdict(lambda: defaultdict(list))
         known = set(self.sites())
         for tap in taps:
             if (tap.block, tap.place) not in known:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -15,11 +15,12 @@ class Head(nn.Module):
     """(Features, Backbone) -> logits (B, C).
 
     `classifier` is the last linear layer; its values are counted apart, as every paper's table does.
-    `reads_tokens` is False for a head that reads nothing but the pooled vector and taps.
+    `reads` is all that it needs beside the plan's taps: every token after the final norm, the pooled vector, or
+    nothing (taps).
     """
 
     classifier: nn.Linear
-    reads_tokens: ClassVar[bool] = True
+    reads: ClassVar[Literal["tokens", "pooled", "taps"]] = "tokens"
 
     def forward(self, features: Features, backbone: Backbone) -> Tensor:
         raise NotImplementedError
@@ -27,6 +28,23 @@ class Head(nn.Module):
     def plain_classifier(self) -> tuple[Tensor, Tensor | None] | None:
         """Weight (C, D) and bias (C,) if this head is one linear layer on the pooled vector; else None."""
         return None
+
+    def penalty(self) -> Tensor | None:
+        """What training adds to the mean loss, if anything: a scalar of the trained values alone."""
+        return None
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """What no trained value reaches, as readings of the plain model: computed once, they stand in for images.
+
+    `taps` are all of them. The walk goes on at block `start` (L: the tail) with the reading `stream`; where these
+    are None, the head alone remains.
+    """
+
+    taps: frozenset[Tap]
+    start: int | None = None
+    stream: Tap | None = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +61,20 @@ class Plan:
 
         Derived, never declared. That prefix runs without autograd and can be computed once.
         """
+        return min(max(self._first_trained(backbone), 0), backbone.depth)
+
+    def prefix(self, backbone: Backbone) -> Prefix | None:
+        """What can be computed once; None if a trained value reaches the first block already."""
+        first, depth = self._first_trained(backbone), backbone.depth
+        if first < 1:
+            return None
+        if first > depth and self.head.reads != "tokens":
+            pooled = {Tap(depth, "pooled")} if self.head.reads == "pooled" else set()
+            return Prefix(self.taps | pooled)
+        start = min(first, depth)
+        stream = Tap(start - 1, "out")
+        return Prefix(frozenset(tap for tap in self.taps if tap.block < start) | {stream}, start, stream)
+
+    def _first_trained(self, backbone: Backbone) -> int:
         values = {name: backbone.parameter(name) for name in self.unfreeze}
-        first = backbone.first_trained(Edits(self.grafts, values))
-        return min(max(first, 0), backbone.depth)
+        return backbone.first_trained(Edits(self.grafts, values))

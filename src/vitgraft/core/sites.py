@@ -38,27 +38,35 @@ Site = tuple[int, str]
 Recompute = Literal["none", "mlp", "block"]
 """What runs again in the backward pass instead of being kept: nothing, each block's mlp, each whole block."""
 
-Reduction = Literal["all", "cls", "mean"]
+Reduction = Literal["all", "cls", "mean", "pool"]
 
 
 @dataclass(frozen=True, order=True)
 class Tap:
     """A reading of one site, reduced at once so that only what a head needs is kept.
 
-    `all` keeps every token (B, N, D); `cls` the first token (B, D); `mean` the mean over tokens (B, D).
+    `all` keeps every token (B, N, D); `cls` the first token (B, D); `mean` the mean over tokens (B, D); `pool`
+    averages windows of neighbouring tokens, so many that about `size` values remain (B, windows D), and lets the
+    tokens of an incomplete last window go (Head2Toe's pooling). What has no tokens, the pooled vector, stays.
     """
 
     block: int
     place: str
     reduction: Reduction = "all"
+    size: int = 0
 
     def reduce(self, value: "Tensor") -> "Tensor":
-        """`value` (B, N, D) as this tap keeps it."""
+        """`value` (B, N, D), or (B, D) of the pooled vector, as this tap keeps it."""
+        if value.dim() == 2 or self.reduction == "all":
+            return value
         if self.reduction == "cls":
             return value[:, 0]
-        if self.reduction == "mean":
+        tokens, width = value.shape[1:]
+        if self.reduction == "mean" or self.size <= width:
             return value.mean(dim=1)
-        return value
+        window = max(int(tokens / (self.size / width)), 1)
+        whole = tokens // window
+        return value[:, : whole * window].unflatten(1, (whole, window)).mean(dim=2).flatten(1)
 
 
 def parse_places(text: str | tuple[str, ...], allowed: tuple[str, ...] = LINEAR_PLACES) -> tuple[str, ...]:

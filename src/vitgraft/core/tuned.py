@@ -1,8 +1,8 @@
 """Tuned: one task on one backbone. Its state is what it trains, and nothing else."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,8 +11,11 @@ from torch import Tensor, nn
 from vitgraft.core.backbone import Backbone, Edits, Features
 from vitgraft.core.merge import merged
 from vitgraft.core.plan import Head, Plan
-from vitgraft.core.sites import Recompute
+from vitgraft.core.sites import Recompute, Tap
 from vitgraft.errors import ConfigError, unknown
+
+Inputs = Tensor | Mapping[Tap, Tensor]
+"""A batch of preprocessed images (B, 3, height, width), or readings of the plain model in their stead."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Tuned(nn.Module):
         self._shared = (backbone,)
         self.plan = plan
         self.frozen_depth = plan.frozen_depth(backbone)
+        self.prefix = plan.prefix(backbone)
         self.checkpoint: Recompute = "none"
         self.head: Head = plan.head
         known = set(backbone.sites())
@@ -69,16 +73,40 @@ class Tuned(nn.Module):
         """What this model changes inside its backbone."""
         return Edits(self.plan.grafts, {name.replace("/", "."): value for name, value in self.values.items()})
 
-    def forward(self, images: Tensor | None, start: tuple[int, Tensor] | None = None) -> Tensor:
-        """Logits (B, C) of preprocessed images, or of the cached input x of a block: `start` = (block, x)."""
-        return self.classify(self.features(images, start))
+    def forward(self, inputs: Inputs) -> Tensor:
+        """Logits (B, C) of preprocessed images (B, 3, height, width), or of readings of the prefix."""
+        return self.classify(self.features(inputs))
 
-    def features(self, images: Tensor | None, start: tuple[int, Tensor] | None = None) -> Features:
-        """What the head reads."""
-        features: Features = self.backbone(
-            images, self.edits(), self.plan.taps, start, self.checkpoint, self.head.reads_tokens
-        )
+    def features(self, inputs: Inputs) -> Features:
+        """What the head reads, of images or of the readings that `prefix` names."""
+        if isinstance(inputs, Tensor):
+            return self._walk(inputs, self.plan.taps)
+        assert self.prefix is not None, "readings stand in for images only where a prefix is frozen"
+        start, stream = self.prefix.start, self.prefix.stream
+        kind = self._kind
+        read = {tap: value if tap == stream else value.to(kind) for tap, value in inputs.items()}
+        if start is None or stream is None:
+            nothing = next(iter(read.values())).new_empty(0)
+            return Features(nothing, read.get(Tap(self.backbone.depth, "pooled"), nothing), read)
+        late = frozenset(tap for tap in self.plan.taps if tap.block >= start)
+        x = read.pop(stream).to(next(self.backbone.parameters()).dtype)
+        found = self._walk(None, late, (start, x))
+        return replace(found, taps={**read, **found.taps})
+
+    def _walk(
+        self, images: Tensor | None, taps: frozenset[Tap], start: tuple[int, Tensor] | None = None
+    ) -> Features:
+        tokens = self.head.reads == "tokens"
+        features: Features = self.backbone(images, self.edits(), taps, start, self.checkpoint, tokens)
         return features
+
+    @property
+    def _kind(self) -> torch.dtype:
+        """What readings are computed in: autocast's type where it is on, else the backbone's."""
+        device = self.backbone.device.type
+        if torch.is_autocast_enabled(device):
+            return torch.get_autocast_dtype(device)
+        return next(self.backbone.parameters()).dtype
 
     def classify(self, features: Features) -> Tensor:
         """Logits (B, C) from features."""

@@ -1,7 +1,7 @@
 """LST's side network: a narrow transformer that climbs beside the frozen one (Sung et al., 2022)."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -52,7 +52,7 @@ class LadderHead(Head):
     x_i is the output of frozen block i, g = σ(α_i / 0.1) with α_i zero at first, so a half.
     """
 
-    reads_tokens: ClassVar[bool] = False
+    reads: ClassVar[Literal["taps"]] = "taps"
 
     def __init__(self, backbone: Backbone, classes: int, side: Side) -> None:
         super().__init__()

@@ -21,7 +21,7 @@ def fresh_classifier(width: int, classes: int) -> nn.Linear:
 class LinearHead(Head):
     """logits = W pooled + b."""
 
-    reads_tokens = False
+    reads = "pooled"
 
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class MlpHead(Head):
     Hidden weights are Kaiming normal over the outputs, biases zero.
     """
 
-    reads_tokens = False
+    reads = "pooled"
 
     def __init__(self, width: int, classes: int, layers: int, dropout: float) -> None:
         super().__init__()

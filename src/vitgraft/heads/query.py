@@ -1,7 +1,7 @@
 """VQT's trained parts: learnt queries read every block; what they read is classified beside the pooled vector."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +29,7 @@ class QueryHead(Head):
     o_i is the T query outputs of block i: side by side (T D), their mean (D), or a learnt weighted sum (D).
     """
 
-    reads_tokens: ClassVar[bool] = False
+    reads: ClassVar[Literal["taps"]] = "taps"
 
     def __init__(self, backbone: Backbone, classes: int, reading: Reading) -> None:
         super().__init__()

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import ClassVar, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -116,7 +116,7 @@ class SynqtHead(Head):
     The 3 L + 1 features are [h_L, h_1..h_L, attention branches, mlp branches], each the mean over T queries.
     """
 
-    reads_tokens: ClassVar[bool] = False
+    reads: ClassVar[Literal["taps"]] = "taps"
 
     def __init__(self, backbone: Backbone, classes: int, sizes: Synthesis) -> None:
         super().__init__()

@@ -126,7 +126,9 @@ class Run:
                     logits = self.wrapped(pictures)
                 loss = self.objective(logits, labels)
                 # Processes average their gradients, and their sum is wanted.
-                torch.autograd.backward(loss * (here.processes / mass))
+                total = loss * (here.processes / mass)
+                penalty = self.model.head.penalty()
+                torch.autograd.backward(total if penalty is None else total + penalty / len(parts))
             sums[0] += loss.detach()
             sums[1] += (logits.detach().argmax(1) == labels).sum()
         self._sums += here.total(sums)
