@@ -66,7 +66,8 @@ class Tap:
             return value.mean(dim=1)
         window = max(int(tokens / (self.size / width)), 1)
         whole = tokens // window
-        return value[:, : whole * window].unflatten(1, (whole, window)).mean(dim=2).flatten(1)
+        pooled: Tensor = value[:, : whole * window].unflatten(1, (whole, window)).mean(dim=2).flatten(1)
+        return pooled
 
 
 def parse_places(text: str | tuple[str, ...], allowed: tuple[str, ...] = LINEAR_PLACES) -> tuple[str, ...]:
