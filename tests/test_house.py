@@ -11,6 +11,7 @@ import vitgraft
 HOUSE = Path(vitgraft.__file__).parent
 ORDER = (
     "errors",
+    "atomic",
     "core",
     "backbones",
     "grafts",

@@ -14,8 +14,8 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from vitgraft.atomic import write_atomically
 from vitgraft.errors import ArtefactError
-from vitgraft.results.store import write_atomically
 
 SCHEMA = 1
 TENSORS = "graft.safetensors"

@@ -15,6 +15,7 @@ import torch
 
 from vitgraft import artefact
 from vitgraft import model as models
+from vitgraft.atomic import write_atomically
 from vitgraft.config import RunConfig, read_toml
 from vitgraft.data import source
 from vitgraft.data.task import Task
@@ -66,7 +67,7 @@ def run(
     model = build(config, task)
     main = place(config.training.device).main
     if main:
-        store.write_atomically(config.kept, config.toml().encode())
+        write_atomically(config.kept, config.toml().encode())
     fitted = models.fit(
         model,
         task.splits["train"],

@@ -35,8 +35,8 @@ def merge(
         raise ArtefactError(f"'{out}' is there already. Name another file, or replace it with --force.")
     import safetensors.torch
 
+    from vitgraft.atomic import write_atomically
     from vitgraft.model import load
-    from vitgraft.results.store import write_atomically
 
     model = load(run)
     plain = model.merge()

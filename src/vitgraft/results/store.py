@@ -4,12 +4,12 @@ import hashlib
 import json
 import os
 import re
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vitgraft.atomic import write_atomically
 from vitgraft.errors import VitgraftError
 from vitgraft.results.record import Record, RecordError
 
@@ -103,17 +103,3 @@ def read_all(folder: Path) -> Reading:
         except VitgraftError as error:
             skipped[path] = str(error)
     return Reading(records, skipped)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that readers see the old one or the whole new one. Missing folders are made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
