@@ -1,5 +1,7 @@
 """A graft on disk: a folder with `graft.safetensors` (the trained values) and `graft.json` (what they are).
 
+Beside the trained values stand the findings of a method that looked at training data, under names of their own.
+
 Nothing of the backbone is in it. Files are written under a temporary name and renamed, the tensors first, so a
 folder with a `graft.json` is complete.
 """
@@ -15,11 +17,14 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from vitgraft.atomic import write_atomically
+from vitgraft.core.tuned import Tuned
 from vitgraft.errors import ArtefactError
 
 SCHEMA = 1
 TENSORS = "graft.safetensors"
 CARD = "graft.json"
+FOUND = "found:"
+"""What a finding's name begins with among the tensors."""
 
 
 @dataclass(frozen=True)
@@ -67,16 +72,17 @@ class Card:
             raise ArtefactError(f"{path} is not a graft's card: {error}. Save the graft again.") from None
 
 
-def write(folder: Path, card: Card, state: Mapping[str, Tensor]) -> None:
+def write(folder: Path, card: Card, state: Mapping[str, Tensor], findings: Mapping[str, Tensor]) -> None:
     """Write a graft into `folder`, replacing one that is there."""
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    together = {**state, **{FOUND + name: value for name, value in findings.items()}}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in together.items()}
     write_atomically(folder / TENSORS, safetensors.torch.save(tensors))
     write_atomically(folder / CARD, (json.dumps(asdict(card), indent=2) + "\n").encode())
 
 
-def read(folder: Path) -> tuple[Card, dict[str, Tensor]]:
-    """The card and the trained values in `folder`.
+def read(folder: Path) -> tuple[Card, dict[str, Tensor], dict[str, Tensor]]:
+    """The card, the trained values and the findings in `folder`.
 
     Raises:
         ArtefactError: a missing, damaged or foreign file.
@@ -94,6 +100,23 @@ def read(folder: Path) -> tuple[Card, dict[str, Tensor]]:
     card = Card.from_json(values, path)
     tensors = folder / TENSORS
     try:
-        return card, safetensors.torch.load_file(tensors)
+        together = safetensors.torch.load_file(tensors)
     except (SafetensorError, OSError) as error:
         raise ArtefactError(f"{tensors} cannot be read ({error}). Save the graft again.") from None
+    findings = {name for name in together if name.startswith(FOUND)}
+    state = {name: value for name, value in together.items() if name not in findings}
+    return card, state, {name.removeprefix(FOUND): together[name] for name in sorted(findings)}
+
+
+def fill(tuned: Tuned, state: Mapping[str, Tensor], folder: Path) -> None:
+    """Give a model the trained values of `folder`. Raises ArtefactError unless they are exactly its own."""
+    own = tuned.state_dict()
+    wrong = sorted(own.keys() ^ state.keys())
+    wrong += [name for name in own.keys() & state.keys() if own[name].shape != state[name].shape]
+    if wrong:
+        raise ArtefactError(
+            f"{folder / TENSORS} does not fit its own card: {len(wrong)} tensors are missing, foreign or "
+            f"of another shape, such as {', '.join(wrong[:4])}. The files belong to two different grafts, or to "
+            "another backbone."
+        )
+    tuned.load_state_dict(dict(state), strict=True)

@@ -1,8 +1,9 @@
 """The five lines of Python: `graft`, `fit`, `save`, `load`, `merge`."""
 
 import platform
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from vitgraft.data.transforms import Preprocessing
 from vitgraft.errors import ArtefactError, ConfigError
 from vitgraft.methods import Method
 from vitgraft.train import loop
+from vitgraft.train.calibrate import Calibrator
 from vitgraft.train.settings import Training
 
 if TYPE_CHECKING:
@@ -61,13 +63,16 @@ def load_backbone(
 class Model:
     """A tuned model with what it needs to meet the world: its method, preprocessing and class names.
 
-    `tuned` is the torch module; calling a Model runs it on preprocessed images (B, 3, H, W).
+    `tuned` is the torch module; calling a Model runs it on preprocessed images (B, 3, H, W). `findings` are what
+    the method found in training data, if it looks at them, in `finding_seconds`; they are saved with the graft.
     """
 
     tuned: Tuned
     method: Method
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
+    findings: Mapping[str, Tensor] = field(default_factory=dict)
+    finding_seconds: float = 0.0
 
     @property
     def backbone(self) -> Backbone:
@@ -98,19 +103,24 @@ class Model:
         metrics: Mapping[str, Any] | None = None,
         cost: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write the graft (trained values only) into a folder that `load` reads back."""
+        """Write the graft (trained values and findings) into a folder that `load` reads back."""
         trained = self.tuned.trained_values()
         card = Card(
             method=methods.describe(self.method),
             backbone=self._backbone_id(),
             preprocessing=self.preprocessing.to_json(),
             class_names=self.class_names,
-            trained_values={"method": trained.method, "head": trained.head},
+            trained_values={"method": trained.method, "head": trained.head, "found": self.found_values},
             versions=versions(),
             metrics=dict(metrics or {}),
             cost=dict(cost or {}),
         )
-        artefact.write(Path(folder), card, self.tuned.state_dict())
+        artefact.write(Path(folder), card, self.tuned.state_dict(), self.findings)
+
+    @property
+    def found_values(self) -> int:
+        """How many numbers the findings are: shipped with the trained values, and not trained any more."""
+        return sum(value.numel() for value in self.findings.values())
 
     def _backbone_id(self) -> BackboneId:
         source = self.backbone.config.get("source")
@@ -127,6 +137,10 @@ def graft(
     *,
     preprocessing: Preprocessing | None = None,
     seed: int = 0,
+    data: Split | None = None,
+    settings: Training | None = None,
+    out: Path | str | None = None,
+    resume: bool = False,
 ) -> Model:
     """A model for one task: a method's plan on a frozen backbone.
 
@@ -134,19 +148,55 @@ def graft(
     `classes` is their number or their names. `preprocessing` is the backbone's own unless given. `seed` fixes
     the initial values.
 
+    Some methods look at training data before there is a plan (`head2toe`, `vqt:keep=0.7`, `lst:start=fisher`):
+    they take `data`, the training split, and may train on it with `settings`. With `out`, what is finished of
+    that is kept there, and `resume` goes on with it.
+
     Raises:
         BackboneError, CheckpointError: see `load_backbone`.
-        ConfigError: an unknown method, a wrong field, fewer than two classes.
+        ConfigError: an unknown method, a wrong field, fewer than two classes, no data for a method that looks.
+        KeyboardInterrupt: a method that looks was stopped.
     """
     chosen = methods.parse(method)
     names = tuple(str(i) for i in range(classes)) if isinstance(classes, int) else tuple(map(str, classes))
     if len(names) < 2:
         raise ConfigError(f"{len(names)} classes: a classifier needs at least two.")
     frozen = _as_backbone(backbone)
+    pictures = preprocessing or own_preprocessing(frozen)
+    findings: Mapping[str, Tensor] = {}
+    seconds = 0.0
+    if chosen.looks() and data is not None:
+        folder = None if out is None else Path(out)
+        arguments = (chosen, frozen, len(names), data, pictures, settings or Training(), folder, resume)
+        calibrator = Calibrator(*arguments)
+        with _seeded(seed):
+            findings = calibrator.find()
+        seconds = calibrator.seconds
+    return _planned(frozen, chosen, names, pictures, seed, findings, seconds)
+
+
+def _planned(
+    backbone: Backbone,
+    method: Method,
+    names: tuple[str, ...],
+    preprocessing: Preprocessing,
+    seed: int = 0,
+    findings: Mapping[str, Tensor] | None = None,
+    seconds: float = 0.0,
+) -> Model:
+    """A model whose method has found what it looks for. Initial values depend on `seed` and the plan alone."""
+    found = dict(findings or {})
+    with _seeded(seed):
+        tuned = Tuned(backbone, method.plan(backbone, len(names), found))
+    return Model(tuned, method, preprocessing, names, found, seconds)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed torch's generator for the length of a block."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        tuned = Tuned(frozen, chosen.plan(frozen, len(names)))
-    return Model(tuned, chosen, preprocessing or own_preprocessing(frozen), names)
+        yield
 
 
 def _as_backbone(backbone: str | Backbone | nn.Module) -> Backbone:
@@ -207,7 +257,7 @@ def load(folder: Path | str, *, backbone: Backbone | nn.Module | None = None, fo
         ArtefactError: a damaged graft, or a backbone with other weights than the graft was trained on
             (`force` loads it all the same).
     """
-    card, state = artefact.read(Path(folder))
+    card, state, findings = artefact.read(Path(folder))
     frozen = _rebuilt(card.backbone, folder) if backbone is None else _as_backbone(backbone)
     found = frozen.fingerprint()
     if found != card.backbone.fingerprint and not force:
@@ -216,8 +266,16 @@ def load(folder: Path | str, *, backbone: Backbone | nn.Module | None = None, fo
             f"backbone ({frozen.name}) has {found}. Load the same weights, or pass force=True (--force) to go on "
             "regardless."
         )
-    model = graft(frozen, card.method, card.class_names, preprocessing=Preprocessing.from_json(card.preprocessing))
-    _fill(model.tuned, state, Path(folder))
+    method = methods.parse(card.method)
+    if method.looks() != bool(findings):
+        raise ArtefactError(
+            f"{Path(folder) / artefact.TENSORS} does not fit its own card: it holds {len(findings)} findings, and "
+            f"{methods.spec_of(method)} takes {'some' if method.looks() else 'none'}. The files belong to two "
+            "different grafts."
+        )
+    pictures = Preprocessing.from_json(card.preprocessing)
+    model = _planned(frozen, method, card.class_names, pictures, findings=findings)
+    artefact.fill(model.tuned, state, Path(folder))
     return model
 
 
@@ -233,19 +291,6 @@ def _rebuilt(identity: BackboneId, folder: Path | str) -> Backbone:
         image_size=identity.image_size,
         global_pool=identity.global_pool,
     )
-
-
-def _fill(tuned: Tuned, state: Mapping[str, Tensor], folder: Path) -> None:
-    own = tuned.state_dict()
-    wrong = sorted(own.keys() ^ state.keys())
-    wrong += [name for name in own.keys() & state.keys() if own[name].shape != state[name].shape]
-    if wrong:
-        raise ArtefactError(
-            f"{folder / artefact.TENSORS} does not fit its own card: {len(wrong)} tensors are missing, foreign or "
-            f"of another shape, such as {', '.join(wrong[:4])}. The files belong to two different grafts, or to "
-            "another backbone."
-        )
-    tuned.load_state_dict(dict(state), strict=True)
 
 
 def versions() -> dict[str, str]:

@@ -21,7 +21,7 @@ from vitgraft.data import source
 from vitgraft.data.task import Task
 from vitgraft.data.transforms import preset
 from vitgraft.errors import ConfigError
-from vitgraft.methods import describe, spec_of
+from vitgraft.methods import describe, parse, spec_of
 from vitgraft.model import Model
 from vitgraft.results import store
 from vitgraft.results.record import (
@@ -33,7 +33,7 @@ from vitgraft.results.record import (
     Scores,
     TaskFacts,
 )
-from vitgraft.train import measure, state
+from vitgraft.train import calibrate, measure, state
 from vitgraft.train.cost import measure_cost, peak_memory_mib
 from vitgraft.train.placement import place
 from vitgraft.train.settings import Training
@@ -64,8 +64,10 @@ def run(
     started = _now()
     task = load_task(config)
     _tell_skipped(task, tell)
-    model = build(config, task)
     main = place(config.training.device).main
+    if main and parse(config.method).looks():  # it may be stopped before there is a model
+        write_atomically(config.kept, config.toml().encode())
+    model = build(config, task, resume=resume)
     if main:
         write_atomically(config.kept, config.toml().encode())
     fitted = models.fit(
@@ -97,8 +99,13 @@ def load_task(config: RunConfig) -> Task:
     return source.load(config.data, **options)
 
 
-def build(config: RunConfig, task: Task) -> Model:
-    """The untrained model of a configuration. Raises BackboneError, CheckpointError, ConfigError."""
+def build(config: RunConfig, task: Task, resume: bool = False) -> Model:
+    """The untrained model of a configuration; a method that looks at training data first keeps in the run's
+    folder what it has finished, and goes on with it if `resume`.
+
+    Raises:
+        BackboneError, CheckpointError, ConfigError: see `model.graft`.
+    """
     backbone = models.load_backbone(
         config.backbone,
         checkpoint=config.checkpoint,
@@ -106,7 +113,17 @@ def build(config: RunConfig, task: Task) -> Model:
         global_pool=config.global_pool,
     )
     pictures = preset(config.preprocessing, models.own_preprocessing(backbone))
-    return models.graft(backbone, config.method, task.classes, preprocessing=pictures, seed=config.training.seed)
+    return models.graft(
+        backbone,
+        config.method,
+        task.classes,
+        preprocessing=pictures,
+        seed=config.training.seed,
+        data=task.splits["train"],
+        settings=config.training,
+        out=config.folder,
+        resume=resume,
+    )
 
 
 def _finished(config: RunConfig, resume: bool, force: bool) -> Record | None:
@@ -122,9 +139,10 @@ def _finished(config: RunConfig, resume: bool, force: bool) -> Record | None:
     if force:
         for name in (store.FILE, artefact.CARD, artefact.TENSORS):
             (folder / name).unlink(missing_ok=True)
+        calibrate.discard(folder)
         return None
     if not resume:
-        if record.exists() or (folder / state.FILE).exists():
+        if any(path.exists() for path in (record, folder / state.FILE, folder / calibrate.STAGES)):
             what = "a finished run" if record.exists() else "a run that was stopped"
             raise ConfigError(
                 f"{folder} holds {what}. Go on with it (--resume), replace it (--force), or use --out."
@@ -211,17 +229,21 @@ def _history(fitted: "Fitted") -> History:
 
 
 def _expense(settings: Training, model: Model, fitted: "Fitted", peak: float | None) -> Expense:
-    """Everything the run cost; activations are counted as training kept them."""
+    """Everything the run cost; activations are counted as training kept them.
+
+    What a method found in training data is shipped with the graft, and the search for it was training, too.
+    """
     tuned = model.tuned
     before, tuned.checkpoint = tuned.checkpoint, settings.checkpoint
     try:
         counted = measure_cost(tuned, dtype=torch.bfloat16 if settings.precision == "bf16" else None)
     finally:
         tuned.checkpoint = before
+    shipped = counted.graft_bytes + sum(value.nbytes for value in model.findings.values())
     return Expense(
-        **asdict(counted),
+        **{**asdict(counted), "graft_bytes": shipped},
         peak_memory_mib=peak,
-        train_seconds=fitted.seconds,
+        train_seconds=model.finding_seconds + fitted.seconds,
         images_per_second=fitted.images_per_second,
     )
 
@@ -234,6 +256,7 @@ def _keep(config: RunConfig, model: Model, record: Record) -> None:
         store.add(Path(config.records), record)
     store.write(config.folder / store.FILE, record)
     state.discard(config.folder)  # nothing is to go on any more
+    calibrate.discard(config.folder)
 
 
 def device_name(device: torch.device) -> str:

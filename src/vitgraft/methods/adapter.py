@@ -1,9 +1,9 @@
 """Adapters: bottlenecks behind the branches of each block (Houlsby et al., 2019; Pfeiffer et al., 2021)."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from vitgraft.methods.base import Method, one_of, positive, probability
+from vitgraft.methods.base import Findings, Method, one_of, positive, probability
 
 if TYPE_CHECKING:
     from vitgraft.core.backbone import Backbone
@@ -33,7 +33,7 @@ class Adapter(Method):
     activation: str = "quick_gelu"
     dropout: float = 0.1
 
-    def plan(self, backbone: "Backbone", classes: int, calibration: Any = None) -> "Plan":
+    def plan(self, backbone: "Backbone", classes: int, findings: Findings | None = None) -> "Plan":
         from vitgraft.core.plan import Plan
         from vitgraft.grafts.bottleneck import ACTIVATIONS, Bottleneck
         from vitgraft.heads.linear import LinearHead

@@ -1,9 +1,9 @@
 """AdaptFormer: a bottleneck beside each block's mlp (Chen et al., 2022)."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from vitgraft.methods.base import Method, positive, probability
+from vitgraft.methods.base import Findings, Method, positive, probability
 
 if TYPE_CHECKING:
     from vitgraft.core.backbone import Backbone
@@ -28,7 +28,7 @@ class AdaptFormer(Method):
     scale: float = 0.1
     dropout: float = 0.1
 
-    def plan(self, backbone: "Backbone", classes: int, calibration: Any = None) -> "Plan":
+    def plan(self, backbone: "Backbone", classes: int, findings: Findings | None = None) -> "Plan":
         from vitgraft.core.plan import Plan
         from vitgraft.grafts.bottleneck import Bottleneck
         from vitgraft.heads.linear import LinearHead

@@ -1,15 +1,22 @@
 """What every method is: fields, a plan, a parameter formula, and a few words about itself."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from vitgraft.errors import ConfigError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from vitgraft.core.backbone import Backbone
     from vitgraft.core.plan import Plan
     from vitgraft.core.shape import Shape
+    from vitgraft.core.tuned import Tuned
+
+Findings = Mapping[str, "Tensor"]
+"""What a method found in training data, by name: saved with a graft, since its plan cannot be made without."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +25,22 @@ class Recipe:
 
     lr: float = 1e-3
     weight_decay: float = 1e-4
+
+
+class Calibration(Protocol):
+    """What a method may do with training data before it is planned. Other splits are out of its reach."""
+
+    def fit(self, name: str, plan: "Plan", recipe: Recipe, rate: float = 1.0) -> "Tuned":
+        """Train a plan with the run's own settings, at `rate` times its learning rate; returned in eval mode.
+
+        `name` is the stage's own, so that a run that was killed goes on in the stage that it had reached.
+        """
+
+    def squared_gradients(self, model: "Tuned", limit: int) -> "dict[str, Tensor]":
+        """For each parameter of the backbone, by name: squared gradients of the loss of one image, summed.
+
+        The images are `limit` of the training images, or all if there are fewer; the labels are the true ones.
+        """
 
 
 @dataclass(frozen=True)
@@ -38,17 +61,34 @@ class Method(ABC):
     crosses: ClassVar[Literal["all blocks", "last blocks", "no block"]] = "all blocks"
     recipe: ClassVar[Recipe] = Recipe()
 
-    @abstractmethod
-    def plan(self, backbone: "Backbone", classes: int, calibration: Any = None) -> "Plan":
-        """The plan for one backbone and C = `classes`. `calibration` is for methods that look at data first.
+    def looks(self) -> bool:
+        """True if training data must be looked at before there can be a plan."""
+        return False
+
+    def find(self, backbone: "Backbone", classes: int, calibration: Calibration) -> "dict[str, Tensor]":
+        """What `plan` needs to know of the training data; nothing unless the method `looks`.
 
         Raises:
             ConfigError: a field that does not fit this backbone.
         """
+        return {}
+
+    @abstractmethod
+    def plan(self, backbone: "Backbone", classes: int, findings: Findings | None = None) -> "Plan":
+        """The plan for one backbone and C = `classes`, with nothing left open but initial values.
+
+        `findings` are what `find` returned; methods that do not look need none.
+
+        Raises:
+            ConfigError: a field that does not fit this backbone, or no findings where they are needed.
+        """
 
     @abstractmethod
     def formula(self, shape: "Shape") -> int:
-        """How many values the method trains, classifier excluded, by the paper's arithmetic."""
+        """How many values the plan trains, classifier excluded, by the paper's arithmetic.
+
+        What an earlier stage trained and the plan holds fixed is no part of it.
+        """
 
 
 def positive(method: Method, **values: float) -> None:
@@ -65,7 +105,24 @@ def probability(method: Method, **values: float) -> None:
             raise ConfigError(f"{method.name}: {key}={value} must be at least 0 and below 1.")
 
 
+def share(method: Method, **values: float) -> None:
+    """Raise ConfigError unless every value is above 0 and at most 1."""
+    for key, value in values.items():
+        if not 0 < value <= 1:
+            raise ConfigError(f"{method.name}: {key}={value} must be above 0 and at most 1.")
+
+
 def one_of(method: Method, key: str, value: str, known: tuple[str, ...]) -> None:
     """Raise ConfigError unless `value` is among `known`."""
     if value not in known:
         raise ConfigError(f"{method.name}: {key}={value!r} is not known. Known: {', '.join(known)}.")
+
+
+def needed(method: Method, findings: Findings | None, why: str) -> Findings:
+    """`findings`, which a method needs because of `why`, such as keep=0.7. Raises ConfigError without them."""
+    if not findings:
+        raise ConfigError(
+            f"{method.name}: {why} looks at training data before the model is built, and there are none. "
+            'Pass them: vitgraft.graft(..., data=task.splits["train"]).'
+        )
+    return findings

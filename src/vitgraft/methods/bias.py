@@ -1,9 +1,9 @@
 """BitFit: only the biases are trained."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from vitgraft.methods.base import Method
+from vitgraft.methods.base import Findings, Method
 
 if TYPE_CHECKING:
     from vitgraft.core.backbone import Backbone
@@ -21,7 +21,7 @@ class Bias(Method):
     source: ClassVar[str] = "Ben Zaken 2022"
     merges: ClassVar[bool] = True
 
-    def plan(self, backbone: "Backbone", classes: int, calibration: Any = None) -> "Plan":
+    def plan(self, backbone: "Backbone", classes: int, findings: Findings | None = None) -> "Plan":
         from vitgraft.core.plan import Plan
         from vitgraft.heads.linear import LinearHead
 

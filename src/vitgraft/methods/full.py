@@ -1,9 +1,9 @@
 """Full fine-tuning: every parameter of the backbone is trained."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from vitgraft.methods.base import Method, Recipe
+from vitgraft.methods.base import Findings, Method, Recipe
 
 if TYPE_CHECKING:
     from vitgraft.core.backbone import Backbone
@@ -25,7 +25,7 @@ class Full(Method):
     merges: ClassVar[bool] = True
     recipe: ClassVar[Recipe] = Recipe(lr=2e-4, weight_decay=1e-2)
 
-    def plan(self, backbone: "Backbone", classes: int, calibration: Any = None) -> "Plan":
+    def plan(self, backbone: "Backbone", classes: int, findings: Findings | None = None) -> "Plan":
         from vitgraft.core.plan import Plan
         from vitgraft.heads.linear import LinearHead
 

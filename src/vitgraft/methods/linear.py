@@ -1,9 +1,9 @@
 """Linear probing: a linear classifier on the frozen model's pooled vector."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from vitgraft.methods.base import Method, Recipe
+from vitgraft.methods.base import Findings, Method, Recipe
 
 if TYPE_CHECKING:
     from vitgraft.core.backbone import Backbone
@@ -27,7 +27,7 @@ class Linear(Method):
     crosses: ClassVar[Literal["no block"]] = "no block"
     recipe: ClassVar[Recipe] = Recipe(lr=1e-2, weight_decay=1e-4)
 
-    def plan(self, backbone: "Backbone", classes: int, calibration: Any = None) -> "Plan":
+    def plan(self, backbone: "Backbone", classes: int, findings: Findings | None = None) -> "Plan":
         from vitgraft.core.plan import Plan
         from vitgraft.heads.linear import LinearHead
 

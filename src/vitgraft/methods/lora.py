@@ -1,11 +1,11 @@
 """LoRA: low-rank changes of chosen projections (Hu et al., 2022)."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from vitgraft.core.sites import parse_places
 from vitgraft.errors import ConfigError
-from vitgraft.methods.base import Method, positive, probability
+from vitgraft.methods.base import Findings, Method, positive, probability
 
 if TYPE_CHECKING:
     from vitgraft.core.backbone import Backbone
@@ -34,7 +34,7 @@ class LoRA(Method):
     dropout: float = 0.0
     last: int = 0
 
-    def plan(self, backbone: "Backbone", classes: int, calibration: Any = None) -> "Plan":
+    def plan(self, backbone: "Backbone", classes: int, findings: Findings | None = None) -> "Plan":
         from vitgraft.core.plan import Plan
         from vitgraft.core.shape import measure
         from vitgraft.grafts.low_rank import LowRank

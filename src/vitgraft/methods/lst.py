@@ -1,10 +1,10 @@
 """LST: ladder side tuning (Sung et al., 2022), the encoder version for vision transformers."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from vitgraft.errors import ConfigError
-from vitgraft.methods.base import Method, Recipe, one_of, positive, probability
+from vitgraft.methods.base import Findings, Method, Recipe, one_of, positive, probability
 
 if TYPE_CHECKING:
     from vitgraft.core.backbone import Backbone
@@ -33,7 +33,7 @@ class LST(Method):
     start: str = "l1"
     dropout: float = 0.0
 
-    def plan(self, backbone: "Backbone", classes: int, calibration: Any = None) -> "Plan":
+    def plan(self, backbone: "Backbone", classes: int, findings: Findings | None = None) -> "Plan":
         from vitgraft.core.plan import Plan
         from vitgraft.heads.ladder import LadderHead, Side
         from vitgraft.heads.pruning import prunable, prune_into

@@ -1,9 +1,9 @@
 """MLP-k: an mlp of k layers on the frozen model's pooled vector."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from vitgraft.methods.base import Method, positive, probability
+from vitgraft.methods.base import Findings, Method, positive, probability
 
 if TYPE_CHECKING:
     from vitgraft.core.backbone import Backbone
@@ -25,7 +25,7 @@ class Mlp(Method):
     k: int = 3
     dropout: float = 0.1
 
-    def plan(self, backbone: "Backbone", classes: int, calibration: Any = None) -> "Plan":
+    def plan(self, backbone: "Backbone", classes: int, findings: Findings | None = None) -> "Plan":
         from vitgraft.core.plan import Plan
         from vitgraft.heads.linear import MlpHead
 

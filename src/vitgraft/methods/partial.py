@@ -1,10 +1,10 @@
 """Partial-k: the last k blocks and the final normalisation are trained."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from vitgraft.errors import ConfigError
-from vitgraft.methods.base import Method, Recipe
+from vitgraft.methods.base import Findings, Method, Recipe
 
 if TYPE_CHECKING:
     from vitgraft.core.backbone import Backbone
@@ -26,7 +26,7 @@ class Partial(Method):
 
     k: int = 1
 
-    def plan(self, backbone: "Backbone", classes: int, calibration: Any = None) -> "Plan":
+    def plan(self, backbone: "Backbone", classes: int, findings: Findings | None = None) -> "Plan":
         from vitgraft.core.plan import Plan
         from vitgraft.heads.linear import LinearHead
 

@@ -1,10 +1,10 @@
 """SSF: a scale and a shift behind every linear map and normalisation (Lian et al., 2022)."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from vitgraft.core.sites import LINEAR_PLACES, STEM
-from vitgraft.methods.base import Method, Recipe
+from vitgraft.methods.base import Findings, Method, Recipe
 
 if TYPE_CHECKING:
     from vitgraft.core.backbone import Backbone
@@ -30,7 +30,7 @@ class SSF(Method):
 
     std: float = 0.02
 
-    def plan(self, backbone: "Backbone", classes: int, calibration: Any = None) -> "Plan":
+    def plan(self, backbone: "Backbone", classes: int, findings: Findings | None = None) -> "Plan":
         from vitgraft.core.plan import Plan
         from vitgraft.grafts.scale_shift import ScaleShift
         from vitgraft.heads.linear import LinearHead

@@ -1,10 +1,10 @@
 """SynQT: synthesised queries read a frozen backbone (Zhang et al., 2024)."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from vitgraft.errors import ConfigError, unknown
-from vitgraft.methods.base import Method, Recipe, one_of, positive, probability
+from vitgraft.methods.base import Findings, Method, Recipe, one_of, positive, probability
 
 if TYPE_CHECKING:
     from vitgraft.core.backbone import Backbone
@@ -77,7 +77,7 @@ class SynQT(Method):
         tokens, *scales = (own if value is None else value for value, own in zip(given, chosen, strict=True))
         return int(tokens), scales[0], scales[1], scales[2]
 
-    def plan(self, backbone: "Backbone", classes: int, calibration: Any = None) -> "Plan":
+    def plan(self, backbone: "Backbone", classes: int, findings: Findings | None = None) -> "Plan":
         from vitgraft.core.plan import Plan
         from vitgraft.heads.synqt import SynqtHead, Synthesis
 

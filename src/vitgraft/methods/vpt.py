@@ -1,9 +1,9 @@
 """Visual prompt tuning, shallow and deep (Jia et al., 2022)."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from vitgraft.methods.base import Method, Recipe, positive, probability
+from vitgraft.methods.base import Findings, Method, Recipe, positive, probability
 
 if TYPE_CHECKING:
     from vitgraft.core.backbone import Backbone
@@ -30,7 +30,7 @@ class VptShallow(Method):
     tokens: int = 10
     dropout: float = 0.0
 
-    def plan(self, backbone: "Backbone", classes: int, calibration: Any = None) -> "Plan":
+    def plan(self, backbone: "Backbone", classes: int, findings: Findings | None = None) -> "Plan":
         return _prompts(self, backbone, classes, blocks=1)
 
     def formula(self, shape: "Shape") -> int:
@@ -55,7 +55,7 @@ class VptDeep(Method):
     tokens: int = 10
     dropout: float = 0.1
 
-    def plan(self, backbone: "Backbone", classes: int, calibration: Any = None) -> "Plan":
+    def plan(self, backbone: "Backbone", classes: int, findings: Findings | None = None) -> "Plan":
         return _prompts(self, backbone, classes, blocks=backbone.depth)
 
     def formula(self, shape: "Shape") -> int:

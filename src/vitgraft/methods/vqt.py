@@ -1,9 +1,9 @@
 """VQT: visual query tuning (Tu et al., 2023)."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from vitgraft.methods.base import Method, Recipe, one_of, positive, probability
+from vitgraft.methods.base import Findings, Method, Recipe, one_of, positive, probability
 
 if TYPE_CHECKING:
     from vitgraft.core.backbone import Backbone
@@ -32,7 +32,7 @@ class VQT(Method):
     summary: str = "flatten"
     dropout: float = 0.1
 
-    def plan(self, backbone: "Backbone", classes: int, calibration: Any = None) -> "Plan":
+    def plan(self, backbone: "Backbone", classes: int, findings: Findings | None = None) -> "Plan":
         from vitgraft.core.plan import Plan
         from vitgraft.heads.query import QueryHead, Reading
 

@@ -1,0 +1,187 @@
+"""Looking at training data before there is a plan: stages that train, and gradients of the backbone.
+
+A run with a folder keeps what is finished of it in `stages/`: the trained values of each stage and, at last, the
+findings. A run that was killed goes on from there.
+"""
+
+import json
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from vitgraft.atomic import write_atomically
+from vitgraft.core.backbone import Backbone, Edits
+from vitgraft.core.plan import Plan
+from vitgraft.core.tuned import Tuned
+from vitgraft.data.task import Split
+from vitgraft.data.transforms import Preprocessing
+from vitgraft.errors import CheckpointError, ConfigError
+from vitgraft.methods import Method, Recipe, spec_of
+from vitgraft.train import loop, state
+from vitgraft.train.placement import place
+from vitgraft.train.seeds import ORDER, derive
+from vitgraft.train.settings import Training
+
+STAGES = "stages"
+"""The folder of a run in which stages are kept until the run is finished."""
+
+VALUES = "values.safetensors"
+FINDINGS = "findings.safetensors"
+
+
+@dataclass
+class Calibrator:
+    """Training data in the hands of one method: `methods.base.Calibration`, and the findings it leads to.
+
+    `settings` are the run's own; a stage has no validation, so nothing is selected in it. `seconds` adds up what
+    all of it took, over all sessions of a resumed run.
+    """
+
+    method: Method
+    backbone: Backbone
+    classes: int
+    train: Split
+    preprocessing: Preprocessing
+    settings: Training
+    out: Path | None = None
+    resume: bool = False
+    seconds: float = 0.0
+
+    def find(self) -> dict[str, Tensor]:
+        """The method's findings, on the CPU; those of a run that goes on are read from its folder.
+
+        Raises:
+            ConfigError: a field that does not fit, or a run of other settings that is to go on.
+            CheckpointError: a damaged file in the run's folder.
+            KeyboardInterrupt: a stage was stopped, and its state saved if there is a folder.
+        """
+        path, same = self._path(FINDINGS), self._same(self.settings)
+        if not self.resume and self.out is not None and self._main:
+            discard(self.out)
+        kept = self._kept(path, same)
+        if kept is not None:
+            found, self.seconds = kept
+            return found
+        found = self.method.find(self.backbone, self.classes, self)
+        found = {name: value.detach().cpu().contiguous() for name, value in found.items()}
+        self._keep(path, found, same, self.seconds)
+        return found
+
+    def fit(self, name: str, plan: Plan, recipe: Recipe, rate: float = 1.0) -> Tuned:
+        """Train a plan with the run's settings at `rate` times its learning rate, or read what it came to."""
+        model = Tuned(self.backbone, plan)
+        settings = _settings(self.settings, recipe, rate)
+        path, same = self._path(name, VALUES), self._same(settings) | {"stage": name}
+        kept = self._kept(path, same)
+        if kept is not None:
+            model.load_state_dict(kept[0])
+            self.seconds += kept[1]
+            return model.to(place(settings.device).device).eval()
+        if self._main:
+            print(f"{self.method.name} looks at the training data, stage {name}:", file=sys.stderr, flush=True)
+        folder = None if path is None else path.parent
+        options: dict[str, Any] = {"preprocessing": self.preprocessing, "out": folder, "resume": self.resume}
+        fitted = loop.fit(model, self.train, None, settings, recipe=recipe, **options)
+        if fitted.interrupted:
+            raise KeyboardInterrupt
+        self._keep(path, model.state_dict(), same, fitted.seconds)
+        if folder is not None and self._main:
+            state.discard(folder)
+        self.seconds += fitted.seconds
+        return model
+
+    def squared_gradients(self, model: Tuned, limit: int) -> dict[str, Tensor]:
+        """Squared gradients of single images' losses, summed over `limit` seeded training images, by parameter.
+
+        Besides the backbone there are as many values again for the sums, and for the gradients of one image.
+        """
+        began = perf_counter()
+        model.to(place(self.settings.device).device).eval()
+        names = self.backbone.parameter_names()
+        values = [self.backbone.parameter(name).detach().requires_grad_() for name in names]
+        sums = [torch.zeros_like(value) for value in values]
+        edits = Edits(model.plan.grafts, {**model.edits().values, **dict(zip(names, values, strict=True))})
+        transform, device = self.preprocessing.evaluate(), self.backbone.device
+        generator = torch.Generator().manual_seed(derive(self.settings.seed, ORDER, 0))
+        for index in torch.randperm(len(self.train), generator=generator)[:limit].tolist():
+            picture, label = self.train[index]
+            images = transform(picture).unsqueeze(0).to(device)
+            tokens = model.head.reads == "tokens"
+            features = self.backbone(images, edits, model.plan.taps, tokens=tokens)
+            loss = F.cross_entropy(model.classify(features).float(), torch.tensor([label], device=device))
+            for total, grad in zip(sums, torch.autograd.grad(loss, values, allow_unused=True), strict=True):
+                if grad is not None:
+                    total.addcmul_(grad, grad)
+        self.seconds += perf_counter() - began
+        return dict(zip(names, sums, strict=True))
+
+    @property
+    def _main(self) -> bool:
+        return place(self.settings.device).main
+
+    def _path(self, *parts: str) -> Path | None:
+        return None if self.out is None else self.out.joinpath(STAGES, *parts)
+
+    def _same(self, settings: Training) -> dict[str, Any]:
+        """What must be the same for kept values to be used, as plain values."""
+        return {
+            **{key: value for key, value in asdict(settings).items() if key not in state.FREE},
+            "method": spec_of(self.method),
+            "classes": self.classes,
+            "train labels": sha256(self.train.labels.tobytes()).hexdigest()[:16],
+            "preprocessing": repr(self.preprocessing),
+            "backbone": self.backbone.fingerprint(),
+        }
+
+    def _kept(self, path: Path | None, same: Mapping[str, Any]) -> tuple[dict[str, Tensor], float] | None:
+        """The tensors in a file of an earlier session, and the seconds that they took; None if there is none."""
+        if path is None or not self.resume or not path.exists():
+            return None
+        try:
+            with safe_open(path, framework="pt") as file:
+                said = file.metadata()
+                before, seconds = json.loads(said["same"]), float(said["seconds"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{path} cannot be read ({error}). Delete it, and that part of the run is done again."
+            ) from None
+        differing = [key for key in {**before, **same} if before.get(key) != same.get(key)]
+        if differing:
+            told = "; ".join(f"{key} is {same.get(key)!r}, was {before.get(key)!r}" for key in differing)
+            raise ConfigError(
+                f"What {path.parent} holds cannot be used with other settings: {told}. Give the same ones, or "
+                "start anew without resume (--resume) or in another folder."
+            )
+        return tensors, seconds
+
+    def _keep(
+        self, path: Path | None, tensors: Mapping[str, Tensor], same: Mapping[str, Any], seconds: float
+    ) -> None:
+        if path is not None and self._main:
+            plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+            said = {"same": json.dumps(same), "seconds": str(seconds)}
+            write_atomically(path, safetensors.torch.save(plain, said))
+
+
+def discard(out: Path) -> None:
+    """Remove the stages of an earlier run."""
+    if (out / STAGES).exists():
+        shutil.rmtree(out / STAGES)
+
+
+def _settings(settings: Training, recipe: Recipe, rate: float) -> Training:
+    """A run's settings for a stage: there is no validation to select on."""
+    lr = recipe.lr if settings.lr is None else settings.lr
+    return replace(settings, lr=lr * rate, min_lr=settings.min_lr * rate, select="last", patience=None)
