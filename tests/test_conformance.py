@@ -1,7 +1,7 @@
 """What every registered method must hold, on tiny backbones of several kinds.
 
-A new method is covered by being registered: nothing here names one. The claims that a method makes about
-itself (`merges`, `fresh`, `crosses`, its formula) are held against the code.
+A new method is covered by being registered; only fields that make one look at training data are named. The
+claims that a method makes about itself (`merges`, `fresh`, `crosses`, its formula) are held against the code.
 """
 
 import copy
@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests import toy
 from tests.tiny import backbone, images
 from vitgraft import methods
 from vitgraft.core.backbone import Backbone
@@ -20,6 +21,8 @@ from vitgraft.errors import NotFoldable
 
 CLASSES = 5
 BACKBONES = ("plain", "mae_average", "siglip_attention_pool", "dinov2_registers", "qk_norm", "distilled")
+LOOKING = ("vqt:tokens=2,keep=0.5", "vqt:tokens=2,summary=weighted,keep=0.5", "lst:start=fisher")
+"""Methods that look at training data first if they are told to."""
 
 
 @pytest.fixture(params=BACKBONES)
@@ -27,14 +30,15 @@ def frozen(request: pytest.FixtureRequest) -> Backbone:
     return backbone(request.param)
 
 
-@pytest.fixture(params=methods.names())
+@pytest.fixture(params=(*methods.names(), *LOOKING))
 def method(request: pytest.FixtureRequest) -> methods.Method:
     return methods.parse(request.param)
 
 
 def tuned(frozen: Backbone, method: methods.Method) -> Tuned:
+    findings = toy.findings(frozen, method, CLASSES)
     torch.manual_seed(0)
-    return Tuned(frozen, method.plan(frozen, CLASSES))
+    return Tuned(frozen, method.plan(frozen, CLASSES, findings))
 
 
 def step(model: Tuned, pictures: Tensor, steps: int = 2) -> None:
@@ -89,14 +93,20 @@ def test_frozen__backbone_stays_bit_for_bit(frozen: Backbone, method: methods.Me
 def test_state__is_what_is_trained(frozen: Backbone, method: methods.Method) -> None:
     model = tuned(frozen, method)
     parameters = {name for name, _ in model.named_parameters()}
-    buffers = {name for name, _ in model.named_buffers()}
-    assert set(model.state_dict()) == parameters | buffers
+    buffers = dict(model.named_buffers())
+    assert set(model.state_dict()) <= parameters | buffers.keys()
+    assert parameters <= set(model.state_dict())
+    findings = toy.findings(frozen, method, CLASSES)
+    assert bool(findings) == method.looks()
+    for name in buffers.keys() - set(model.state_dict()):  # it is saved beside the state, as a finding
+        assert any(torch.equal(buffers[name], value) for value in findings.values())
     frozen_tensors = {value.data_ptr() for value in frozen.parameters()}
     assert not any(value.data_ptr() in frozen_tensors for value in model.parameters())
 
 
 def test_state__moves_a_model_to_another(frozen: Backbone, method: methods.Method) -> None:
-    first, second = tuned(frozen, method), Tuned(frozen, method.plan(frozen, CLASSES))
+    first = tuned(frozen, method)
+    second = Tuned(frozen, method.plan(frozen, CLASSES, toy.findings(frozen, method, CLASSES)))
     pictures = images(frozen)
     step(first, images(frozen, count=8, seed=3))
     second.load_state_dict(first.state_dict(), strict=True)

@@ -4,13 +4,16 @@ import pytest
 import timm
 import torch
 
-from tests.tiny import backbone, images
+from tests import toy
+from tests.tiny import backbone, images, vit
 from vitgraft import methods
 from vitgraft.backbones.timm_vit import wrap
 from vitgraft.core.tuned import Tuned
 from vitgraft.errors import ConfigError
 from vitgraft.heads.ladder import LadderHead, SideBlock
-from vitgraft.heads.pruning import fisher, prune_into
+from vitgraft.heads.pruning import fisher, kept_rows, prune_into
+from vitgraft.train.calibrate import Calibrator
+from vitgraft.train.settings import Training
 
 
 @pytest.mark.parametrize(("reduction", "count"), [(4, 7_406_412), (8, 2_376_492), (16, 856_860)])
@@ -22,8 +25,8 @@ def test_count__on_vit_b16(reduction: int, count: int) -> None:
 
 
 def ladder(spec: str = "lst:reduction=4", variant: str = "plain") -> LadderHead:
-    frozen = backbone(variant)
-    head = methods.parse(spec).plan(frozen, 4).head
+    frozen, method = backbone(variant), methods.parse(spec)
+    head = method.plan(frozen, 4, toy.findings(frozen, method, 4)).head
     assert isinstance(head, LadderHead)
     return head
 
@@ -49,9 +52,10 @@ def position(part: torch.Tensor, whole: torch.Tensor) -> tuple[list[int], list[i
     return (rows, columns) if torch.equal(part, whole[rows][:, columns]) else None
 
 
-def test_pruning__side_weights_are_exact_submatrices() -> None:
+@pytest.mark.parametrize("start", ["l1", "fisher"])
+def test_pruning__side_weights_are_exact_submatrices(start: str) -> None:
     frozen = backbone()
-    head = ladder()
+    head = ladder(f"lst:reduction=4,start={start}")
     for block, side in enumerate(head.blocks):
         assert isinstance(side, SideBlock)
         for place in ("q", "k", "v", "proj", "fc1", "fc2"):
@@ -84,10 +88,53 @@ def test_pruning__importance_can_be_fishers() -> None:
     scores = {}
     for name, value in frozen.model.named_parameters():
         scores[name] = torch.arange(len(value)).float().view(-1, *[1] * (value.dim() - 1)).expand_as(value)
-    prune_into(head, frozen, fisher(scores))
+    prune_into(head, frozen, kept_rows(frozen, head.width, fisher(scores)))
     first = head.blocks[0]
     assert isinstance(first, SideBlock)
     assert torch.equal(first.fc2.weight, frozen.model.get_parameter("blocks.0.mlp.fc2.weight")[-6:, -24:])
+
+
+def test_fisher__is_the_sum_of_single_images_squared_gradients() -> None:
+    """Against plain autograd through timm's own forward pass; fewer images give no larger sums."""
+    frozen = backbone()
+    probe = toy.model("linear", frozen)
+    split = toy.split(10)
+    calibrator = Calibrator(
+        methods.parse("lst:start=fisher"), frozen, 3, split, toy.PREPROCESSING, Training(device="cpu")
+    )
+    found = calibrator.squared_gradients(probe, 1_024)
+    plain = vit()
+    classifier = probe.head.classifier
+    expected = {name: torch.zeros_like(value) for name, value in plain.named_parameters()}
+    for index in range(10):
+        image, label = split[index]
+        tensor = toy.PREPROCESSING.evaluate()(image).unsqueeze(0)
+        features = plain.forward_head(plain.forward_features(tensor), pre_logits=True)
+        loss = torch.nn.functional.cross_entropy(classifier(features), torch.tensor([label]))
+        grads = torch.autograd.grad(loss, list(plain.parameters()))
+        for total, grad in zip(expected.values(), grads, strict=True):
+            total += grad.square()
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-7)
+    fewer = calibrator.squared_gradients(probe, 4)
+    assert all((fewer[name] <= found[name] + 1e-6).all() for name in found)
+    assert not any(value.requires_grad for value in frozen.parameters())
+
+
+def test_fisher__keeps_the_rows_of_highest_importance() -> None:
+    frozen = backbone()
+    method = methods.parse("lst:reduction=4,start=fisher")
+    rows = toy.findings(frozen, method, 4)
+    assert all(value.dtype is torch.int64 for value in rows.values())
+    head = ladder("lst:reduction=4,start=fisher")
+    plain = ladder("lst:reduction=4,start=l1")
+    first, other = head.blocks[0], plain.blocks[0]
+    assert isinstance(first, SideBlock)
+    assert isinstance(other, SideBlock)
+    weight = frozen.model.get_parameter("blocks.0.mlp.fc1.weight")
+    assert torch.equal(first.fc1.weight, weight[rows["0:fc1"]][:, rows["0:proj"]])
+    assert not torch.equal(first.fc1.weight, other.fc1.weight), "Fisher's rows are those of l1"
 
 
 def test_start__backbones_with_gated_mlps_are_told() -> None:

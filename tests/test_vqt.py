@@ -5,14 +5,17 @@ import timm
 import torch
 from torch import nn
 
+from tests import toy
 from tests.tiny import backbone, images
 from vitgraft import methods
 from vitgraft.backbones.timm_vit import wrap
 from vitgraft.core.block import BlockView
+from vitgraft.core.plan import Plan
 from vitgraft.core.query import read_block
 from vitgraft.core.shape import measure
 from vitgraft.core.sites import Tap
 from vitgraft.core.tuned import Tuned
+from vitgraft.errors import ConfigError
 from vitgraft.heads.query import QueryHead
 
 
@@ -91,3 +94,80 @@ def test_features__every_piece_has_unit_norm(spec: str) -> None:
         assert torch.allclose(piece.norm(dim=1), torch.ones(4), atol=1e-5)
     model(images(frozen)).sum().backward()
     assert all(value.grad is not None and value.grad.any() for value in model.parameters())
+
+
+@pytest.mark.parametrize("summary", ["flatten", "mean", "weighted"])
+def test_keep__classifies_the_kept_features_of_fixed_queries(summary: str) -> None:
+    frozen = backbone()
+    method = methods.parse(f"vqt:tokens=3,summary={summary},keep=0.7")
+    findings = toy.findings(frozen, method, 4)
+    model = Tuned(frozen, method.plan(frozen, 4, findings)).eval()
+    head = model.head
+    assert isinstance(head, QueryHead)
+    total = frozen.width * (1 + frozen.depth * (3 if summary == "flatten" else 1))
+    kept = findings["kept"]
+    assert len(kept) == int(0.7 * total) == head.classifier.in_features
+    assert torch.equal(kept, kept.unique())
+    assert torch.equal(head.queries, findings["queries"])
+    assert {name for name, _ in model.named_parameters()} == {"head.classifier.weight", "head.classifier.bias"}
+    assert model.trained_values().method == method.formula(measure(frozen)) == 0
+    with torch.no_grad():
+        features = model.features(images(frozen))
+        whole = head.read(features, frozen)
+        assert whole.shape[1] == total
+        expected = whole[:, kept] @ head.classifier.weight.T + head.classifier.bias
+        assert torch.allclose(model(images(frozen)), expected, atol=1e-6)
+
+
+def test_keep__stages_train_queries_then_score_them() -> None:
+    """The first stage gives the queries; the second holds them fixed, at half the rate, with a group lasso."""
+    frozen = backbone()
+    stages = {}
+
+    class Watched:
+        def fit(self, name: str, plan: Plan, recipe: methods.Recipe, rate: float = 1.0) -> Tuned:
+            model = Tuned(frozen, plan)
+            with torch.no_grad():
+                for value in model.parameters():
+                    value.add_(torch.randn(value.shape, generator=torch.Generator().manual_seed(1)))
+            stages[name] = (model, rate)
+            return model
+
+        def squared_gradients(self, model: Tuned, limit: int) -> dict[str, torch.Tensor]:
+            raise AssertionError("no gradients of the backbone are wanted")
+
+    found = methods.parse("vqt:tokens=2,keep=0.25,penalty=0.5").find(frozen, 4, Watched())
+    assert list(stages) == ["queries", "scores"]
+    (first, rate), (second, slower) = stages.values()
+    assert (rate, slower) == (1.0, 0.5)
+    assert first.head.penalty() is None
+    weight = second.head.classifier.weight
+    assert torch.equal(found["queries"], first.head.queries)
+    assert torch.equal(found["queries"], second.head.queries)
+    assert torch.allclose(second.head.penalty(), 0.5 * weight.norm(dim=0).sum())
+    norms = weight.detach().norm(dim=0)
+    left_out = torch.ones(len(norms), dtype=torch.bool)
+    left_out[found["kept"]] = False
+    assert len(found["kept"]) == int(0.25 * len(norms))
+    assert norms[found["kept"]].min() >= norms[left_out].max()
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("vqt:keep=0", "keep=0.0 must be above 0 and at most 1"),
+        ("vqt:keep=1.5", "keep=1.5 must be above 0 and at most 1"),
+        ("vqt:keep=0.5,penalty=-1", "penalty=-1.0 must be at least 0"),
+    ],
+)
+def test_keep__wrong_fields_are_told(spec: str, message: str) -> None:
+    frozen = backbone()
+    findings = {"queries": torch.zeros(3, 1, 24), "kept": torch.arange(4)}
+    with pytest.raises(ConfigError, match=message):
+        methods.parse(spec).plan(frozen, 4, findings)
+
+
+def test_keep__findings_of_another_backbone_are_told() -> None:
+    findings = {"queries": torch.zeros(3, 1, 24), "kept": torch.arange(90, 100)}
+    with pytest.raises(ConfigError, match="not among the 96 that this backbone gives"):
+        methods.parse("vqt:keep=0.5").plan(backbone(), 4, findings)

@@ -9,6 +9,9 @@ from vitgraft.core.backbone import Backbone
 from vitgraft.core.tuned import Tuned
 from vitgraft.data.task import ArrayImages, Split
 from vitgraft.data.transforms import Preprocessing
+from vitgraft.methods import Method
+from vitgraft.train.calibrate import Calibrator
+from vitgraft.train.settings import Training
 
 CLASSES = 3
 PREPROCESSING = Preprocessing(size=(16, 16), crop=1.0)
@@ -29,3 +32,19 @@ def model(method: str = "lora", frozen: Backbone | None = None, classes: int = C
     frozen = frozen or backbone()
     torch.manual_seed(0)
     return Tuned(frozen, methods.parse(method).plan(frozen, classes))
+
+
+FOUND: dict[tuple[str, str, int], dict[str, torch.Tensor]] = {}
+
+
+def findings(frozen: Backbone, method: Method, classes: int) -> dict[str, torch.Tensor]:
+    """What a method finds in a few images of the toy task within an epoch; once a tiny backbone, by its name."""
+    key = (frozen.name, methods.spec_of(method), classes)
+    if key not in FOUND:
+        settings = Training(epochs=1, batch_size=12, device="cpu")
+        images = split(24)
+        preprocessing = Preprocessing(size=frozen.view.image_size, crop=1.0)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            FOUND[key] = Calibrator(method, frozen, classes, images, preprocessing, settings).find()
+    return FOUND[key]

@@ -15,6 +15,9 @@ from vitgraft.heads.linear import fresh_classifier
 TEMPERATURE = 0.1
 """Of the gates: σ(α / 0.1)."""
 
+WIDENING = 4
+"""A side block's mlp has so many times d hidden values."""
+
 
 @dataclass(frozen=True)
 class Side:
@@ -35,8 +38,8 @@ class SideBlock(nn.Module):
         self.norm1 = nn.LayerNorm(width)
         self.q, self.k, self.v, self.proj = (nn.Linear(width, width) for _ in range(4))
         self.norm2 = nn.LayerNorm(width)
-        self.fc1 = nn.Linear(width, 4 * width)
-        self.fc2 = nn.Linear(4 * width, width)
+        self.fc1 = nn.Linear(width, WIDENING * width)
+        self.fc2 = nn.Linear(WIDENING * width, width)
 
     def forward(self, s: Tensor) -> Tensor:
         h = self.norm1(s)

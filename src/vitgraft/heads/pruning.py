@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from vitgraft.core.backbone import Backbone
-from vitgraft.core.block import BlockView
+from vitgraft.core.block import GROUPS, BlockView
 from vitgraft.core.sites import LINEAR_PLACES, STEM
-from vitgraft.heads.ladder import LadderHead, SideBlock
+from vitgraft.heads.ladder import WIDENING, LadderHead, SideBlock
 
 Importance = Callable[[str, Tensor], Tensor]
 """From a parameter's name in the library model and its value to the importance of each of its entries."""
@@ -37,36 +37,54 @@ def prunable(backbone: Backbone) -> bool:
 
 
 @torch.no_grad()
-def prune_into(head: LadderHead, backbone: Backbone, importance: Importance = magnitude) -> None:
-    """Fill the side blocks of `head` with submatrices of the backbone's blocks, which must be `prunable`.
+def kept_rows(backbone: Backbone, width: int, importance: Importance = magnitude) -> dict[str, Tensor]:
+    """The rows of a backbone's places that a side network of `width` values a token keeps, by `_name`.
 
-    A bias or scale that the backbone does not have stays as it is.
+    They are ascending indices within their place. The backbone's blocks must be `prunable`.
     """
     names = {id(value): name for name, value in backbone.model.named_parameters()}
 
     def weigh(weight: Tensor) -> Tensor:
         return importance(names[id(weight)], weight).flatten(1)
 
-    kept = _top(weigh(backbone.rows((STEM, "patch"))[0].module.get_parameter("weight")).sum(1), head.width)
-    for view, side in zip(backbone.view.blocks, head.blocks, strict=True):
-        assert isinstance(side, SideBlock)
-        _copy_norm(side.norm1, view, "norm1", kept)
+    kept = _top(weigh(backbone.rows((STEM, "patch"))[0].module.get_parameter("weight")).sum(1), width)
+    found = {_name(STEM, "patch"): kept}
+    for block, view in enumerate(backbone.view.blocks):
         rows = [view.rows(place)[0] for place in ("q", "k", "v")]
         scores = [weigh(part.module.get_parameter("weight"))[part.start : part.stop, kept].sum(1) for part in rows]
         # By the product of the three; in logarithms, so that it does not vanish.
         tiny = torch.finfo(scores[0].dtype).tiny
-        inner = _top(torch.stack([score.clamp_min(tiny).log() for score in scores]).sum(0), head.width)
-        for linear, part in zip((side.q, side.k, side.v), rows, strict=True):
+        kept = _top(torch.stack([score.clamp_min(tiny).log() for score in scores]).sum(0), width)
+        found[_name(block, "qkv")] = kept
+        for place, count in (("proj", width), ("fc1", WIDENING * width), ("fc2", width)):
+            kept = _top(weigh(_linear(view, place).weight)[:, kept].sum(1), count)
+            found[_name(block, place)] = kept
+    return found
+
+
+@torch.no_grad()
+def prune_into(head: LadderHead, backbone: Backbone, rows: Mapping[str, Tensor]) -> None:
+    """Fill the side blocks of `head` with the submatrices of the backbone's blocks that `kept_rows` chose.
+
+    A bias or scale that the backbone does not have stays as it is.
+    """
+    kept = rows[_name(STEM, "patch")]
+    for block, (view, side) in enumerate(zip(backbone.view.blocks, head.blocks, strict=True)):
+        assert isinstance(side, SideBlock)
+        inner, middle, hidden, out = (rows[_name(block, group)] for group in GROUPS)
+        _copy_norm(side.norm1, view, "norm1", kept)
+        for place, linear in (("q", side.q), ("k", side.k), ("v", side.v)):
+            (part,) = view.rows(place)
             _copy(linear, part.module, inner + part.start, kept)
-        columns = inner
-        for place, linear in (("proj", side.proj), ("fc1", side.fc1), ("fc2", side.fc2)):
-            if place == "fc1":
-                _copy_norm(side.norm2, view, "norm2", columns)
-            source = _linear(view, place)
-            found = _top(weigh(source.weight)[:, columns].sum(1), linear.out_features)
-            _copy(linear, source, found, columns)
-            columns = found
-        kept = columns
+        _copy(side.proj, _linear(view, "proj"), middle, inner)
+        _copy_norm(side.norm2, view, "norm2", middle)
+        _copy(side.fc1, _linear(view, "fc1"), hidden, middle)
+        _copy(side.fc2, _linear(view, "fc2"), out, hidden)
+        kept = out
+
+
+def _name(block: int, group: str) -> str:
+    return f"{block}:{group}"
 
 
 def _linear(view: BlockView, place: str) -> nn.Linear:

@@ -12,6 +12,7 @@ from vitgraft.core.plan import Head
 from vitgraft.core.query import read_block
 from vitgraft.core.sites import Tap
 from vitgraft.heads.linear import fresh_classifier
+from vitgraft.heads.selected import checked, group_lasso
 
 
 @dataclass(frozen=True)
@@ -23,25 +24,51 @@ class Reading:
     dropout: float
 
 
+@dataclass(frozen=True)
+class Settled:
+    """What earlier stages found, and this one holds fixed: queries (L, T, D), and their weights (L, T) if any.
+
+    `kept` (K,) are the features that are classified, as ascending indices; None for all. `strength` is that of
+    a group lasso.
+    """
+
+    queries: Tensor
+    weights: Tensor | None = None
+    kept: Tensor | None = None
+    strength: float = 0.0
+
+
 class QueryHead(Head):
     """Features [pooled, o_1, .., o_L], each piece L2-normalised, into one linear classifier.
 
     o_i is the T query outputs of block i: side by side (T D), their mean (D), or a learnt weighted sum (D).
+    Queries and their weights train, unless they are `settled`.
     """
 
     reads: ClassVar[Literal["taps"]] = "taps"
+    queries: Tensor
+    weights: Tensor | None
+    kept: Tensor | None
 
-    def __init__(self, backbone: Backbone, classes: int, reading: Reading) -> None:
+    def __init__(self, backbone: Backbone, classes: int, reading: Reading, settled: Settled | None = None) -> None:
         super().__init__()
         width, depth = backbone.width, backbone.depth
-        bound = (6 / (backbone.view.patch_values + width)) ** 0.5
-        self.queries = nn.Parameter(torch.empty(depth, reading.tokens, width).uniform_(-bound, bound))
         self.dropout = nn.Dropout(reading.dropout)
         self.summary = reading.summary
-        weighted = reading.summary == "weighted"
-        self.weights = nn.Parameter(torch.ones(depth, reading.tokens)) if weighted else None
+        self.strength = 0.0 if settled is None else settled.strength
+        kept = None if settled is None else settled.kept
         pieces = reading.tokens if reading.summary == "flatten" else 1
-        self.classifier = fresh_classifier(width * (1 + depth * pieces), classes)
+        total = width * (1 + depth * pieces)
+        if settled is None:
+            bound = (6 / (backbone.view.patch_values + width)) ** 0.5
+            self.queries = nn.Parameter(torch.empty(depth, reading.tokens, width).uniform_(-bound, bound))
+            weighted = reading.summary == "weighted"
+            self.weights = nn.Parameter(torch.ones(depth, reading.tokens)) if weighted else None
+        else:
+            self.register_buffer("queries", settled.queries, persistent=False)
+            self.register_buffer("weights", settled.weights, persistent=False)
+        self.register_buffer("kept", None if kept is None else checked(kept, total), persistent=False)
+        self.classifier = fresh_classifier(total if kept is None else len(kept), classes)
 
     @staticmethod
     def taps(backbone: Backbone) -> frozenset[Tap]:
@@ -50,8 +77,12 @@ class QueryHead(Head):
         return frozenset(Tap(block, "norm1") for block in range(depth)) | {Tap(depth, "pooled")}
 
     def forward(self, features: Features, backbone: Backbone) -> Tensor:
-        logits: Tensor = self.classifier(self.read(features, backbone))
+        found = self.read(features, backbone)
+        logits: Tensor = self.classifier(found if self.kept is None else found[:, self.kept])
         return logits
+
+    def penalty(self) -> Tensor | None:
+        return group_lasso(self.classifier.weight, self.strength) if self.strength else None
 
     def read(self, features: Features, backbone: Backbone) -> Tensor:
         """The normalised features (B, D + L T D), or (B, D + L D) if the outputs are summed up."""

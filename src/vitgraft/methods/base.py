@@ -66,7 +66,7 @@ class Method(ABC):
         return False
 
     def find(self, backbone: "Backbone", classes: int, calibration: Calibration) -> "dict[str, Tensor]":
-        """What `plan` needs to know of the training data; nothing unless the method `looks`.
+        """What `plan` needs to know of the training data; asked only of a method that `looks`.
 
         Raises:
             ConfigError: a field that does not fit this backbone.
@@ -96,6 +96,13 @@ def positive(method: Method, **values: float) -> None:
     for key, value in values.items():
         if not value > 0:
             raise ConfigError(f"{method.name}: {key}={value} must be above zero.")
+
+
+def not_negative(method: Method, **values: float) -> None:
+    """Raise ConfigError if a value is below zero."""
+    for key, value in values.items():
+        if not value >= 0:
+            raise ConfigError(f"{method.name}: {key}={value} must be at least 0.")
 
 
 def probability(method: Method, **values: float) -> None:

@@ -59,13 +59,15 @@ class Calibrator:
     seconds: float = 0.0
 
     def find(self) -> dict[str, Tensor]:
-        """The method's findings, on the CPU; those of a run that goes on are read from its folder.
+        """The method's findings, on the CPU; none if it does not look. A run that goes on reads those it kept.
 
         Raises:
             ConfigError: a field that does not fit, or a run of other settings that is to go on.
             CheckpointError: a damaged file in the run's folder.
             KeyboardInterrupt: a stage was stopped, and its state saved if there is a folder.
         """
+        if not self.method.looks():
+            return {}
         path, same = self._path(FINDINGS), self._same(self.settings)
         if not self.resume and self.out is not None and self._main:
             discard(self.out)
