@@ -16,7 +16,10 @@ from vitgraft.results.record import Record, RecordError
 FILE = "record.json"
 """The name of a run's record in its own folder."""
 
-NOT_IDENTITY = ("out", "records", "workers", "device", "eval_batch_size", "snapshot_seconds")
+NOT_IDENTITY = (
+    *("out", "records", "workers", "device", "eval_batch_size", "snapshot_seconds"),
+    *("cache", "cache_limit"),
+)
 """Keys of a configuration that say where and with what to run, not what: they do not enter its name."""
 
 

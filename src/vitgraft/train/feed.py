@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from vitgraft.core.tuned import Inputs
 from vitgraft.data.task import ImageSource, Split
 from vitgraft.data.transforms import Preprocessing, deterministic
 from vitgraft.errors import DataError
@@ -23,10 +24,17 @@ Chunk = tuple[int, Tensor]
 
 
 class Feed(Protocol):
-    """Preprocessed images of one split."""
+    """Preprocessed images of one split, or readings of the plain model in their stead."""
 
-    def stream(self, chunks: Iterable[Chunk]) -> Generator[Tensor]:
-        """Images (b, 3, H, W) of each chunk, in order."""
+    def stream(self, chunks: Iterable[Chunk]) -> Generator[Inputs]:
+        """Images (b, 3, H, W), or readings of them, of each chunk, in order."""
+
+
+def moved(inputs: Inputs, device: torch.device) -> Inputs:
+    """Images or readings on a device."""
+    if isinstance(inputs, Tensor):
+        return inputs.to(device, non_blocking=True)
+    return {tap: value.to(device, non_blocking=True) for tap, value in inputs.items()}
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from vitgraft.errors import ConfigError
 from vitgraft.methods.base import Recipe
 from vitgraft.train import state as snapshots
 from vitgraft.train.batches import Layout
+from vitgraft.train.cache import Cache, Kept, Pictures
 from vitgraft.train.feed import MEMORY_LIMIT, Reader, check_labels
 from vitgraft.train.journal import Journal
 from vitgraft.train.measure import evaluate, predict
@@ -43,7 +44,8 @@ class Fitted:
     `history` has one dict an epoch, as `log.jsonl` does. `best_epoch` counts from 1 and is None without
     validation; `val` belongs to the values that the model has now. `seconds` are of training with its
     validation, over all sessions of a resumed run; `images_per_second` leaves out the first step, which warms
-    up, and validation. `interrupted` says that Ctrl-C or SIGTERM ended the run, which can go on.
+    up, and validation. `interrupted` says that Ctrl-C or SIGTERM ended the run, which can go on. `cached` tells
+    of the frozen part that was computed once.
     """
 
     history: tuple[dict[str, Any], ...]
@@ -54,6 +56,7 @@ class Fitted:
     steps: int
     stopped_early: bool
     interrupted: bool
+    cached: Kept = field(default_factory=Kept)
 
 
 def fit(
@@ -93,7 +96,8 @@ def fit(
     with own_randomness(here.device), _checkpointing(model, settings.checkpoint), closing(display):
         journal = Journal(out if here.main else None, same, display, settings.snapshot_seconds)
         journal.begin(state)
-        data, val_data = _data(train, val, settings, preprocessing, here)
+        cache = Cache(model, settings, here, display, before)
+        data, val_data = _data(train, val, settings, preprocessing, here, cache)
         objective = _objective(data.labels, model.classes, settings)
         if saved is None:
             _probe(model, data, layout, objective, here, settings.precision)
@@ -102,7 +106,7 @@ def fit(
         run = Run(model, wrapped, optimizer, objective, layout, data, val_data, settings, here, state, journal)
         run.go()
     check_backbone(model, before)
-    return _finish(run)
+    return replace(_finish(run), cached=cache.kept)
 
 
 def _resolved(settings: Training, recipe: Recipe) -> Training:
@@ -128,16 +132,29 @@ def _layout(model: Tuned, n: int, settings: Training, here: Placement) -> Layout
 
 
 def _data(
-    train: Split, val: Split | None, settings: Training, preprocessing: Preprocessing, here: Placement
+    train: Split,
+    val: Split | None,
+    settings: Training,
+    preprocessing: Preprocessing,
+    here: Placement,
+    cache: Cache,
 ) -> tuple[Data, Data | None]:
-    """Both splits, in memory as far as that reaches; validation comes first, for it is never augmented."""
+    """Both splits: readings of the frozen part where it is cached, else images, in memory as far as that reaches.
+
+    Validation comes first, for it is never augmented.
+    """
     plain = Reader(preprocessing, workers=settings.workers, pin=here.device.type == "cuda")
-    measured, left = None, MEMORY_LIMIT
-    if val is not None:
-        measured = Data(plain.feed(val.images, left), torch.tensor(val.labels))
-        left -= plain.size_of(len(val))
     augmented = replace(plain, augment=settings.augment, seed=settings.seed)
-    return Data(augmented.feed(train.images, left), torch.tensor(train.labels)), measured
+    splits = {"train": (train, augmented)} if val is None else {"val": (val, plain), "train": (train, augmented)}
+    feeds = cache.feeds(Pictures(name, split.images, reader) for name, (split, reader) in splits.items())
+    left = MEMORY_LIMIT
+    data = {}
+    for name, (split, reader) in splits.items():
+        if name not in feeds:
+            feeds[name] = reader.feed(split.images, left)
+            left -= reader.size_of(len(split))
+        data[name] = Data(feeds[name], torch.tensor(split.labels))
+    return data["train"], data.get("val")
 
 
 def _objective(labels: Tensor, classes: int, settings: Training) -> Objective:

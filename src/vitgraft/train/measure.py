@@ -12,7 +12,7 @@ from vitgraft.core.tuned import Tuned
 from vitgraft.data.task import Split
 from vitgraft.data.transforms import Preprocessing
 from vitgraft.train.batches import in_order
-from vitgraft.train.feed import Feed, Reader, check_labels
+from vitgraft.train.feed import Feed, Reader, check_labels, moved
 from vitgraft.train.metrics import Metrics, Tally
 from vitgraft.train.placement import Placement, place
 
@@ -47,7 +47,7 @@ def measure(
     tally = Tally(model.classes, here.device)
     with evaluating(model), here.autocast(precision):
         for indices, images in zip(batches, feed.stream((0, part) for part in batches), strict=True):
-            tally.add(model(images.to(here.device, non_blocking=True)), labels[indices].to(here.device))
+            tally.add(model(moved(images, here.device)), labels[indices].to(here.device))
     tally.sums = here.total(tally.sums)
     return tally.metrics()
 

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
-from vitgraft.core.tuned import Tuned, perturbed
+from vitgraft.core.tuned import Inputs, Tuned, perturbed
 from vitgraft.errors import TrainingError
+from vitgraft.train.feed import moved
 from vitgraft.train.objective import Objective
 from vitgraft.train.optim import adamw
 from vitgraft.train.placement import Placement
@@ -15,9 +16,9 @@ IMAGES = 8
 
 
 def probe(
-    model: Tuned, images: Tensor, labels: Tensor, objective: Objective, here: Placement, precision: str
+    model: Tuned, images: Inputs, labels: Tensor, objective: Objective, here: Placement, precision: str
 ) -> None:
-    """Take one step on images (b, 3, H, W) with labels (b,), check its gradients, and undo it without a trace.
+    """Take one step on images (b, 3, H, W) or readings of them, check its gradients, and undo it without a trace.
 
     Raises:
         TrainingError: trained tensors without a finite, non-zero gradient.
@@ -28,7 +29,7 @@ def probe(
             seed_all(0, here.device)
             model.train()
             with here.autocast(precision):
-                logits = model(images.to(here.device))
+                logits = model(moved(images, here.device))
             loss = objective(logits, labels.to(here.device)) / objective.mass(labels)
             torch.autograd.backward(loss)
             _check_gradients(model)

@@ -7,7 +7,8 @@ On a terminal a bar with speed and remaining time, elsewhere a line an epoch, bo
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 LOG = "log.jsonl"
+WORK_SECONDS = 15.0
+"""At least so long between two lines about work beside training, where there is no bar."""
+
 Entry = Mapping[str, Any]
 
 
@@ -73,6 +77,29 @@ class Display:
         """An epoch is over."""
         self.say(f"{_line(entry, self.epochs)}  {self._left(entry['epoch'] * self.steps)}".rstrip())
 
+    @contextmanager
+    def work(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
+        """A bar, or a few lines, for work on `total` images beside training; gives what tells of more done."""
+        began, said = perf_counter(), perf_counter()
+        done = 0
+        task = None if self._bar is None else self._bar.add_task(title, total=total, unit="images", speed="")
+
+        def advance(more: int) -> None:
+            nonlocal done, said
+            done, now = done + more, perf_counter()
+            rate = done / max(now - began, 1e-9)
+            ahead = f"{rate:,.1f} img/s  {_clock((total - done) / rate)} left" if done < total else ""
+            if self._bar is not None and task is not None:
+                self._bar.update(task, completed=done, speed=ahead)
+            elif now - said >= WORK_SECONDS and done < total:
+                said = now
+                self.say(f"{title}: {done:,} of {total:,} images  {ahead}")
+
+        yield advance
+        if self._bar is not None and task is not None:
+            self._bar.remove_task(task)
+        self.say(f"{title}: {total:,} images in {_clock(perf_counter() - began)}")
+
     def say(self, text: str) -> None:
         """One line for a person."""
         if self._bar is not None:
@@ -98,9 +125,15 @@ def _bar(total: int) -> "tuple[Progress, TaskID]":
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("steps"), TextColumn("{task.fields[speed]}"))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[unit]}"),
+        TextColumn("{task.fields[speed]}"),
+    )
     bar = Progress(*columns, console=Console(stderr=True), transient=True, refresh_per_second=4)
-    return bar, bar.add_task("training", total=total, speed="")
+    return bar, bar.add_task("training", total=total, unit="steps", speed="")
 
 
 def _line(entry: Entry, epochs: int) -> str:

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vitgraft.core.tuned import Tuned
+from vitgraft.core.tuned import Inputs, Tuned
 from vitgraft.errors import TrainingError
 from vitgraft.train.batches import Layout
-from vitgraft.train.feed import Chunk, Feed
+from vitgraft.train.feed import Chunk, Feed, moved
 from vitgraft.train.interrupt import Interrupt
 from vitgraft.train.journal import Journal
 from vitgraft.train.measure import measure
@@ -83,7 +83,7 @@ class Run:
                     yield epoch, part
             first = 0
 
-    def _train_epoch(self, images: Iterator[Tensor]) -> None:
+    def _train_epoch(self, images: Iterator[Inputs]) -> None:
         """The remaining steps of an epoch."""
         state = self.state
         self._sums.copy_(torch.tensor([state.loss, state.hits, 0.0], dtype=self.here.real))
@@ -109,7 +109,7 @@ class Run:
         self._meter.stop()
         self.here.align(self.model)
 
-    def _step(self, batch: Tensor, images: Iterator[Tensor]) -> None:
+    def _step(self, batch: Tensor, images: Iterator[Inputs]) -> None:
         """One step of the optimizer on the images `batch` (b,)."""
         state, here, settings = self.state, self.here, self.settings
         set_lr(self.optimizer, self._lr())
@@ -118,7 +118,7 @@ class Run:
         sums = torch.zeros_like(self._sums)
         sums[2] = self.interrupt.asked
         for number, part in enumerate(parts):
-            pictures = next(images).to(here.device, non_blocking=True)
+            pictures = moved(next(images), here.device)
             labels = self.train.labels[part].to(here.device, non_blocking=True)
             seed_all(derive(settings.seed, DROPOUT, state.epoch, state.step, number, here.rank), here.device)
             with here.local(self.wrapped, number < len(parts) - 1):

@@ -48,12 +48,19 @@ class Training:
     workers: int = _key(0, "processes that decode pictures; 0: none but this one")
     device: str = _key("auto", "auto, cpu, cuda, cuda:1, mps")
     eval_batch_size: int = _key(128, "images at a time in validation")
+    cache: Literal["auto", "ram", "disk", "off"] = _key(
+        "auto",
+        "where the frozen part, computed once, is kept; auto: on disk where there is room",
+    )
+    cache_precision: Literal["fp16", "fp32"] = _key("fp16", "what cached features are stored in")
+    cache_limit: float = _key(20.0, "GiB that all cached features on disk may take together")
+    views: int = _key(0, "views of an image to cache under a random augmentation; 0: each epoch shows another")
     snapshot_seconds: float = _key(30.0, "at most so long between resumable snapshots; 0: one a step")
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate", "eval_batch_size"):
             self._whole(name, 1)
-        for name in ("seed", "workers"):
+        for name in ("seed", "workers", "views"):
             self._whole(name, 0)
         self._number("lr", above=0, optional=True)
         self._number("weight_decay", least=0, optional=True)
@@ -62,12 +69,15 @@ class Training:
         self._number("label_smoothing", least=0, below=1)
         self._number("clip_norm", above=0, optional=True)
         self._number("snapshot_seconds", least=0)
+        self._number("cache_limit", least=0)
         if self.patience is not None:
             self._whole("patience", 1)
         self._one_of("class_weights", ("none", "balanced"))
         self._one_of("precision", ("fp32", "bf16"))
         self._one_of("select", ("last", "best"))
         self._one_of("checkpoint", ("none", "mlp", "block"))
+        self._one_of("cache", ("auto", "ram", "disk", "off"))
+        self._one_of("cache_precision", ("fp16", "fp32"))
         self._check_together()
 
     @property

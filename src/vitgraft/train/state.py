@@ -21,7 +21,7 @@ from vitgraft.train.settings import Training
 
 SCHEMA = 1
 FILE = "snapshot.pt"
-FREE = ("device", "workers", "eval_batch_size", "snapshot_seconds")
+FREE = ("device", "workers", "eval_batch_size", "snapshot_seconds", "cache", "cache_limit")
 """Settings that may differ when a run goes on: they do not change what it computes."""
 
 

@@ -1,0 +1,249 @@
+"""The frozen part of a model is computed once: which splits can be read from a cache, and where it is kept.
+
+What a head reads, or the input of the first block that trains, is a function of image and backbone alone. It is
+stored as rows (`rows`), on disk in entries (`entries`) that later runs find again, or in memory.
+"""
+
+import hashlib
+import json
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor
+
+from vitgraft.core.sites import Tap
+from vitgraft.core.tuned import Tuned
+from vitgraft.data.task import ImageSource
+from vitgraft.data.transforms import deterministic
+from vitgraft.errors import ConfigError
+from vitgraft.train import entries
+from vitgraft.train.entries import Card, Entry
+from vitgraft.train.feed import Feed, OnDemand, Reader
+from vitgraft.train.placement import Placement
+from vitgraft.train.progress import Display
+from vitgraft.train.rows import Form, Frozen, Rows
+from vitgraft.train.settings import Training
+
+CHUNK = 32
+"""Images that are walked, written and checked at a time."""
+
+RAM_SHARE = 2
+"""One part in so many of the memory that is free may be filled with features."""
+
+AGREEMENT = {"fp16": 2e-2, "fp32": 1e-3}
+"""How far an entry may lie from what its backbone gives today, relative to a reading's largest value."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The images of one split as they are read. View v shows them as epoch v of a run without a cache would."""
+
+    name: str
+    images: ImageSource
+    reader: Reader
+
+    def stream(self, view: int, spans: Iterable[Sequence[int]]) -> Generator[Tensor]:
+        """Images (b, 3, H, W) of each list of indices."""
+        return OnDemand(self.images, self.reader).stream((view, torch.tensor(span)) for span in spans)
+
+
+@dataclass
+class Kept:
+    """What of a run was cached: `place` is disk, ram or off; `size` in bytes; `seconds` that computing it took."""
+
+    place: str = "off"
+    size: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class Cache:
+    """The cache of one run: `feeds` gives a feed of readings for every split that can have one.
+
+    `backbone` is the fingerprint of the model's backbone.
+    """
+
+    model: Tuned
+    settings: Training
+    here: Placement
+    display: Display
+    backbone: str
+    kept: Kept = field(default_factory=Kept)
+
+    def feeds(self, splits: Iterable[Pictures]) -> dict[str, Feed]:
+        """Feeds by the split's name. A split that must be walked every time is left out, with a sentence why.
+
+        Raises:
+            ConfigError: a place that was asked for and has no room.
+            DataError: the disk cannot be written to.
+            TrainingError: readings beyond what the chosen precision holds.
+        """
+        if self.settings.cache == "off":
+            return {}
+        prefix = self.model.prefix
+        if prefix is None:
+            if self.settings.cache != "auto":
+                self.display.say("Nothing is cached: a trained value reaches the first block of the backbone.")
+            return {}
+        wanted = [(pictures, view) for pictures in splits for view in range(self._views(pictures))]
+        if not wanted:
+            return {}
+        form = Form.of(self.model.backbone, prefix.taps, self.settings.cache_precision)
+        found = [self._entry(pictures, view, form) for pictures, view in wanted]
+        sizes = [len(pictures.images) * form.row_bytes for pictures, _ in wanted]
+        lacking = [size - entry.size for entry, size in zip(found, sizes, strict=True) if not entry.complete]
+        self.kept.size = sum(sizes)
+        self.kept.place = self._place(sum(lacking))
+        if self.kept.place == "off":
+            return {}
+        rows: dict[str, list[Rows]] = {}
+        for (pictures, view), entry in zip(wanted, found, strict=True):
+            on_disk = self.kept.place == "disk"
+            now = self._on_disk(pictures, view, form, entry) if on_disk else self._in_memory(pictures, view, form)
+            rows.setdefault(pictures.name, []).append(now)
+        return {name: self._feed(views) for name, views in rows.items()}
+
+    def _views(self, pictures: Pictures) -> int:
+        """How many views of an image there are to cache; 0 if each epoch shows another."""
+        if deterministic(pictures.reader.augment):
+            return 1
+        if not self.settings.views:
+            self.display.say(
+                f"Nothing of {pictures.name} is cached: augmentation {pictures.reader.augment!r} is random, and each "
+                "epoch walks the backbone. --views 4 caches four views of an image, --augment none one."
+            )
+        return min(self.settings.views, self.settings.epochs)
+
+    def _entry(self, pictures: Pictures, view: int, form: Form) -> Entry:
+        """The entry to read: one that holds all of these readings, or else their own, which may not be there."""
+        base, columns = self._base(pictures, view), form.columns
+        own = Entry.named(f"{_digest(base, 12)}-{_digest(columns, 8)}")
+        return own if own.complete else entries.holding(base, columns) or own
+
+    def _base(self, pictures: Pictures, view: int) -> dict[str, Any]:
+        """All that readings depend on, beside their taps."""
+        reader, frozen = pictures.reader, self.model.backbone
+        fixed = deterministic(reader.augment)
+        return {
+            "backbone": self.backbone,
+            "model": f"{frozen.name}, {type(frozen.model).__name__}",
+            "preprocessing": reader.preprocessing.to_json(),
+            "images": pictures.images.fingerprint(),
+            "augment": "none" if fixed else f"{reader.augment}, seed {reader.seed}, view {view}",
+            "computed": self.settings.precision,
+            "stored": self.settings.cache_precision,
+        }
+
+    def _place(self, more: int) -> str:
+        """Where the features go, `more` bytes of which are not there yet: disk, ram or off. Raises ConfigError."""
+        asked, limit = self.settings.cache, round(self.settings.cache_limit * 2**30)
+        disk, memory = max(entries.room(limit), 0), psutil.virtual_memory().available // RAM_SHARE
+        fits = {"disk": more <= disk, "ram": self.kept.size <= memory}
+        if asked == "disk" and not fits["disk"]:
+            raise ConfigError(
+                f"The features need {_gib(more)} on disk, and {entries.root()} has room for {_gib(disk)} (all "
+                f"entries together may have {_gib(limit)}, and 1 GiB of the disk stays free). Remove entries "
+                "(vitgraft cache rm), raise --cache-limit, move the cache (VITGRAFT_CACHE), or use --cache ram."
+            )
+        if asked == "ram" and not fits["ram"]:
+            raise ConfigError(
+                f"The features need {_gib(self.kept.size)} of memory, and {_gib(memory)} may be used (half of "
+                "what is free). Use --cache disk or off, or fewer images."
+            )
+        if asked != "auto":
+            return asked
+        # Several processes would each hold a copy in memory.
+        places = ("disk", "ram") if self.here.processes == 1 else ("disk",)
+        chosen = next((place for place in places if fits[place]), "off")
+        if chosen == "off":
+            self.display.say(
+                f"Nothing is cached: the features need {_gib(self.kept.size)}, and there is room for {_gib(disk)} "
+                f"on disk and {_gib(memory)} in memory. Every epoch walks the backbone. See --cache-limit."
+            )
+        return chosen
+
+    def _feed(self, views: list[Rows]) -> Feed:
+        """Readings in the type that they are computed in, where this machine's CPU reads them."""
+        prefix, device = self.model.prefix, self.here.device
+        assert prefix is not None, "a feed of readings has a prefix"
+        taps = tuple(sorted(prefix.taps))
+        if device.type == "cpu":
+            half = self.settings.precision == "bf16" and prefix.stream is None
+            kind = torch.bfloat16 if half else next(self.model.backbone.parameters()).dtype
+            return Frozen(tuple(views), taps, kind)
+        size = sum(rows.values.nbytes for rows in views)
+        if device.type == "cuda" and size <= torch.cuda.mem_get_info(device)[0] // RAM_SHARE:
+            views = [Rows(rows.values.to(device), rows.form) for rows in views]
+        return Frozen(tuple(views), taps)
+
+    def _in_memory(self, pictures: Pictures, view: int, form: Form) -> Rows:
+        values = torch.empty(len(pictures.images), form.values, dtype=form.kind)
+        spans = [range(first, min(first + CHUNK, len(values))) for first in range(0, len(values), CHUNK)]
+        for span, rows in zip(spans, self._walk(pictures, view, form, spans), strict=True):
+            values[span.start : span.stop] = rows
+        return Rows(values, form)
+
+    def _on_disk(self, pictures: Pictures, view: int, form: Form, entry: Entry) -> Rows:
+        """The entry's rows; what of them is missing or damaged is computed."""
+        if entry.busy():
+            self.display.say(f"Waiting for another process, which is writing the features of {pictures.name}.")
+        with entry.lock():
+            card = entry.card if entry.complete else None
+            if card is None:
+                count = len(pictures.images)
+                title = f"{self.model.backbone.name}, {count:,} images like {pictures.images.name(0)}"
+                card = Card(self._base(pictures, view), form.columns, count, form.row_bytes, CHUNK, title)
+            form = Form.from_columns(card.columns)
+            entry.begin(card)
+            missing = entry.missing()
+            if not missing and not self._agrees(pictures, view, Rows.mapped(entry.rows, form)):
+                entry.discard()
+                entry.begin(card)
+                missing = list(range(card.chunks))
+            spans = [range(*card.span(chunk)) for chunk in missing]
+            for chunk, rows in zip(missing, self._walk(pictures, view, form, spans), strict=True):
+                entry.write(chunk, rows.numpy().tobytes())
+            entry.finish()
+        return Rows.mapped(entry.rows, form)
+
+    def _agrees(self, pictures: Pictures, view: int, rows: Rows) -> bool:
+        """True if the first and the last image still give what the rows say.
+
+        Weights alone do not say what a model computes: its pooling or activation may be another.
+        """
+        ends = [0, len(pictures.images) - 1]
+        now = self._read(next(pictures.stream(view, [ends])), rows.form)
+        for tap, then in rows.take(torch.tensor(ends), rows.form.taps):
+            gap = (now[tap].float().cpu() - then.float()).abs().max()
+            if not gap <= AGREEMENT[rows.form.precision] * then.float().abs().max() + 1e-6:
+                return False
+        return True
+
+    def _walk(
+        self, pictures: Pictures, view: int, form: Form, spans: Sequence[Sequence[int]]
+    ) -> Generator[Tensor]:
+        """Rows (b, values) of each span, with a bar for whoever waits."""
+        if not spans:
+            return
+        began = perf_counter()
+        with self.display.work(f"features of {pictures.name}", sum(map(len, spans))) as advance:
+            for span, images in zip(spans, pictures.stream(view, spans), strict=True):
+                yield form.pack(self._read(images, form))
+                advance(len(span))
+        self.kept.seconds += perf_counter() - began
+
+    def _read(self, images: Tensor, form: Form) -> dict[Tap, Tensor]:
+        with self.here.autocast(self.settings.precision):
+            return self.model.backbone.read(images.to(self.here.device, non_blocking=True), form.taps)
+
+
+def _digest(value: Any, length: int) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:length]
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.2f} GiB"

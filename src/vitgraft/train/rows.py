@@ -1,0 +1,145 @@
+"""Readings as rows: one row an image, its taps side by side, in memory or mapped from a file."""
+
+import mmap
+from collections.abc import Generator, Iterable, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vitgraft.core.backbone import Backbone
+from vitgraft.core.sites import Tap
+from vitgraft.errors import TrainingError
+from vitgraft.train.feed import Chunk
+
+KINDS = {"fp16": torch.float16, "fp32": torch.float32}
+"""What readings are stored in."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a row holds: `shapes` has one image's shape a tap, (N, D) or (D,); `precision` is a key of `KINDS`."""
+
+    taps: tuple[Tap, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    precision: str
+
+    @classmethod
+    def of(cls, backbone: Backbone, taps: Iterable[Tap], precision: str) -> Self:
+        """The form of a backbone's readings; one black image goes through it."""
+        order = tuple(sorted(taps))
+        view, weight = backbone.view, next(backbone.parameters())
+        black = torch.zeros(1, view.channels, *view.image_size, dtype=weight.dtype, device=weight.device)
+        readings = backbone.read(black, order)
+        return cls(order, tuple(tuple(readings[tap].shape[1:]) for tap in order), precision)
+
+    @classmethod
+    def from_columns(cls, columns: Iterable[Mapping[str, Any]]) -> Self:
+        """The inverse of `columns`."""
+        listed = tuple(columns)
+        taps = tuple(Tap(item["block"], item["place"], item["reduction"], item["size"]) for item in listed)
+        return cls(taps, tuple(tuple(item["shape"]) for item in listed), listed[0]["precision"])
+
+    @property
+    def columns(self) -> list[dict[str, Any]]:
+        """The form as JSON values, one dict a tap."""
+        return [
+            {**vars(tap), "shape": list(shape), "precision": self.precision}
+            for tap, shape in zip(self.taps, self.shapes, strict=True)
+        ]
+
+    @property
+    def kind(self) -> torch.dtype:
+        return KINDS[self.precision]
+
+    @property
+    def values(self) -> int:
+        """Values of a row."""
+        return sum(map(prod, self.shapes))
+
+    @property
+    def row_bytes(self) -> int:
+        return self.values * self.kind.itemsize
+
+    def pack(self, readings: Mapping[Tap, Tensor]) -> Tensor:
+        """Readings (b, ...) as rows (b, values) on the CPU.
+
+        Raises:
+            TrainingError: a reading beyond what the stored type can hold.
+        """
+        rows = torch.cat([readings[tap].flatten(1).to(self.kind) for tap in self.taps], dim=1)
+        if not rows.isfinite().all():
+            wide = [tap for tap in self.taps if not readings[tap].to(self.kind).isfinite().all()]
+            raise TrainingError(
+                f"What block {wide[0].block} gives at {wide[0].place!r} reaches "
+                f"{float(readings[wide[0]].abs().max()):.3g}, which {self.precision} cannot hold. Cache it in 32 "
+                "bits (--cache-precision fp32), or not at all (--cache off)."
+            )
+        return rows.cpu()
+
+    def spans(self) -> dict[Tap, tuple[int, int, tuple[int, ...]]]:
+        """Where a tap's values stand in a row, first:last, and their shape."""
+        ends = np.cumsum([prod(shape) for shape in self.shapes]).tolist()
+        starts = [0, *ends[:-1]]
+        return {tap: span for tap, *span in zip(self.taps, starts, ends, self.shapes, strict=True)}  # type: ignore[misc]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows (count, values) in memory, on an accelerator, or mapped from a file (then `pages` is the mapping)."""
+
+    values: Tensor
+    form: Form
+    pages: mmap.mmap | None = None
+
+    @classmethod
+    def mapped(cls, file: Path, form: Form) -> Self:
+        """The rows in a file, which is read as they are asked for."""
+        with file.open("rb") as handle:
+            # A private mapping: torch wants memory that may be written to, and the file stays as it is.
+            pages = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_COPY)
+        values = torch.frombuffer(pages, dtype=form.kind).unflatten(0, (-1, form.values))
+        return cls(values, form, pages)
+
+    def take(self, indices: Tensor, taps: Iterable[Tap]) -> Generator[tuple[Tap, Tensor]]:
+        """Readings (b, ...) of some rows, `indices` (b,), as stored, one tap after the other."""
+        spans = self.form.spans()
+        where = indices.to(self.values.device)
+        for tap in taps:
+            first, last, shape = spans[tap]
+            yield tap, self.values[:, first:last][where].unflatten(1, shape)
+        if self.pages is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self.pages.madvise(mmap.MADV_DONTNEED)  # the system keeps the pages; this process need not count them
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A feed of readings, from the rows of one or of several views of the same images; epochs take turns.
+
+    Readings come as `kind`, or as stored if that is None. A batch's memory serves the next batch again: it is
+    good until that is drawn.
+    """
+
+    views: tuple[Rows, ...]
+    taps: tuple[Tap, ...]
+    kind: torch.dtype | None = None
+
+    def stream(self, chunks: Iterable[Chunk]) -> Generator[dict[Tap, Tensor]]:
+        """Readings (b, ...) of each chunk, in order."""
+        buffers: dict[Tap, Tensor] = {}
+        for epoch, indices in chunks:
+            found = self.views[epoch % len(self.views)].take(indices, self.taps)
+            yield {tap: self._converted(tap, value, buffers) for tap, value in found}
+
+    def _converted(self, tap: Tap, value: Tensor, buffers: dict[Tap, Tensor]) -> Tensor:
+        """`value` as `kind`; fresh memory for it would cost more than the conversion."""
+        if self.kind is None or self.kind == value.dtype:
+            return value
+        held = buffers.get(tap)
+        if held is None or len(held) < len(value):
+            held = buffers[tap] = torch.empty_like(value, dtype=self.kind)
+        return held[: len(value)].copy_(value)
