@@ -245,6 +245,9 @@ def _expense(settings: Training, model: Model, fitted: "Fitted", peak: float | N
         peak_memory_mib=peak,
         train_seconds=model.finding_seconds + fitted.seconds,
         images_per_second=fitted.images_per_second,
+        cache_place=fitted.cached.place,
+        cache_bytes=fitted.cached.size,
+        cache_seconds=fitted.cached.seconds,
     )
 
 

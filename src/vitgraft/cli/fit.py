@@ -76,6 +76,10 @@ def summary(record: Record, folder: Path) -> None:
     lines["trained values"] = trained
     lines["kept for backward"] = f"{show.size(cost.kept_bytes_per_image)} an image"
     lines["peak memory"] = show.size(None if cost.peak_memory_mib is None else cost.peak_memory_mib * 2**20)
+    if cost.cache_place != "off":
+        where = "on disk" if cost.cache_place == "disk" else "in memory"
+        spent = f"computed once in {show.seconds(cost.cache_seconds)}" if cost.cache_seconds else "found there"
+        lines["frozen part"] = f"{show.size(cost.cache_bytes)} {where}, {spent}"
     lines["training"] = show.seconds(cost.train_seconds)
     typer.echo()
     show.pairs(lines)

@@ -80,7 +80,9 @@ class Expense:
     Trained values of the method and of the classifier; bytes that autograd keeps an image (parameters excluded);
     FLOPs of an image's forward pass, and of its forward and backward pass in training; bytes of the trained
     values on disk; the process's peak memory in MiB (of the accelerator, where training ran on one); seconds of
-    training with its validation; images a second through training steps. None: not measured.
+    training with its validation; images a second through training steps. Of the frozen part that was computed
+    once: where it was kept (disk, ram, off), its bytes, and the seconds of computing what was not there yet, which
+    `train_seconds` leaves out. None: not measured.
     """
 
     trained_method: int
@@ -92,6 +94,9 @@ class Expense:
     peak_memory_mib: float | None
     train_seconds: float
     images_per_second: float | None
+    cache_place: str = "off"
+    cache_bytes: int = 0
+    cache_seconds: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -113,8 +113,8 @@ class Cache:
             return 1
         if not self.settings.views:
             self.display.say(
-                f"Nothing of {pictures.name} is cached: augmentation {pictures.reader.augment!r} is random, and each "
-                "epoch walks the backbone. --views 4 caches four views of an image, --augment none one."
+                f"Nothing of {pictures.name} is cached: augmentation {pictures.reader.augment!r} is random, and "
+                "each epoch walks the backbone. --views 4 caches four views of an image, --augment none one."
             )
         return min(self.settings.views, self.settings.epochs)
 
