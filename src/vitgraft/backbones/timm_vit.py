@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from timm.layers import Attention, GluMlp, Mlp, SwiGLU
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
+from vitgraft.core.attention import attention
 from vitgraft.core.backbone import Backbone
 from vitgraft.core.block import BlockView, Rows, StageView, Visitor
 from vitgraft.core.model_view import ModelView, StemView, TailView
@@ -100,7 +100,7 @@ class TimmBlock(BlockView):
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         attn = self.block.attn
         q, k, v = (part.unflatten(-1, (attn.num_heads, -1)).transpose(1, 2) for part in (q, k, v))
-        mixed = F.scaled_dot_product_attention(attn.q_norm(q), attn.k_norm(k), v)
+        mixed = attention(attn.q_norm(q), attn.k_norm(k), v)
         return self.after_attention(mixed.transpose(1, 2).flatten(2))
 
     @property
