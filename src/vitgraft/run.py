@@ -6,7 +6,7 @@ Peak memory is the process's own since it began, so it is honest for one run a p
 import platform
 import subprocess
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,12 +46,18 @@ SHOWN = 10
 
 
 def run(
-    config: RunConfig, *, resume: bool = False, force: bool = False, tell: Callable[[str], None] = print
+    config: RunConfig,
+    *,
+    resume: bool = False,
+    force: bool = False,
+    test: bool = True,
+    tell: Callable[[str], None] = print,
 ) -> Record:
     """Do a run: the graft, its log, `run.toml` and `record.json` are in `config.folder` afterwards.
 
     A folder that holds a run is left alone unless the user says `resume`, which goes on with it (and returns the
-    record of a finished one at once), or `force`, which replaces it. `tell` gets lines for a person.
+    record of a finished one at once), or `force`, which replaces it. Without `test` the test split is left alone,
+    as a run should that is one of several to choose from; `test_later` reads it. `tell` gets lines for a person.
 
     Raises:
         VitgraftError: anything in configuration, data or weights that cannot be used.
@@ -80,9 +86,25 @@ def run(
     )
     if fitted.interrupted:
         raise KeyboardInterrupt
-    record = _record(config, task, model, fitted, started)
+    record = _record(config, task, model, fitted, started, test)
     if main:
         _keep(config, model, record)
+    return record
+
+
+def test_later(config: RunConfig) -> Record:
+    """Measure a finished run that has not read the test split on it, and complete its record.
+
+    Raises:
+        RecordError, ArtefactError: the run is not finished.
+    """
+    path = config.folder / store.FILE
+    record = store.read(path)
+    if record.test is None:
+        record = replace(record, test=_test(config, models.load(config.folder), load_task(config)))
+        store.write(path, record)
+        if config.records is not None:
+            store.add(Path(config.records), record)
     return record
 
 
@@ -172,9 +194,9 @@ def _tell_skipped(task: Task, tell: Callable[[str], None]) -> None:
         tell(f"Unreadable images left out: {len(task.skipped)}.")
 
 
-def _record(config: RunConfig, task: Task, model: Model, fitted: "Fitted", started: str) -> Record:
+def _record(config: RunConfig, task: Task, model: Model, fitted: "Fitted", started: str, test: bool) -> Record:
     peak = peak_memory_mib(model.backbone.device)  # before anything that is not training
-    test = _test(config, model, task)
+    tested = _test(config, model, task) if test else None
     described = describe(model.method)
     return Record(
         config=config.table(),
@@ -190,7 +212,7 @@ def _record(config: RunConfig, task: Task, model: Model, fitted: "Fitted", start
             len(task.skipped),
         ),
         val=None if fitted.val is None else Scores(**asdict(fitted.val)),
-        test=test,
+        test=tested,
         history=_history(fitted),
         cost=_expense(config.training, model, fitted, peak),
         versions=models.versions(),
