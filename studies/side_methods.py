@@ -33,8 +33,8 @@ RECORDS = HOME / "results" / "side_methods"
 RUNS = HOME / "runs" / "side_methods"
 PRELOADED = ["torch", "timm", "torchvision", "sklearn.datasets", "vitgraft.run"]
 
-IN_PLACE = {"epochs": 20, "precision": "bf16"}
-BESIDE = {"epochs": 60, "precision": "fp32"}
+IN_PLACE = {"epochs": 15, "precision": "bf16"}
+BESIDE = {"epochs": 45, "precision": "fp32"}
 """A method that reads a cache gets three times the epochs, and is done earlier all the same."""
 
 METHODS = {

@@ -5,6 +5,7 @@ scores are q·(W_k h + b_k) = (W_kᵀ q)·h + q·b_k, and the last term is the s
 it; its values are P (W_v h + b_v) = (P h) W_vᵀ + b_v, as the rows of P sum to one. Nothing of size N is projected.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -12,6 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vitgraft.core.block import BlockView
+
+
+CHUNK = 8 * 2**20
+"""Bytes of one temporary on a CPU: larger ones leave its caches, and their memory is fetched anew each time."""
 
 
 def read_block(
@@ -48,42 +53,74 @@ def _attend(view: BlockView, u: Tensor, h: Tensor, absorb: bool) -> Tensor:
 class _AbsorbedAttention(torch.autograd.Function):
     """softmax(q W_k hᵀ / √d) h W_vᵀ a head: q (B or 1, T, A), h (B, N, D), weights (A, D) -> (B, T, A).
 
-    Keeps h, which the caller holds anyway, and the attention map (B, heads T, N). Queries that are the same for
-    every image (batch 1) are projected once.
+    Keeps h, which the caller holds anyway, and the attention map (B, N, T heads). Computes in q's type, a few
+    images at a time, so that what the heads ask for, (T heads, D) an image, stays small, and h, if it is of another
+    type, is never held twice. Queries that are the same for every image (batch 1) are projected once.
     """
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, h: Tensor, k_weight: Tensor, v_weight: Tensor, heads: int) -> Tensor:
-        wanted = _to_tokens(q.to(h.dtype), k_weight, heads) * (q.shape[-1] // heads) ** -0.5
-        exact = torch.promote_types(h.dtype, torch.float32)
-        scores = torch.softmax(wanted @ h.transpose(1, 2), -1, dtype=exact).to(h.dtype)
-        ctx.save_for_backward(h, scores, k_weight, v_weight)
-        ctx.heads, ctx.shared = heads, len(q) < len(h)
-        return _from_tokens(scores @ h, v_weight, heads)
+        shared = len(q) < len(h)
+        k_rows, v_rows = (_by_head(weight, heads, q.dtype) for weight in (k_weight, v_weight))
+        scaled = q * k_rows.shape[1] ** -0.5
+        maps, mixed = [], []
+        for part in _images_at_a_time(h, q.shape[1] * heads):
+            images = h[part].to(q.dtype)
+            wanted = _to_tokens(scaled if shared else scaled[part], k_rows)
+            scores = _products(images, wanted).softmax(1)
+            mixed.append(_from_tokens(scores.transpose(1, 2) @ images, v_rows))
+            maps.append(scores)
+        ctx.save_for_backward(h, torch.cat(maps), k_weight, v_weight)
+        ctx.heads, ctx.shared = heads, shared
+        return torch.cat(mixed)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        h, scores, k_weight, v_weight = ctx.saved_tensors
-        d_read = _to_tokens(grads[0].to(h.dtype), v_weight, ctx.heads)
-        d_scores = torch._softmax_backward_data(d_read @ h.transpose(1, 2), scores, -1, h.dtype)
-        d_wanted = d_scores @ h
-        if ctx.shared:
-            d_wanted = d_wanted.sum(0, keepdim=True)
-        d_q = _from_tokens(d_wanted, k_weight, ctx.heads) * (len(k_weight) // ctx.heads) ** -0.5
-        return d_q.to(grads[0].dtype), None, None, None, None
+        h, maps, k_weight, v_weight = ctx.saved_tensors
+        k_rows, v_rows = (_by_head(weight, ctx.heads, maps.dtype) for weight in (k_weight, v_weight))
+        d_wanted = []
+        for part in _images_at_a_time(h, maps.shape[2]):
+            images, scores = h[part].to(maps.dtype), maps[part]
+            d_read = _to_tokens(grads[0][part].to(maps.dtype), v_rows)
+            d_scores = torch._softmax_backward_data(_products(images, d_read), scores, 1, scores.dtype)
+            if ctx.shared:
+                d_wanted.append((d_scores.flatten(0, 1).t() @ images.flatten(0, 1)).unsqueeze(0))
+            else:
+                d_wanted.append(_from_tokens(d_scores.transpose(1, 2) @ images, k_rows))
+        d_q = _from_tokens(torch.stack(d_wanted).sum(0), k_rows) if ctx.shared else torch.cat(d_wanted)
+        return d_q * k_rows.shape[1] ** -0.5, None, None, None, None
 
 
-def _to_tokens(x: Tensor, weight: Tensor, heads: int) -> Tensor:
-    """x (B, T, A) through a head's rows of weight (A, D): (B, heads T, D)."""
-    grouped = x.flatten(0, 1).unflatten(1, (heads, -1)).transpose(0, 1)  # (heads, B T, d)
-    out = grouped @ weight.unflatten(0, (heads, -1)).to(x.dtype)
-    tokens: Tensor = out.unflatten(1, x.shape[:2]).transpose(0, 1).flatten(1, 2)
-    return tokens
+def _images_at_a_time(h: Tensor, rows: int) -> Iterator[slice]:
+    """Slices of the batch of h (B, N, D) such that `rows` vectors of size D an image stay within a few MiB."""
+    count = len(h) if h.device.type != "cpu" else max(1, CHUNK // (rows * h.shape[2] * 4))
+    for start in range(0, len(h), count):
+        yield slice(start, start + count)
 
 
-def _from_tokens(x: Tensor, weight: Tensor, heads: int) -> Tensor:
-    """x (B, heads T, D) through a head's rows of weight (A, D), transposed: (B, T, A)."""
-    grouped = x.unflatten(1, (heads, -1)).transpose(0, 1)  # (heads, B, T, D)
-    out = grouped.flatten(1, 2) @ weight.unflatten(0, (heads, -1)).to(x.dtype).transpose(1, 2)
-    joined: Tensor = out.transpose(0, 1).flatten(1).unflatten(0, grouped.shape[1:3])
-    return joined
+def _by_head(weight: Tensor, heads: int, dtype: torch.dtype) -> Tensor:
+    """weight (A, D) as (heads, d, D)."""
+    return weight.unflatten(0, (heads, -1)).to(dtype)
+
+
+def _products(h: Tensor, wanted: Tensor) -> Tensor:
+    """h (B, N, D) with wanted (B or 1, M, D): (B, N, M). In this order a CPU's product is faster."""
+    if len(wanted) == len(h):
+        return h @ wanted.transpose(1, 2)
+    return h @ wanted[0].t()
+
+
+def _to_tokens(x: Tensor, weight: Tensor) -> Tensor:
+    """x (B, T, A) through each head's rows of weight (heads, d, D): (B, T heads, D)."""
+    heads, size, width = weight.shape
+    by_head = x.reshape(-1, heads, size).transpose(0, 1)  # (heads, B T, d)
+    out = x.new_empty(by_head.shape[1], heads, width)
+    torch.bmm(by_head, weight, out=out.transpose(0, 1))  # straight into the order of tokens
+    return out.view(len(x), -1, width)
+
+
+def _from_tokens(x: Tensor, weight: Tensor) -> Tensor:
+    """x (B, T heads, D) through each head's rows of weight (heads, d, D), transposed: (B, T, A)."""
+    heads, _, width = weight.shape
+    by_head = x.reshape(-1, heads, width).transpose(0, 1)  # (heads, B T, D)
+    return (by_head @ weight.transpose(1, 2)).transpose(0, 1).reshape(len(x), -1, heads * weight.shape[1])
