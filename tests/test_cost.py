@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from tests import toy
 from tests.tiny import SIZE, SMALL, vit
 from vitgraft import methods
 from vitgraft.backbones.timm_vit import wrap
@@ -31,8 +32,10 @@ DEPTH = 2
 def tuned(method: str, depth: int = DEPTH, pool: str = "token") -> Tuned:
     """A tiny model; pooled by `avg`, its last block computes every token."""
     frozen = wrap(vit(depth=depth, global_pool=pool), "tiny")
+    chosen = methods.parse(method)
+    findings = toy.findings(frozen, chosen, CLASSES)
     torch.manual_seed(0)
-    return Tuned(frozen, methods.parse(method).plan(frozen, CLASSES))
+    return Tuned(frozen, chosen.plan(frozen, CLASSES, findings))
 
 
 def block_bytes(method: str) -> int:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests import toy
 from tests.tiny import backbone, images
 from vitgraft import methods
 from vitgraft.core.backbone import NO_EDITS, Backbone, Edits
@@ -43,8 +44,10 @@ def test_gradients__are_the_same_from_fewer_tokens(
     name: str, checkpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frozen = backbone()
+    method = methods.parse(name)
+    findings = toy.findings(frozen, method, 5)
     torch.manual_seed(0)
-    model = Tuned(frozen, methods.parse(name).plan(frozen, 5)).eval()
+    model = Tuned(frozen, method.plan(frozen, 5, findings)).eval()
     model.checkpoint = checkpoint  # type: ignore[assignment]
     found = []
     with perturbed(model, scale=0.05):
@@ -69,8 +72,8 @@ def test_tokens__are_all_there_if_something_reads_them() -> None:
 def test_grafts__that_say_so_edit_each_token_alone() -> None:
     frozen = backbone()
     told = 0
-    for name in methods.names():
-        for (_, place), grafts in methods.parse(name).plan(frozen, 5).grafts.items():
+    for method in map(methods.parse, methods.names()):
+        for (_, place), grafts in method.plan(frozen, 5, toy.findings(frozen, method, 5)).grafts.items():
             for graft in grafts:
                 if not graft.per_token:
                     continue

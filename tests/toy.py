@@ -34,12 +34,12 @@ def model(method: str = "lora", frozen: Backbone | None = None, classes: int = C
     return Tuned(frozen, methods.parse(method).plan(frozen, classes))
 
 
-FOUND: dict[tuple[str, str, int], dict[str, torch.Tensor]] = {}
+FOUND: dict[tuple[str, str, str, int], dict[str, torch.Tensor]] = {}
 
 
 def findings(frozen: Backbone, method: Method, classes: int) -> dict[str, torch.Tensor]:
-    """What a method finds in a few images of the toy task within an epoch; once a tiny backbone, by its name."""
-    key = (frozen.name, methods.spec_of(method), classes)
+    """What a method finds in a few images of the toy task within an epoch, once for equal weights."""
+    key = (frozen.name, frozen.fingerprint(), methods.spec_of(method), classes)
     if key not in FOUND:
         settings = Training(epochs=1, batch_size=12, device="cpu")
         images = split(24)

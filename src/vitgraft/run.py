@@ -3,8 +3,6 @@
 Peak memory is the process's own since it began, so it is honest for one run a process, as the command line is.
 """
 
-import platform
-import subprocess
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -24,6 +22,7 @@ from vitgraft.errors import ConfigError
 from vitgraft.methods import describe, parse, spec_of
 from vitgraft.model import Model
 from vitgraft.results import store
+from vitgraft.results.provenance import commit, device_name
 from vitgraft.results.record import (
     BackboneFacts,
     Expense,
@@ -282,41 +281,6 @@ def _keep(config: RunConfig, model: Model, record: Record) -> None:
     store.write(config.folder / store.FILE, record)
     state.discard(config.folder)  # nothing is to go on any more
     calibrate.discard(config.folder)
-
-
-def device_name(device: torch.device) -> str:
-    """What a device is called by its maker, and how many threads a CPU run has."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    if device.type != "cpu":
-        return f"{device.type} of {platform.platform()}"
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    found = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    name = found[0] if found else platform.processor() or platform.machine()
-    return f"{name}, {torch.get_num_threads()} threads"
-
-
-def commit() -> str | None:
-    """vitgraft's own commit where it runs from a checkout, with "+" if files differ from it.
-
-    None where it is installed elsewhere, be it inside another project's checkout.
-    """
-    here = Path(__file__).parent
-
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(("git", "-C", here, *arguments), capture_output=True, text=True, timeout=20)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    if (
-        git("ls-files", "--error-unmatch", "__init__.py") is None
-    ):  # installed elsewhere, perhaps in another's repository
-        return None
-    head = git("rev-parse", "HEAD")
-    return head and head + ("+" if git("status", "--porcelain", "--untracked-files=no", ".") else "")
 
 
 def _now() -> str:

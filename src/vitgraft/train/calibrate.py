@@ -97,10 +97,11 @@ class Calibrator:
         fitted = loop.fit(model, self.train, None, settings, recipe=recipe, **options)
         if fitted.interrupted:
             raise KeyboardInterrupt
-        self._keep(path, model.state_dict(), same, fitted.seconds)
+        seconds = fitted.seconds + fitted.cached.seconds
+        self._keep(path, model.state_dict(), same, seconds)
         if folder is not None and self._main:
             state.discard(folder)
-        self.seconds += fitted.seconds
+        self.seconds += seconds
         return model
 
     def squared_gradients(self, model: Tuned, limit: int) -> dict[str, Tensor]:

@@ -1,0 +1,40 @@
+"""Where a result came from: the device it was computed on, and vitgraft's own commit."""
+
+import platform
+import subprocess
+from pathlib import Path
+
+import torch
+
+
+def device_name(device: torch.device) -> str:
+    """What a device is called by its maker, and how many threads a CPU run has."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type != "cpu":
+        return f"{device.type} of {platform.platform()}"
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    found = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    name = found[0] if found else platform.processor() or platform.machine()
+    return f"{name}, {torch.get_num_threads()} threads"
+
+
+def commit() -> str | None:
+    """vitgraft's own commit where it runs from a checkout, with "+" if files differ from it.
+
+    None where it is installed elsewhere, be it inside another project's checkout.
+    """
+    here = Path(__file__).parent.parent
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(("git", "-C", here, *arguments), capture_output=True, text=True, timeout=20)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    if git("ls-files", "--error-unmatch", "__init__.py") is None:
+        return None
+    head = git("rev-parse", "HEAD")
+    return head and head + ("+" if git("status", "--porcelain", "--untracked-files=no", ".") else "")
