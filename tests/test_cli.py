@@ -318,6 +318,26 @@ def test_predict__hostile_names_and_files(run: Path, tmp_path: Path) -> None:
     assert "There is no file" in refused("predict", run, tmp_path / "gone.png")
 
 
+def test_predict__several_runs_share_the_pictures(home: Path, run: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    call("fit", home / "photos", "--method", "vqt", "--epochs", 1, "--out", other)
+    pictures = home / "photos" / "red"
+    alone = [json.loads(call("predict", one, pictures, "--format", "json").stdout) for one in (run, other)]
+    for words in (("--with", run, "--with", other, pictures), (run, pictures, "--with", other)):
+        rows = json.loads(call("predict", *words, "--format", "json").stdout)
+        for one, rest in zip((run, other), alone, strict=True):
+            mine = [row["classes"][0] for row in rows if row["run"] == str(one)]
+            assert [row["label"] for row in mine] == [row["label"] for row in rest]
+            assert [row["probability"] for row in mine] == pytest.approx(
+                [row["probability"] for row in rest], abs=1e-5
+            )
+    lines = csv.DictReader(io.StringIO(call("predict", run, pictures, "--with", other, "--format", "csv").stdout))
+    assert {line["run"] for line in lines} == {str(run), str(other)}
+    assert str(other) in call("predict", run, pictures, "--with", other).stdout
+    assert "no images are named" in refused("predict", run)
+    assert "holds no graft.json" in refused("predict", "--with", tmp_path, pictures)
+
+
 def test_merge__is_plain_timm_with_the_same_logits(home: Path, run: Path, tmp_path: Path) -> None:
     out = tmp_path / "new" / "plain.safetensors"
     result = call("merge", run, "--out", out)

@@ -24,6 +24,7 @@ ORDER = (
     "report",
     "artefact",
     "model",
+    "bundle",
     "config",
     "run",
     "cli",

@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Backbone": "vitgraft.core.backbone",
+    "Bundle": "vitgraft.bundle",
     "Model": "vitgraft.model",
     "Training": "vitgraft.train.settings",
     "fit": "vitgraft.model",
@@ -26,6 +27,7 @@ _HOMES = {
 }
 
 if TYPE_CHECKING:
+    from vitgraft.bundle import Bundle as Bundle
     from vitgraft.core.backbone import Backbone as Backbone
     from vitgraft.data.source import load as load_task
     from vitgraft.model import Model as Model
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from vitgraft.model import load_backbone as load_backbone
     from vitgraft.train.settings import Training as Training
 
-__all__ = ["Backbone", "Model", "Training", "fit", "graft", "load", "load_backbone", "load_task"]
+__all__ = ["Backbone", "Bundle", "Model", "Training", "fit", "graft", "load", "load_backbone", "load_task"]
 
 
 def __getattr__(name: str) -> Any:

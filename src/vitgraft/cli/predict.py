@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -14,8 +14,9 @@ from vitgraft.errors import DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from torch import Tensor
 
-    from vitgraft.model import Model
+    from vitgraft.bundle import Bundle
 
 CHUNK = 256
 """Pictures that are held in memory at a time."""
@@ -30,11 +31,18 @@ class Format(StrEnum):
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="The folder that fit wrote.", show_default=False)],
-    images: Annotated[
+    paths: Annotated[
         list[str],
-        typer.Argument(help="Image files, folders (searched at any depth), or quoted globs.", show_default=False),
+        typer.Argument(
+            metavar="[RUN] IMAGES...",
+            help="The folder that fit wrote, then image files, folders (searched at any depth), or quoted globs.",
+            show_default=False,
+        ),
     ],
+    others: Annotated[
+        list[Path] | None,
+        typer.Option("--with", help="A run to ask, too; all share one pass through the backbone.", metavar="RUN"),
+    ] = None,
     format: Annotated[Format, typer.Option(help="How to print.")] = Format.table,
     top: Annotated[int, typer.Option(min=1, help="How many classes an image.")] = 1,
     skip_unreadable: Annotated[
@@ -51,24 +59,51 @@ def predict(
       vitgraft predict runs/photos img.jpg 'more/*.png'
 
       vitgraft predict runs/photos holiday/ --top 3 --format json > holiday.json
+
+      vitgraft predict --with runs/animals --with runs/weather holiday/
     """
+    runs, images = _runs(paths, others or [])
     from vitgraft.data.source import expand_images
 
-    paths = expand_images(images)
-    from vitgraft.model import load
+    files = expand_images(images)
+    from vitgraft.bundle import Bundle
 
-    model = load(run, force=force)
+    bundle = Bundle.load(runs, force=force)
     skipped: list[str] = []
-    rows: list[tuple[str, list[tuple[str, float]]]] = []
-    for names, pictures in _chunks(paths, skipped if skip_unreadable else None):
-        rows += zip(names, _ranked(model, pictures, top), strict=True)
-    _print(rows, format)
+    rows: list[Row] = []
+    for names, pictures in _chunks(files, skipped if skip_unreadable else None):
+        answers = {run: _ranked(bundle, run, found, top) for run, found in bundle.predict(pictures).items()}
+        rows += [Row(name, run, answers[run][index]) for index, name in enumerate(names) for run in answers]
+    _print(rows, format, several=len(runs) > 1)
     for message in skipped:
         guard.note(f"Left out: {message}")
     if skipped:
-        guard.note(f"{len(skipped)} of {len(paths)} images were left out.")
+        guard.note(f"{len(skipped)} of {len(files)} images were left out.")
     if not rows:
         raise DataError("No image could be read.")
+
+
+class Row(NamedTuple):
+    """What one run says about one image: classes with their probabilities, the likeliest first."""
+
+    image: str
+    run: str
+    ranked: list[tuple[str, float]]
+
+
+def _runs(paths: Sequence[str], others: Sequence[Path]) -> tuple[list[str], list[str]]:
+    """The runs and the images that a command line names. The first path is a run; with --with it need not be.
+
+    Raises:
+        DataError: no images are left.
+    """
+    from vitgraft.artefact import CARD
+
+    first = not others or (Path(paths[0]) / CARD).is_file()
+    images = list(paths[first:])
+    if not images:
+        raise DataError(f"'{paths[0]}' is taken for the run, and no images are named. Add image files or folders.")
+    return list(dict.fromkeys([*paths[:first], *map(str, others)])), images
 
 
 def _chunks(paths: Sequence[Path], skipped: list[str] | None) -> Iterator[tuple[list[str], list["Image"]]]:
@@ -92,38 +127,42 @@ def _chunks(paths: Sequence[Path], skipped: list[str] | None) -> Iterator[tuple[
         yield names, pictures
 
 
-def _ranked(model: "Model", pictures: Sequence["Image"], top: int) -> list[list[tuple[str, float]]]:
-    """The `top` likeliest classes of each picture with their probabilities."""
-    best = model.predict(pictures).topk(min(top, len(model.class_names)), dim=1)
+def _ranked(bundle: "Bundle", run: str, probabilities: "Tensor", top: int) -> list[list[tuple[str, float]]]:
+    """The `top` likeliest classes of each picture with their probabilities, from (n, C) of them."""
+    names = bundle.members[run].class_names
+    best = probabilities.topk(min(top, len(names)), dim=1)
     return [
-        [(model.class_names[label], probability) for label, probability in zip(*row, strict=True)]
+        [(names[label], probability) for label, probability in zip(*row, strict=True)]
         for row in zip(best.indices.tolist(), best.values.tolist(), strict=True)
     ]
 
 
-def _print(rows: Sequence[tuple[str, list[tuple[str, float]]]], format: Format) -> None:
+def _print(rows: Sequence[Row], format: Format, several: bool) -> None:
+    """The answers; which run gave one is told where there are several."""
     if format is Format.json:
-        show.as_json([_as_json(image, ranked) for image, ranked in rows])
+        show.as_json([_as_json(row, several) for row in rows])
         return
     lines = [
-        (image, str(rank), label, probability)
-        for image, ranked in rows
-        for rank, (label, probability) in enumerate(ranked, start=1)
+        (row, rank, label, probability)
+        for row in rows
+        for rank, (label, probability) in enumerate(row.ranked, start=1)
     ]
+    runs = ("run",) if several else ()
     if format is Format.csv:
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(("image", "rank", "label", "probability"))
-        writer.writerows((*rest, f"{probability:.6f}") for *rest, probability in lines)
+        writer.writerow(("image", *runs, "rank", "label", "probability"))
+        for row, rank, label, probability in lines:
+            writer.writerow((row.image, *([row.run] if several else []), rank, label, f"{probability:.6f}"))
         typer.echo(text.getvalue(), nl=False)
         return
-    cells = [
-        (image if rank == "1" else "", label, f"{100 * probability:.1f} %")
-        for image, rank, label, probability in lines
-    ]
-    show.table("", ("image", "class", "probability"), cells, right=("probability",))
+    cells = []
+    for row, rank, label, probability in lines:
+        named = (row.image, row.run) if several else (row.image,)
+        cells.append((*(name if rank == 1 else "" for name in named), label, f"{100 * probability:.1f} %"))
+    show.table("", ("image", *runs, "class", "probability"), cells, right=("probability",))
 
 
-def _as_json(image: str, ranked: Sequence[tuple[str, float]]) -> dict[str, Any]:
-    classes = [{"label": label, "probability": probability} for label, probability in ranked]
-    return {"image": image, **classes[0], "classes": classes}
+def _as_json(row: Row, several: bool) -> dict[str, Any]:
+    classes = [{"label": label, "probability": probability} for label, probability in row.ranked]
+    return {"image": row.image, **({"run": row.run} if several else {}), **classes[0], "classes": classes}

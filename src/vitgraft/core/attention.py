@@ -16,4 +16,5 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return F.scaled_dot_product_attention(q, k, v)
     with torch.autocast("cpu", enabled=False):
         scores = (q * q.shape[-1] ** -0.5) @ k.to(q.dtype).transpose(-2, -1)
-        return scores.softmax(-1) @ v.to(q.dtype)
+        mixed: Tensor = scores.softmax(-1) @ v.to(q.dtype)
+        return mixed
