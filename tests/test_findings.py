@@ -15,7 +15,7 @@ from tests import toy
 from tests.tiny import images, vit
 from vitgraft.artefact import CARD, FOUND, TENSORS
 from vitgraft.config import RunConfig
-from vitgraft.errors import ArtefactError, CheckpointError, ConfigError
+from vitgraft.errors import ArtefactError, CheckpointError, ConfigError, VitgraftError
 from vitgraft.run import run
 from vitgraft.train import calibrate, loop
 from vitgraft.train.calibrate import FINDINGS, STAGES, VALUES
@@ -137,6 +137,21 @@ def test_load__findings_that_do_not_fit_the_card_are_told(damage: str, tmp_path:
     save_file(tensors, tmp_path / TENSORS)
     with pytest.raises(ArtefactError, match=r"findings, and .* takes (some|none)\. The files belong"):
         vitgraft.load(tmp_path, backbone=vit())
+
+
+@pytest.mark.parametrize(
+    ("spec", "width", "message"),
+    [
+        ("head2toe", 8, "kept features are not among the 200 that this backbone gives"),
+        ("vqt:keep=0.5", 32, r"queries that were found are \(3, 1, 24\), and this backbone takes \(3, 1, 32\)"),
+        ("lst:start=fisher", 16, "The findings in .* fit neither its card nor"),
+        ("lst:start=fisher", 32, "The findings in .* fit neither its card nor"),
+    ],
+)
+def test_load__findings_of_another_backbone_are_told(spec: str, width: int, message: str, tmp_path: Path) -> None:
+    graft(spec).save(tmp_path)
+    with pytest.raises(VitgraftError, match=message):
+        vitgraft.load(tmp_path, backbone=vit(embed_dim=width, num_heads=1), force=True)
 
 
 @pytest.mark.parametrize("moment", [2, STEPS, STEPS + 1, STEPS + 4])

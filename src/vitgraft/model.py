@@ -1,18 +1,16 @@
 """The five lines of Python: `graft`, `fit`, `save`, `load`, `merge`."""
 
-import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import timm
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from vitgraft import __version__, artefact, methods
+from vitgraft import artefact, methods
 from vitgraft.artefact import BackboneId, Card
 from vitgraft.backbones.create import create_model
 from vitgraft.backbones.timm_vit import wrap
@@ -23,6 +21,7 @@ from vitgraft.data.task import Split
 from vitgraft.data.transforms import Preprocessing
 from vitgraft.errors import ArtefactError, ConfigError
 from vitgraft.methods import Method
+from vitgraft.results.provenance import versions
 from vitgraft.train import loop
 from vitgraft.train.calibrate import Calibrator
 from vitgraft.train.settings import Training
@@ -274,7 +273,15 @@ def load(folder: Path | str, *, backbone: Backbone | nn.Module | None = None, fo
             "different grafts."
         )
     pictures = Preprocessing.from_json(card.preprocessing)
-    model = _planned(frozen, method, card.class_names, pictures, findings=findings)
+    try:
+        model = _planned(frozen, method, card.class_names, pictures, findings=findings)
+    except (KeyError, IndexError, RuntimeError) as error:
+        if not findings:
+            raise
+        raise ArtefactError(
+            f"The findings in {Path(folder) / artefact.TENSORS} fit neither its card nor {frozen.name} ({error}). "
+            "Save the graft again, or load it on its own backbone."
+        ) from error
     artefact.fill(model.tuned, state, Path(folder))
     return model
 
@@ -291,13 +298,3 @@ def _rebuilt(identity: BackboneId, folder: Path | str) -> Backbone:
         image_size=identity.image_size,
         global_pool=identity.global_pool,
     )
-
-
-def versions() -> dict[str, str]:
-    """Versions of what decides a result."""
-    return {
-        "vitgraft": __version__,
-        "torch": torch.__version__,
-        "timm": timm.__version__,
-        "python": platform.python_version(),
-    }

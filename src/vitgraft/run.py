@@ -22,7 +22,7 @@ from vitgraft.errors import ConfigError
 from vitgraft.methods import describe, parse, spec_of
 from vitgraft.model import Model
 from vitgraft.results import store
-from vitgraft.results.provenance import commit, device_name
+from vitgraft.results.provenance import commit, device_name, versions
 from vitgraft.results.record import (
     BackboneFacts,
     Expense,
@@ -214,7 +214,7 @@ def _record(config: RunConfig, task: Task, model: Model, fitted: "Fitted", start
         test=tested,
         history=_history(fitted),
         cost=_expense(config.training, model, fitted, peak),
-        versions=models.versions(),
+        versions=versions(),
         device=device_name(model.backbone.device),
         commit=commit(),
         started=started,

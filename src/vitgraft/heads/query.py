@@ -11,6 +11,7 @@ from vitgraft.core.backbone import Backbone, Features
 from vitgraft.core.plan import Head
 from vitgraft.core.query import read_block
 from vitgraft.core.sites import Tap
+from vitgraft.errors import ConfigError
 from vitgraft.heads.linear import fresh_classifier
 from vitgraft.heads.selected import checked, group_lasso
 
@@ -65,6 +66,12 @@ class QueryHead(Head):
             weighted = reading.summary == "weighted"
             self.weights = nn.Parameter(torch.ones(depth, reading.tokens)) if weighted else None
         else:
+            wanted = (depth, reading.tokens, width)
+            if settled.queries.shape != wanted:
+                raise ConfigError(
+                    f"The queries that were found are {tuple(settled.queries.shape)}, and this backbone takes "
+                    f"{wanted}. They were found on another backbone, or with other fields."
+                )
             self.register_buffer("queries", settled.queries, persistent=False)
             self.register_buffer("weights", settled.weights, persistent=False)
         self.register_buffer("kept", None if kept is None else checked(kept, total), persistent=False)

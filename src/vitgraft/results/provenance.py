@@ -1,10 +1,13 @@
-"""Where a result came from: the device it was computed on, and vitgraft's own commit."""
+"""Where a result came from: the device it was computed on, vitgraft's own commit, and versions."""
 
 import platform
 import subprocess
 from pathlib import Path
 
+import timm
 import torch
+
+from vitgraft import __version__
 
 
 def device_name(device: torch.device) -> str:
@@ -38,3 +41,13 @@ def commit() -> str | None:
         return None
     head = git("rev-parse", "HEAD")
     return head and head + ("+" if git("status", "--porcelain", "--untracked-files=no", ".") else "")
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a result."""
+    return {
+        "vitgraft": __version__,
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+        "python": platform.python_version(),
+    }
