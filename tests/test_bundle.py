@@ -89,12 +89,23 @@ def test_bundle__keeps_each_grafts_preprocessing(tmp_path: Path, pictures: Array
     assert not torch.allclose(first, second, atol=1e-3)
 
 
-def test_bundle__of_other_weights_is_refused(tmp_path: Path) -> None:
-    first = vitgraft.graft("figures", "linear", 3)
-    first.save(tmp_path / "a")
-    saved(tmp_path / "b", "linear", 3)
-    with pytest.raises(ArtefactError, match="was trained on"):
-        Bundle.load([tmp_path / "a", tmp_path / "b"])
+def test_bundle__loads_a_backbone_once(tmp_path: Path) -> None:
+    for name, spec in (("a", "linear"), ("b", "vqt")):
+        vitgraft.graft("figures", spec, 3).save(tmp_path / name)
+    first, second = Bundle.load([tmp_path / "a", tmp_path / "b"]).members.values()
+    assert first.backbone is second.backbone
+    saved(tmp_path / "c", "linear", 3)
+    with pytest.raises(ArtefactError, match="was built in Python"):
+        Bundle.load([tmp_path / "a", tmp_path / "c"])
+
+
+def test_bundle__spans_backbones(tmp_path: Path, pictures: ArrayImages) -> None:
+    folder = saved(tmp_path / "a", "vqt", 3)
+    first = vitgraft.load(folder, backbone=vit())
+    other = vitgraft.graft(vit(seed=1), "linear", 4)
+    found = Bundle({"a": first, "b": other}).predict([pictures[0], pictures[1]])
+    torch.testing.assert_close(found["a"], first.predict([pictures[0], pictures[1]]), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found["b"], other.predict([pictures[0], pictures[1]]), rtol=1e-5, atol=1e-6)
 
 
 def test_bundle__of_nothing_and_without_pictures(tmp_path: Path) -> None:

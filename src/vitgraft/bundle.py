@@ -1,4 +1,4 @@
-"""Several saved grafts on one backbone, asked about the same pictures at once."""
+"""Several saved grafts, asked about the same pictures at once; those on one backbone share a pass."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,9 +10,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from vitgraft import artefact
 from vitgraft import model as models
+from vitgraft.core.backbone import Backbone
 from vitgraft.core.shared import answers
 from vitgraft.data.decode import read_image
+from vitgraft.data.transforms import Preprocessing
 from vitgraft.errors import ConfigError
 from vitgraft.model import Model
 from vitgraft.train.placement import place
@@ -22,7 +25,7 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Bundle:
-    """Grafts by name, all on one backbone. Those that preprocess alike share each picture's pass.
+    """Grafts by name. Those that stand on one backbone and preprocess alike share each picture's pass.
 
     Raises:
         ConfigError: no graft at all.
@@ -36,16 +39,18 @@ class Bundle:
 
     @classmethod
     def load(cls, folders: Iterable[Path | str], *, force: bool = False) -> Self:
-        """The grafts in some folders, by the folders' names as given; the first brings the backbone for all.
+        """The grafts in some folders, by the folders' names as given; a backbone is loaded once for all on it.
 
         Raises:
-            ArtefactError: a damaged graft, or one that was trained on other weights than the first (`force` loads
-                it all the same).
+            ArtefactError: see `vitgraft.load`.
         """
         members: dict[str, Model] = {}
+        backbones: dict[str, Backbone] = {}
         for folder in folders:
-            shared = next(iter(members.values())).backbone if members else None
+            stands_on = artefact.read(Path(folder))[0].backbone
+            shared = backbones.get(repr(stands_on))
             members[str(folder)] = models.load(folder, backbone=shared, force=force)
+            backbones[repr(stands_on)] = members[str(folder)].backbone
         return cls(members)
 
     @torch.no_grad()
@@ -69,8 +74,8 @@ class Bundle:
         }
 
     def _alike(self) -> Sequence[list[str]]:
-        """The members' names, together where the preprocessing is the same."""
-        groups: dict[object, list[str]] = {}
+        """The members' names, together where a pass can be shared."""
+        groups: dict[tuple[int, Preprocessing], list[str]] = {}
         for name, model in self.members.items():
-            groups.setdefault(model.preprocessing, []).append(name)
+            groups.setdefault((id(model.backbone), model.preprocessing), []).append(name)
         return list(groups.values())
