@@ -25,34 +25,26 @@ def listed(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     """
     from vitgraft.train import entries
 
-    found = [
-        {
-            "key": entry.key,
-            "bytes": entry.size,
-            "complete": entry.complete,
-            "used": datetime.fromtimestamp(entry.used, UTC).isoformat(timespec="seconds"),
-            "what": "unreadable" if entry.card is None else entry.card.title,
-            "readings": 0 if entry.card is None else len(entry.card.columns),
-        }
-        for entry in entries.entries()
-    ]
+    found = entries.entries()
+    cards = [entry.card for entry in found]
+    titles = ["unreadable" if card is None else card.title for card in cards]
+    readings = [0 if card is None else len(card.columns) for card in cards]
+    used = [datetime.fromtimestamp(entry.used, UTC).isoformat(timespec="seconds") for entry in found]
     if as_json:
-        show.as_json({"place": str(entries.root()), "entries": found})
+        rows = [
+            {"key": entry.key, "bytes": entry.size, "complete": entry.complete}
+            | {"used": used[index], "readings": readings[index], "what": titles[index]}
+            for index, entry in enumerate(found)
+        ]
+        show.as_json({"place": str(entries.root()), "entries": rows})
         return
-    cells = [
-        (
-            str(row["key"]),
-            show.size(float(str(row["bytes"]))) + ("" if row["complete"] else ", unfinished"),
-            str(row["used"])[:16].replace("T", " "),
-            str(row["readings"]),
-            str(row["what"]),
-        )
-        for row in found
-    ]
-    if cells:
+    if found:
+        sizes = [show.size(entry.size) + ("" if entry.complete else ", unfinished") for entry in found]
+        times = [time[:16].replace("T", " ") for time in used]
+        keys = [entry.key for entry in found]
+        cells = zip(keys, sizes, times, map(str, readings), titles, strict=True)
         show.table("", ("key", "size", "used (UTC)", "readings", "what"), cells, right=("size", "readings"))
-    total = sum(int(str(row["bytes"])) for row in found)
-    typer.echo(f"{len(found)} entries, {show.size(total)}, in {entries.root()}")
+    typer.echo(f"{_entries(len(found))}, {show.size(sum(entry.size for entry in found))}, in {entries.root()}")
 
 
 @app.command("rm")
@@ -75,10 +67,15 @@ def removed(
 
     if not keys and not everything and days is None:
         raise ConfigError("Nothing was named. Give keys (vitgraft cache ls), --days 30 or --all.")
-    chosen = list(dict.fromkeys(keys or []))
+    before = datetime.now(UTC) - timedelta(days=days or 0)
+    chosen = dict.fromkeys(keys or [])
     if everything or days is not None:
-        before = datetime.now(UTC) - timedelta(days=0 if everything else days or 0)
-        old = [entry.key for entry in entries.entries() if entry.used <= before.timestamp()]
-        chosen += [key for key in old if key not in chosen]
-    freed = sum(entries.remove(key) for key in chosen)
-    typer.echo(f"Removed {len(chosen)} entries, {show.size(freed)}.")
+        chosen |= {
+            entry.key: None for entry in entries.entries() if everything or entry.used <= before.timestamp()
+        }
+    freed = entries.remove(chosen)
+    typer.echo(f"Removed {_entries(len(chosen))}, {show.size(freed)}.")
+
+
+def _entries(count: int) -> str:
+    return "1 entry" if count == 1 else f"{count} entries"

@@ -4,8 +4,6 @@ What a head reads, or the input of the first block that trains, is a function of
 stored as rows (`rows`), on disk in entries (`entries`) that later runs find again, or in memory.
 """
 
-import hashlib
-import json
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -13,7 +11,7 @@ from typing import Any
 
 import psutil
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vitgraft.core.sites import Tap
 from vitgraft.core.tuned import Tuned
@@ -34,8 +32,9 @@ CHUNK = 32
 RAM_SHARE = 2
 """One part in so many of the memory that is free may be filled with features."""
 
-AGREEMENT = {"fp16": 2e-2, "fp32": 1e-3}
-"""How far an entry may lie from what its backbone gives today, relative to a reading's largest value."""
+AGREEMENT = {"fp32": 1e-3, "fp16": 2e-3, "bf16": 3e-2}
+"""How far an entry may lie from what its backbone gives today, relative to a reading's norm: by the type that it
+is stored or computed in, whichever is coarser."""
 
 
 @dataclass(frozen=True)
@@ -93,17 +92,15 @@ class Cache:
         if not wanted:
             return {}
         form = Form.of(self.model.backbone, prefix.taps, self.settings.cache_precision)
-        found = [self._entry(pictures, view, form) for pictures, view in wanted]
-        sizes = [len(pictures.images) * form.row_bytes for pictures, _ in wanted]
-        lacking = [size - entry.size for entry, size in zip(found, sizes, strict=True) if not entry.complete]
-        self.kept.size = sum(sizes)
-        self.kept.place = self._place(sum(lacking))
+        cards = [self._card(pictures, view, form) for pictures, view in wanted]
+        self.kept.place = self._place(cards)
         if self.kept.place == "off":
             return {}
+        self.kept.size = sum(card.size for card in cards)
         rows: dict[str, list[Rows]] = {}
-        for (pictures, view), entry in zip(wanted, found, strict=True):
+        for (pictures, view), card in zip(wanted, cards, strict=True):
             on_disk = self.kept.place == "disk"
-            now = self._on_disk(pictures, view, form, entry) if on_disk else self._in_memory(pictures, view, form)
+            now = self._on_disk(pictures, view, card) if on_disk else self._in_memory(pictures, view, form)
             rows.setdefault(pictures.name, []).append(now)
         return {name: self._feed(views) for name, views in rows.items()}
 
@@ -118,11 +115,11 @@ class Cache:
             )
         return min(self.settings.views, self.settings.epochs)
 
-    def _entry(self, pictures: Pictures, view: int, form: Form) -> Entry:
-        """The entry to read: one that holds all of these readings, or else their own, which may not be there."""
-        base, columns = self._base(pictures, view), form.columns
-        own = Entry.named(f"{_digest(base, 12)}-{_digest(columns, 8)}")
-        return own if own.complete else entries.holding(base, columns) or own
+    def _card(self, pictures: Pictures, view: int, form: Form) -> Card:
+        """What an entry of these readings, and of no others, says of itself."""
+        count = len(pictures.images)
+        title = f"{self.model.backbone.name}, {count:,} images like {pictures.images.name(0)}"
+        return Card(self._base(pictures, view), form.columns, count, form.row_bytes, CHUNK, title)
 
     def _base(self, pictures: Pictures, view: int) -> dict[str, Any]:
         """All that readings depend on, beside their taps."""
@@ -130,7 +127,7 @@ class Cache:
         fixed = deterministic(reader.augment)
         return {
             "backbone": self.backbone,
-            "model": f"{frozen.name}, {type(frozen.model).__name__}",
+            "structure": _structure(frozen.model),
             "preprocessing": reader.preprocessing.to_json(),
             "images": pictures.images.fingerprint(),
             "augment": "none" if fixed else f"{reader.augment}, seed {reader.seed}, view {view}",
@@ -138,32 +135,35 @@ class Cache:
             "stored": self.settings.cache_precision,
         }
 
-    def _place(self, more: int) -> str:
-        """Where the features go, `more` bytes of which are not there yet: disk, ram or off. Raises ConfigError."""
+    def _place(self, cards: Sequence[Card]) -> str:
+        """Where the features go: disk, ram or off. Raises ConfigError."""
         asked, limit = self.settings.cache, round(self.settings.cache_limit * 2**30)
-        disk, memory = max(entries.room(limit), 0), psutil.virtual_memory().available // RAM_SHARE
-        fits = {"disk": more <= disk, "ram": self.kept.size <= memory}
+        lacking = (max(card.size - Entry.of(card).size, 0) for card in cards if entries.holding(card) is None)
+        whole, more = sum(card.size for card in cards), sum(lacking)
+        disk, memory = entries.room(limit), psutil.virtual_memory().available // RAM_SHARE
+        fits = {"disk": more <= disk, "ram": whole <= memory}
         if asked == "disk" and not fits["disk"]:
             raise ConfigError(
-                f"The features need {_gib(more)} on disk, and {entries.root()} has room for {_gib(disk)} (all "
-                f"entries together may have {_gib(limit)}, and 1 GiB of the disk stays free). Remove entries "
+                f"The features need {_size(more)} on disk, and {entries.root()} has room for {_size(disk)} (all "
+                f"entries together may have {_size(limit)}, and 1 GiB of the disk stays free). Remove entries "
                 "(vitgraft cache rm), raise --cache-limit, move the cache (VITGRAFT_CACHE), or use --cache ram."
             )
         if asked == "ram" and not fits["ram"]:
             raise ConfigError(
-                f"The features need {_gib(self.kept.size)} of memory, and {_gib(memory)} may be used (half of "
-                "what is free). Use --cache disk or off, or fewer images."
+                f"The features need {_size(whole)} of memory, and {_size(memory)} may be used (half of what is "
+                "free). Use --cache disk or off, or fewer images."
             )
-        if asked != "auto":
-            return asked
         # Several processes would each hold a copy in memory.
         places = ("disk", "ram") if self.here.processes == 1 else ("disk",)
-        chosen = next((place for place in places if fits[place]), "off")
+        chosen = next((place for place in places if fits[place]), "off") if asked == "auto" else asked
         if chosen == "off":
             self.display.say(
-                f"Nothing is cached: the features need {_gib(self.kept.size)}, and there is room for {_gib(disk)} "
-                f"on disk and {_gib(memory)} in memory. Every epoch walks the backbone. See --cache-limit."
+                f"Nothing is cached: the features need {_size(whole)}, and there is room for {_size(disk)} on "
+                f"disk and {_size(memory)} in memory. Every epoch walks the backbone. See --cache-limit."
             )
+        elif chosen == "ram" or more:
+            where = f"memory: {_size(whole)}" if chosen == "ram" else f"{entries.root()}: {_size(more)}"
+            self.display.say(f"The frozen part is computed once, into {where}.")
         return chosen
 
     def _feed(self, views: list[Rows]) -> Feed:
@@ -187,39 +187,56 @@ class Cache:
             values[span.start : span.stop] = rows
         return Rows(values, form)
 
-    def _on_disk(self, pictures: Pictures, view: int, form: Form, entry: Entry) -> Rows:
-        """The entry's rows; what of them is missing or damaged is computed."""
-        if entry.busy():
+    def _on_disk(self, pictures: Pictures, view: int, card: Card) -> Rows:
+        """Rows of an entry that holds what `card` asks for, of another card's if there is one."""
+
+        def wait() -> None:
             self.display.say(f"Waiting for another process, which is writing the features of {pictures.name}.")
-        with entry.lock():
-            card = entry.card if entry.complete else None
-            if card is None:
-                count = len(pictures.images)
-                title = f"{self.model.backbone.name}, {count:,} images like {pictures.images.name(0)}"
-                card = Card(self._base(pictures, view), form.columns, count, form.row_bytes, CHUNK, title)
-            form = Form.from_columns(card.columns)
-            entry.begin(card)
-            missing = entry.missing()
-            if not missing and not self._agrees(pictures, view, Rows.mapped(entry.rows, form)):
-                entry.discard()
-                entry.begin(card)
-                missing = list(range(card.chunks))
-            spans = [range(*card.span(chunk)) for chunk in missing]
-            for chunk, rows in zip(missing, self._walk(pictures, view, form, spans), strict=True):
-                entry.write(chunk, rows.numpy().tobytes())
-            entry.finish()
-        return Rows.mapped(entry.rows, form)
 
-    def _agrees(self, pictures: Pictures, view: int, rows: Rows) -> bool:
-        """True if the first and the last image still give what the rows say.
+        own, found = Entry.of(card), entries.holding(card)
+        if found is not None and found != own:
+            with found.lock(wait):
+                # It may have been removed before it was locked.
+                rows = self._filled(pictures, view, found) if found.complete else None
+            if rows is not None:
+                return rows
+        with own.lock(wait):
+            own.begin(card)
+            rows = self._filled(pictures, view, own)
+            if rows is None:
+                own.discard()
+                own.begin(card)
+                rows = self._filled(pictures, view, own)
+        assert rows is not None, "an empty entry disagrees with nothing"
+        return rows
 
-        Weights alone do not say what a model computes: its pooling or activation may be another.
+    def _filled(self, pictures: Pictures, view: int, entry: Entry) -> Rows | None:
+        """The entry's rows, after what of them is missing or damaged has been computed.
+
+        None if those that are there are not what the backbone gives.
         """
-        ends = [0, len(pictures.images) - 1]
-        now = self._read(next(pictures.stream(view, [ends])), rows.form)
+        card = entry.card
+        assert card is not None, "an entry begins with its card"
+        form, missing = Form.from_columns(card.columns), entry.missing()
+        there = [chunk for chunk in range(card.chunks) if chunk not in set(missing)]
+        if there:
+            ends = [card.span(there[0])[0], card.span(there[-1])[1] - 1]
+            if not self._agrees(pictures, view, Rows.mapped(entry.rows, form, ends[1] + 1), ends):
+                return None
+        spans = [range(*card.span(chunk)) for chunk in missing]
+        for chunk, rows in zip(missing, self._walk(pictures, view, form, spans), strict=True):
+            entry.write(chunk, rows.numpy().data.cast("B"))
+        entry.finish()
+        return Rows.mapped(entry.rows, form, card.count)
+
+    def _agrees(self, pictures: Pictures, view: int, rows: Rows, ends: Sequence[int]) -> bool:
+        """True if two images still give what the rows say: a last look, for no key knows all of a model's code."""
+        (images,) = pictures.stream(view, [ends])
+        now = self._read(images, rows.form)
+        tolerance = max(AGREEMENT[rows.form.precision], AGREEMENT[self.settings.precision])
         for tap, then in rows.take(torch.tensor(ends), rows.form.taps):
-            gap = (now[tap].float().cpu() - then.float()).abs().max()
-            if not gap <= AGREEMENT[rows.form.precision] * then.float().abs().max() + 1e-6:
+            gap = (now[tap].float().cpu() - then.float()).norm()
+            if not gap <= tolerance * then.float().norm() + 1e-6:
                 return False
         return True
 
@@ -241,9 +258,19 @@ class Cache:
             return self.model.backbone.read(images.to(self.here.device, non_blocking=True), form.taps)
 
 
-def _digest(value: Any, length: int) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:length]
+def _structure(model: nn.Module) -> str:
+    """A digest of what weights do not say: the kinds of a model's modules and their plain settings."""
+    plain = [
+        [name, type(module).__qualname__]
+        + [f"{key}={value}" for key, value in sorted(vars(module).items()) if _is_setting(key, value)]
+        for name, module in model.named_modules()
+    ]
+    return entries.digest(plain, 16)
 
 
-def _gib(size: int) -> str:
-    return f"{size / 2**30:.2f} GiB"
+def _is_setting(key: str, value: Any) -> bool:
+    return isinstance(value, bool | int | float | str) and key != "training" and not key.startswith("_")
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.2f} GiB" if count >= 2**27 else f"{count / 2**20:.2f} MiB"

@@ -1,6 +1,7 @@
 """Readings as rows: one row an image, its taps side by side, in memory or mapped from a file."""
 
 import mmap
+import warnings
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -69,17 +70,24 @@ class Form:
         """Readings (b, ...) as rows (b, values) on the CPU.
 
         Raises:
-            TrainingError: a reading beyond what the stored type can hold.
+            TrainingError: a reading that is not finite, or beyond what the stored type can hold.
         """
-        rows = torch.cat([readings[tap].flatten(1).to(self.kind) for tap in self.taps], dim=1)
-        if not rows.isfinite().all():
-            wide = [tap for tap in self.taps if not readings[tap].to(self.kind).isfinite().all()]
-            raise TrainingError(
-                f"What block {wide[0].block} gives at {wide[0].place!r} reaches "
-                f"{float(readings[wide[0]].abs().max()):.3g}, which {self.precision} cannot hold. Cache it in 32 "
-                "bits (--cache-precision fp32), or not at all (--cache off)."
-            )
+        some = next(iter(readings.values()))
+        rows = some.new_empty(len(some), self.values, dtype=self.kind)
+        for tap, (first, last, _) in self.spans().items():
+            part = rows[:, first:last].copy_(readings[tap].flatten(1))
+            if not part.isfinite().all():
+                raise TrainingError(self._not_held(tap, readings[tap]))
         return rows.cpu()
+
+    def _not_held(self, tap: Tap, value: Tensor) -> str:
+        what = f"What block {tap.block} gives at {tap.place!r}"
+        if not value.isfinite().all():
+            return f"{what} is not finite. Check the backbone's weights and the images' preprocessing."
+        return (
+            f"{what} reaches {float(value.abs().max()):.3g}, which {self.precision} cannot hold. Cache it in 32 "
+            "bits (--cache-precision fp32), or not at all (--cache off)."
+        )
 
     def spans(self) -> dict[Tap, tuple[int, int, tuple[int, ...]]]:
         """Where a tap's values stand in a row, first:last, and their shape."""
@@ -97,12 +105,14 @@ class Rows:
     pages: mmap.mmap | None = None
 
     @classmethod
-    def mapped(cls, file: Path, form: Form) -> Self:
-        """The rows in a file, which is read as they are asked for."""
+    def mapped(cls, file: Path, form: Form, count: int) -> Self:
+        """The first `count` rows in a file, which is read as they are asked for."""
         with file.open("rb") as handle:
-            # A private mapping: torch wants memory that may be written to, and the file stays as it is.
-            pages = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_COPY)
-        values = torch.frombuffer(pages, dtype=form.kind).unflatten(0, (-1, form.values))
+            # Read-only: of a writable private mapping the system wants that it would fit into memory.
+            pages = mmap.mmap(handle.fileno(), count * form.row_bytes, access=mmap.ACCESS_READ)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The given buffer is not writable")
+            values = torch.frombuffer(pages, dtype=form.kind).unflatten(0, (count, form.values))
         return cls(values, form, pages)
 
     def take(self, indices: Tensor, taps: Iterable[Tap]) -> Generator[tuple[Tap, Tensor]]:
