@@ -25,6 +25,7 @@ ORDER = (
     "artefact",
     "model",
     "bundle",
+    "published",
     "config",
     "run",
     "cli",

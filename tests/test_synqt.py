@@ -6,7 +6,7 @@ import pytest
 import timm
 import torch
 from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor, nn
+from torch import nn
 
 from tests.tiny import backbone, images
 from vitgraft import methods
@@ -18,6 +18,7 @@ from vitgraft.core.tuned import Tuned, perturbed
 from vitgraft.errors import ConfigError
 from vitgraft.heads.synqt import SynqtHead
 from vitgraft.methods.synqt import PRESETS
+from vitgraft.published import synqt_values
 
 GOLDEN = Path(__file__).parents[2] / "shared" / "golden" / "synqt_t4_d48.pt"
 
@@ -50,50 +51,17 @@ def test_golden__logits_features_and_gradients() -> None:
     tuned = Tuned(frozen, methods.parse("synqt:tokens=4").plan(frozen, config["classes"])).eval()
     head = tuned.head
     assert isinstance(head, SynqtHead)
-    head.load_state_dict(published(state, config["depth"]), strict=True)
+    head.load_state_dict(synqt_values(state, config["depth"]), strict=True)
     stack = head.extract(tuned.features(golden["input"]), frozen)
     weights = golden["intermediates"]["combine_weights"].reshape(len(stack), -1)
     assert torch.allclose(head.weights(stack), weights, atol=1e-5)
     logits = tuned(golden["input"])
     assert torch.allclose(logits, golden["logits"], atol=1e-5)
     nn.functional.cross_entropy(logits, golden["labels"]).backward()
-    expected = published(golden["grads_eval_mode"], config["depth"])
+    expected = synqt_values(golden["grads_eval_mode"], config["depth"])
     for name, value in head.named_parameters():
         assert value.grad is not None
         assert torch.allclose(value.grad, expected[name], atol=1e-5), name
-
-
-def published(state: dict[str, Tensor], depth: int) -> dict[str, Tensor]:
-    """The published names as ours."""
-    ours = {"feature_scale": state["synqt.feat_scale"]}
-
-    def move(new: str, old: str) -> None:
-        for part in ("weight", "bias"):
-            ours[f"{new}.{part}"] = state[f"{old}.{part}"]
-
-    def move_mlp(new: str, old: str) -> None:
-        for layer in ("fc1", "fc2"):
-            move(f"{new}.{layer}", f"{old}.mlp.{layer}")
-
-    for block in range(depth):
-        new, old = f"synthesis.{block}", f"synqt.qsm_block.{block}"
-        ours[f"{new}.queries"] = state["synqt.q"][block]
-        ours[f"{new}.attention_scale"] = state[f"{old}.attn_scale"]
-        ours[f"{new}.mlp_scale"] = state[f"{old}.ffn_scale"]
-        move_mlp(f"{new}.inlet", f"synqt.prompt_ffn.{block}")
-        move_mlp(f"{new}.mlp", f"{old}.mlp")
-        for name, theirs in (("q", "q_proj"), ("k", "k_proj"), ("v", "v_proj"), ("proj", "proj")):
-            move_mlp(f"{new}.attention.{name}", f"{old}.attn.{theirs}")
-        for name in ("norm1", "norm2"):
-            move(f"{new}.{name}", f"{old}.{name}")
-        for name in ("q_norm", "kv_norm"):
-            move(f"{new}.attention.{name}", f"{old}.attn.{name}")
-    move_mlp("adapter", "synqt.mlp")
-    move("norm", "synqt.out_norm")
-    move("weigh", "synqt.out_combine.get_weight.fc1")
-    move("head_norm", "synqt.head_norm")
-    move("classifier", "head")
-    return ours
 
 
 @pytest.mark.parametrize("variant", ["plain", "siglip_attention_pool", "scaled_norms", "aimv2_swiglu_rmsnorm"])

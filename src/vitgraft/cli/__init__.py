@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from vitgraft.cli import cache, listings
+from vitgraft.cli.convert import convert
 from vitgraft.cli.evaluate import evaluate
 from vitgraft.cli.fit import fit
 from vitgraft.cli.guard import Commands
@@ -55,6 +56,7 @@ app.command("fit", rich_help_panel="Work")(fit)
 app.command("eval", rich_help_panel="Work")(evaluate)
 app.command("predict", rich_help_panel="Work")(predict)
 app.command("merge", rich_help_panel="Work")(merge)
+app.command("import", rich_help_panel="Work")(convert)
 app.add_typer(cache.app, name="cache", rich_help_panel="Work")
 app.command("methods", rich_help_panel="Look")(listings.methods)
 app.command("tasks", rich_help_panel="Look")(listings.tasks)
