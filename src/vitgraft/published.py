@@ -1,8 +1,8 @@
 """Grafts that papers' own code has saved, read as ours.
 
-SynQT (Zhang et al., 2024): the published model is a timm ViT with everything that is trained under `synqt.`, and the
-classifier under `head.`. Two parts of it never get a gradient and have no counterpart here: a `pre_norm` a block,
-and `out_combine.weight`. Shapes tell the number of queries and the adapters' widths.
+SynQT (Zhang et al., 2024): the published model is a timm ViT with everything that is trained under `synqt.`, and
+the classifier under `head.`. Two parts of it never get a gradient and have no counterpart here: a `pre_norm` a
+block, and `out_combine.weight`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -65,7 +65,7 @@ def synqt_values(state: Mapping[str, Tensor], depth: int) -> dict[str, Tensor]:
     missing = [name for name in ("synqt.q", *names.values()) if name not in state]
     if missing:
         raise CheckpointError(
-            f"This is no SynQT of {depth} blocks: {len(missing)} tensors are missing, such as {shortened(missing)}. "
+            f"This is no SynQT of {depth} blocks: it lacks {len(missing)} tensors, such as {shortened(missing)}. "
             "Give the file that the published code saved, and the backbone that it was trained on."
         )
     queries = state["synqt.q"]
@@ -105,8 +105,8 @@ def load_synqt(
     misfits = [name for name in own if own[name].shape != values[name].shape]
     if misfits:
         raise CheckpointError(
-            f"{file} has tensors of another shape than SynQT on {model.backbone.name}: {shortened(misfits)}. Name the "
-            "backbone it was trained on."
+            f"{file} has tensors of another shape than SynQT on {model.backbone.name}: {shortened(misfits)}. Name "
+            "the backbone it was trained on."
         )
     _check_backbone(state, model.backbone, file)
     model.tuned.head.load_state_dict(values, strict=True)
@@ -120,6 +120,6 @@ def _check_backbone(state: Mapping[str, Tensor], backbone: Backbone, file: Path 
     other = [name for name in there if not torch.allclose(own[name], state[name].float(), atol=TOLERANCE)]
     if other:
         raise ArtefactError(
-            f"{file} was trained on other weights than {backbone.name}: {len(other)} of {len(there)} tensors differ, "
-            f"such as {shortened(other)}. Load the same weights (--checkpoint)."
+            f"{file} was trained on other weights than {backbone.name}: {len(other)} of {len(there)} tensors "
+            f"differ, such as {shortened(other)}. Load the same weights (--checkpoint)."
         )
