@@ -108,26 +108,29 @@ class Calibrator:
         """Squared gradients of single images' losses, summed over `limit` seeded training images, by parameter.
 
         Besides the backbone there are as many values again for the sums, and for the gradients of one image.
+        Processes share the images.
         """
-        began = perf_counter()
-        model.to(place(self.settings.device).device).eval()
+        began, here = perf_counter(), place(self.settings.device)
+        model.to(here.device).eval()
         names = self.backbone.parameter_names()
         values = [self.backbone.parameter(name).detach().requires_grad_() for name in names]
         sums = [torch.zeros_like(value) for value in values]
         edits = Edits(model.plan.grafts, {**model.edits().values, **dict(zip(names, values, strict=True))})
-        transform, device = self.preprocessing.evaluate(), self.backbone.device
+        transform = self.preprocessing.evaluate()
         generator = torch.Generator().manual_seed(derive(self.settings.seed, ORDER, 0))
-        for index in torch.randperm(len(self.train), generator=generator)[:limit].tolist():
+        chosen = torch.randperm(len(self.train), generator=generator)[:limit]
+        for index in chosen[here.rank :: here.processes].tolist():
             picture, label = self.train[index]
-            images = transform(picture).unsqueeze(0).to(device)
+            images = transform(picture).unsqueeze(0).to(here.device)
             tokens = model.head.reads == "tokens"
             features = self.backbone(images, edits, model.plan.taps, tokens=tokens)
-            loss = F.cross_entropy(model.classify(features).float(), torch.tensor([label], device=device))
+            loss = F.cross_entropy(model.classify(features).float(), torch.tensor([label], device=here.device))
             for total, grad in zip(sums, torch.autograd.grad(loss, values, allow_unused=True), strict=True):
                 if grad is not None:
                     total.addcmul_(grad, grad)
+        totals = [here.total(value) for value in sums]
         self.seconds += perf_counter() - began
-        return dict(zip(names, sums, strict=True))
+        return dict(zip(names, totals, strict=True))
 
     @property
     def _main(self) -> bool:
