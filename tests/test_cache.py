@@ -104,11 +104,17 @@ def test_entry__is_in_16_bits_unless_asked() -> None:
 # Found again
 
 
-def test_second_run__walks_two_images_a_split() -> None:
+def test_second_run__walks_two_images_a_split(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = session("partial:k=1")
+    said = f"The frozen part is computed once, into {place}: 0.08 MiB."
+    assert capsys.readouterr().err.splitlines()[0] == said
     with walked() as counts:
         second = session("partial:k=1")
     assert counts == [1, 2, 2]
+    assert "features" not in capsys.readouterr().err
+    assert first.fitted is not None
+    assert second.fitted is not None
+    assert first.fitted.cached.seconds > 0 == second.fitted.cached.seconds
     assert same(first, second)
     assert first.gap(second) == 0
 

@@ -11,15 +11,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 
 from tests.caching import SETTINGS, only, place, session, walked
 from tests.test_cli import HEAVY, call, refused
-from vitgraft.core.sites import Tap
 from vitgraft.errors import ConfigError, DataError
 from vitgraft.train import cache, entries
 from vitgraft.train.entries import Card, Entry
-from vitgraft.train.rows import Form, Rows
 
 __all__ = ["place"]
 
@@ -245,16 +242,3 @@ def test_disk__full_while_writing(monkeypatch: pytest.MonkeyPatch) -> None:
     with walked() as counts:
         session("linear", SHORT, val=None)
     assert counts == [1, 2, 4, 4, 4]
-
-
-def test_rows__may_be_larger_than_the_memory(tmp_path: Path) -> None:
-    import psutil
-
-    form = Form((Tap(0, "out"),), ((1024, 1024),), "fp32")
-    count = (psutil.virtual_memory().total + psutil.swap_memory().total) // form.row_bytes + 1
-    file = tmp_path / "rows"
-    with file.open("wb") as rows:
-        rows.truncate(count * form.row_bytes)  # a hole, which takes no space
-    mapped = Rows.mapped(file, form, count)
-    ((_, value),) = mapped.take(torch.tensor([count - 1]), form.taps)
-    assert value.shape == (1, 1024, 1024)
