@@ -44,6 +44,10 @@ OTHERS: dict[str, Any] = {  # a value for every key, none of them its default
     "workers": 2,
     "device": "cpu",
     "eval_batch_size": 16,
+    "cache": "ram",
+    "cache_precision": "fp32",
+    "cache_limit": 3.5,
+    "views": 2,
     "snapshot_seconds": 5.0,
 }
 

@@ -55,7 +55,10 @@ def fit(
         begun = chosen.kept.exists()
         guard.note(f"To go on: vitgraft fit --resume --out {chosen.folder}" if begun else "Stopped.")
         raise typer.Exit(guard.INTERRUPTED) from None
-    summary(record, chosen.folder)
+    from vitgraft.train.placement import place
+
+    if place(chosen.training.device).main:
+        summary(record, chosen.folder)
 
 
 def _file_values(config: Path | None, resume: bool, given: dict[str, Any]) -> dict[str, Any]:
