@@ -257,10 +257,8 @@ def holding(wanted: Card) -> Entry | None:
 
 def room(limit: int) -> int:
     """Bytes that new entries may take: what `limit` leaves and the disk has; 0 where nothing can be written."""
-    place = root()
-    while not place.exists():
-        place = place.parent
-    if not (place.is_dir() and os.access(place, os.W_OK)):
+    place = next((folder for folder in (root(), *root().parents) if folder.exists()), None)
+    if place is None or not place.is_dir() or not os.access(place, os.W_OK):
         return 0
     free = shutil.disk_usage(place).free - SPARE
     return max(min(limit - sum(entry.size for entry in entries()), free), 0)

@@ -20,11 +20,11 @@ from vitgraft.train.feed import Chunk
 KINDS = {"fp16": torch.float16, "fp32": torch.float32}
 """What readings are stored in.
 
-fp32 leaves training as it is: within 1e-5 of the logits at every step. fp16 rounds each value by up to 0.05 %, and
-training moves by a little. Measured at every step of short runs as the largest change of a logit: on tiny models up
-to 1e-4, for mlp 1.2e-3 (logits to 0.65; tests/test_cache.py); on the built-in backbone (digits, 12 steps of 64
-images, AdamW at each method's own rate) 0.01 to 0.4 % of the largest logit, for mlp 1.3 %, whose BatchNorm scales
-small differences up. Validation accuracy was the same, but for one of 150 images with mlp.
+fp32 leaves training as it is: within 1e-5 of the logits at every step. fp16 rounds each value by up to 0.05 %,
+and training moves by a little. Measured at every step of short runs as the largest change of a logit: on tiny
+models up to 1e-4, for mlp 1.2e-3 (logits to 0.65; tests/test_cache.py); on the built-in backbone (digits, 12 steps
+of 64 images, AdamW at each method's own rate) 0.01 to 0.4 % of the largest logit, for mlp, whose BatchNorm scales
+small differences up, 1.3 %. Validation accuracy was the same, but for one of 150 images with mlp.
 """
 
 
