@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from tests.caching import SETTINGS, only, place, session, walked
-from tests.test_cli import HEAVY, call, refused
+from tests.test_cli import HEAVY, call, home, options, refused
 from vitgraft.errors import ConfigError, DataError
 from vitgraft.train import cache, entries
 from vitgraft.train.entries import Card, Entry
 
-__all__ = ["place"]
+__all__ = ["home", "place"]
 
 SHORT = replace(SETTINGS, epochs=1)
 
@@ -159,6 +159,15 @@ def test_rm__leaves_what_a_run_is_writing() -> None:
     assert entries.entries() == [busy]
     assert not other.folder.exists()
     call("cache", "rm", busy.key)
+
+
+def test_fit__says_where_the_frozen_part_is(home: Path, tmp_path: Path) -> None:
+    for number, said in enumerate(("KiB on disk, computed once in", "KiB on disk, found there")):
+        out, records = tmp_path / str(number), tmp_path / "records"
+        result = call("fit", *options(home, method="linear", cache="disk", out=out, records=records))
+        assert said in result.stdout
+    (record, *_) = [json.loads(path.read_text()) for path in records.rglob("*.json")]
+    assert record["cost"]["cache_place"] == "disk"
 
 
 def test_commands__import_no_torch(place: Path) -> None:
