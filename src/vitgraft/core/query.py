@@ -5,7 +5,6 @@ scores are q·(W_k h + b_k) = (W_kᵀ q)·h + q·b_k, and the last term is the s
 it; its values are P (W_v h + b_v) = (P h) W_vᵀ + b_v, as the rows of P sum to one. Nothing of size N is projected.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -14,9 +13,8 @@ from torch import Tensor
 
 from vitgraft.core.block import BlockView
 
-
-CHUNK = 8 * 2**20
-"""Bytes of one temporary on a CPU: larger ones leave its caches, and their memory is fetched anew each time."""
+CHUNK = 10 * 2**20
+"""Bytes of one temporary on a CPU. Larger ones leave its caches, and their pages are fetched anew each time."""
 
 
 def read_block(
@@ -45,6 +43,7 @@ def _attend(view: BlockView, u: Tensor, h: Tensor, absorb: bool) -> Tensor:
     (q_weight, q_bias), (k_weight, k_bias), (v_weight, v_bias) = (view.projection(place) for place in "qkv")
     q = F.linear(u, q_weight, q_bias)
     if not (absorb and view.absorbs):
+        h = h.to(q.dtype)
         return view.attend(q, F.linear(h, k_weight, k_bias), F.linear(h, v_weight, v_bias))
     mixed: Tensor = _AbsorbedAttention.apply(q, h, k_weight, v_weight, view.heads)
     return view.after_attention(mixed if v_bias is None else mixed + v_bias)
@@ -54,20 +53,21 @@ class _AbsorbedAttention(torch.autograd.Function):
     """softmax(q W_k hᵀ / √d) h W_vᵀ a head: q (B or 1, T, A), h (B, N, D), weights (A, D) -> (B, T, A).
 
     Keeps h, which the caller holds anyway, and the attention map (B, N, T heads). Computes in q's type, a few
-    images at a time, so that what the heads ask for, (T heads, D) an image, stays small, and h, if it is of another
-    type, is never held twice. Queries that are the same for every image (batch 1) are projected once.
+    images at a time: what the heads ask for, (T heads, D) an image, stays small, and h is never held twice.
+    Queries that are the same for every image (batch 1) are projected once.
     """
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, h: Tensor, k_weight: Tensor, v_weight: Tensor, heads: int) -> Tensor:
         shared = len(q) < len(h)
         k_rows, v_rows = (_by_head(weight, heads, q.dtype) for weight in (k_weight, v_weight))
-        scaled = q * k_rows.shape[1] ** -0.5
+        q = q * k_rows.shape[1] ** -0.5
+        same = _to_tokens(q, k_rows) if shared else None
         maps, mixed = [], []
         for part in _images_at_a_time(h, q.shape[1] * heads):
             images = h[part].to(q.dtype)
-            wanted = _to_tokens(scaled if shared else scaled[part], k_rows)
-            scores = _products(images, wanted).softmax(1)
+            wanted = _to_tokens(q[part], k_rows) if same is None else same
+            scores = _products(images, wanted).softmax(1).to(q.dtype)
             mixed.append(_from_tokens(scores.transpose(1, 2) @ images, v_rows))
             maps.append(scores)
         ctx.save_for_backward(h, torch.cat(maps), k_weight, v_weight)
@@ -91,11 +91,13 @@ class _AbsorbedAttention(torch.autograd.Function):
         return d_q * k_rows.shape[1] ** -0.5, None, None, None, None
 
 
-def _images_at_a_time(h: Tensor, rows: int) -> Iterator[slice]:
-    """Slices of the batch of h (B, N, D) such that `rows` vectors of size D an image stay within a few MiB."""
-    count = len(h) if h.device.type != "cpu" else max(1, CHUNK // (rows * h.shape[2] * 4))
-    for start in range(0, len(h), count):
-        yield slice(start, start + count)
+def _images_at_a_time(h: Tensor, rows: int) -> list[slice]:
+    """Even slices of the batch of h (B, N, D), such that neither h nor `rows` vectors an image exceed CHUNK."""
+    if h.device.type != "cpu":
+        return [slice(0, len(h))]
+    count = -(-len(h) * max(rows, h.shape[1]) * h.shape[2] * 4 // CHUNK)
+    size = max(1, -(-len(h) // count))
+    return [slice(start, start + size) for start in range(0, len(h), size)]
 
 
 def _by_head(weight: Tensor, heads: int, dtype: torch.dtype) -> Tensor:
@@ -121,6 +123,7 @@ def _to_tokens(x: Tensor, weight: Tensor) -> Tensor:
 
 def _from_tokens(x: Tensor, weight: Tensor) -> Tensor:
     """x (B, T heads, D) through each head's rows of weight (heads, d, D), transposed: (B, T, A)."""
-    heads, _, width = weight.shape
+    heads, size, width = weight.shape
     by_head = x.reshape(-1, heads, width).transpose(0, 1)  # (heads, B T, D)
-    return (by_head @ weight.transpose(1, 2)).transpose(0, 1).reshape(len(x), -1, heads * weight.shape[1])
+    joined: Tensor = (by_head @ weight.transpose(1, 2)).transpose(0, 1).reshape(len(x), -1, heads * size)
+    return joined
