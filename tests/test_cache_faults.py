@@ -103,7 +103,7 @@ def _dies(method: str, folder: Path, settings: Any, number: int) -> None:
 
 @pytest.mark.parametrize("method", ["mlp", "partial:k=1"])
 def test_training__killed_and_resumed_is_bit_identical(method: str, tmp_path: Path) -> None:
-    settings = replace(EVERY_STEP, augment="none", cache="disk")
+    settings = replace(EVERY_STEP, epochs=4, augment="none", cache="disk")
     expected = train(method, None, settings)
     entries.remove([entry.key for entry in entries.entries()])
     reached = []

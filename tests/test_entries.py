@@ -95,6 +95,10 @@ def test_holding__prefers_the_smallest() -> None:
     assert entries.holding(replace(wanted, base={"images": "other"})) is None
     assert entries.holding(replace(wanted, count=2)) is None
     assert entries.holding(replace(wanted, columns=[{"block": 3}])) is None
+    (found.folder / entries.COMPLETE).unlink()
+    larger = entries.holding(wanted)
+    assert larger is not None
+    assert larger.size == 12
 
 
 def test_place__is_as_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
