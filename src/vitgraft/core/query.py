@@ -102,7 +102,8 @@ def _images_at_a_time(h: Tensor, rows: int) -> list[slice]:
 
 def _by_head(weight: Tensor, heads: int, dtype: torch.dtype) -> Tensor:
     """weight (A, D) as (heads, d, D)."""
-    return weight.unflatten(0, (heads, -1)).to(dtype)
+    rows: Tensor = weight.unflatten(0, (heads, -1)).to(dtype)
+    return rows
 
 
 def _products(h: Tensor, wanted: Tensor) -> Tensor:
