@@ -12,8 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.tiny import backbone, images
 from vitgraft import methods
 from vitgraft.core import lean
-from vitgraft.core.graft import LowRankEdit
-from vitgraft.core.lean import RowEdit, edited_linears
+from vitgraft.core.edits import LowRankEdit
+from vitgraft.core.lean import Before, RowEdit, edited_linears
 from vitgraft.core.sites import Tap
 from vitgraft.core.tuned import Tuned, perturbed
 
@@ -46,11 +46,15 @@ class Case:
         self.linears = [linear(6, width) for width in widths]
         self.edits = [RowEdit(*place, low_rank(6, place[2] - place[1])) for place in rows]
 
+    @property
+    def step(self) -> Before | None:
+        return None if self.before is None else Before(self.before)
+
     def factors(self) -> list[Tensor]:
         return [factor for row in self.edits for factor in (row.edit.down, row.edit.up)]
 
     def lean(self, x: Tensor) -> tuple[Tensor, ...]:
-        return edited_linears(x, self.before, self.linears, self.edits)
+        return edited_linears(x, self.step, self.linears, self.edits)
 
     def plain(self, x: Tensor) -> tuple[Tensor, ...]:
         """One by one, by autograd."""
@@ -125,7 +129,7 @@ def test_edited_linears__passes_gradcheck(case: Case, merges: bool) -> None:
     def run(x: Tensor, *factors: Tensor) -> tuple[Tensor, ...]:
         pairs = zip(case.edits, factors[::2], factors[1::2], strict=True)
         edits = [replace(row, edit=LowRankEdit(down, up, SCALE)) for row, down, up in pairs]
-        return edited_linears(x, case.before, case.linears, edits)
+        return edited_linears(x, case.step, case.linears, edits)
 
     assert torch.autograd.gradcheck(run, (inputs(case), *case.factors()))
 

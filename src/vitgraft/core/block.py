@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vitgraft.core.graft import Graft
-from vitgraft.core.lean import RowEdit, edited_linears
+from vitgraft.core.lean import Before, RowEdit, edited_linears
 from vitgraft.core.sites import Site, Tap
 
 Step = Callable[[Tensor], Tensor]
@@ -52,9 +52,9 @@ class Visitor:
             self.readings[tap] = tap.reduce(y)
         return y
 
-    def idle(self, place: str) -> bool:
-        """True if nothing edits or reads this place."""
-        return (self.block, place) not in self.grafts and place not in self.taps
+    def repeats(self, place: str) -> bool:
+        """True if nothing reads this place, and what edits it may run twice."""
+        return place not in self.taps and all(graft.repeatable for graft in self.grafts_at(place))
 
     def grafts_at(self, place: str) -> Sequence[Graft]:
         return self.grafts.get((self.block, place), ())
@@ -166,7 +166,7 @@ class BlockView(StageView, ABC):
         """The group's places on h = before(x), where h stands at `place`; all edited."""
         edits = self._row_edits(group, place, at)
         if edits:
-            outputs = edited_linears(x, before, self.linears(group), edits)
+            outputs = edited_linears(x, self._again(place, before, at), self.linears(group), edits)
             return self.split(group, outputs)
         h = x
         if before is not None and place is not None:
@@ -175,9 +175,19 @@ class BlockView(StageView, ABC):
         values = self.split(group, outputs)
         return tuple(at(name, h, y) for name, y in zip(GROUPS[group], values, strict=True))
 
+    def _again(self, place: str | None, before: Step | None, at: Visitor) -> Before | None:
+        """The step at `place` with its grafts, as one that may run a second time."""
+        if before is None or place is None:
+            return None
+        plain, grafts = before, at.grafts_at(place)
+        if not grafts:
+            return Before(plain)
+        trained = tuple(value for graft in grafts for value in graft.parameters())
+        return Before(lambda x: at(place, x, plain(x)), trained)
+
     def _row_edits(self, group: str, place: str | None, at: Visitor) -> list[RowEdit]:
-        """The group's edits as low-rank changes of module rows; empty if that is not all there is to do."""
-        if not torch.is_grad_enabled() or (place is not None and not at.idle(place)):
+        """The group's edits as changes of module rows; empty if that is not all there is to do."""
+        if not torch.is_grad_enabled() or (place is not None and not at.repeats(place)):
             return []
         linears = self.linears(group)
         found = []
@@ -186,11 +196,11 @@ class BlockView(StageView, ABC):
                 return []
             pieces = self.rows(name)
             for graft in at.grafts_at(name):
-                edit = graft.low_rank()
-                if edit is None or len(pieces) != 1:
+                edits = graft.weight_edits()
+                if edits is None or len(pieces) != 1:
                     return []
                 index = next(i for i, linear in enumerate(linears) if linear is pieces[0].module)
-                found.append(RowEdit(index, pieces[0].start, pieces[0].stop, edit))
+                found += [RowEdit(index, pieces[0].start, pieces[0].stop, edit) for edit in edits]
         parts = linears if place is None else (*linears, *self.parts(place))
         trained = any(value.requires_grad for part in parts for value in part.parameters())
         return [] if trained else found

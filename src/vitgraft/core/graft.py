@@ -1,20 +1,11 @@
 """Graft: a trained edit of one site."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor, nn
 
+from vitgraft.core.edits import WeightEdit
 from vitgraft.errors import NotFoldable
-
-
-@dataclass(frozen=True)
-class LowRankEdit:
-    """An edit that is exactly y + scale * x downᵀ upᵀ; down (r, D_in), up (D_out, r)."""
-
-    down: Tensor
-    up: Tensor
-    scale: float
 
 
 class Graft(nn.Module):
@@ -22,9 +13,12 @@ class Graft(nn.Module):
 
     A fresh graft should leave the model unchanged wherever its method allows that. `per_token` says that a
     token's edited output depends on that token alone; only then may the walk leave out tokens that nothing reads.
+    `repeatable` says that it is cheap and leaves nothing to chance; then the walk may run it once more rather than
+    keep what it produced.
     """
 
     per_token: ClassVar[bool] = False
+    repeatable: ClassVar[bool] = False
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """The edited output.
@@ -40,6 +34,6 @@ class Graft(nn.Module):
         """
         raise NotFoldable(f"{type(self).__name__} is not a linear change of one weight")
 
-    def low_rank(self) -> LowRankEdit | None:
-        """The same edit as two factors, if that is all it does at this moment (no active dropout)."""
+    def weight_edits(self) -> tuple[WeightEdit, ...] | None:
+        """The same edit as changes of a linear place's weight and bias, if that is all it does at this moment."""
         return None

@@ -1,15 +1,16 @@
-"""Linear maps with low-rank edits, trained without keeping what is cheap to compute again.
+"""Linear maps with edits of their weights, trained without keeping what is cheap to compute again.
 
-Autograd keeps the input of every weight that trains. For a low-rank edit of a projection that input is the
-output of a normalisation or of an activation, whose own input is kept anyway: so only that is kept here, and
-the cheap step runs once more in the backward pass. The frozen weight itself asks for nothing.
+Autograd keeps the input of every weight that trains. For an edited projection that input is the output of a
+normalisation or of an activation, whose own input is kept anyway: so only that is kept here, and the cheap step
+runs once more in the backward pass. The frozen weight itself asks for nothing, and no gradient of its size is
+formed for an edit of some of its entries.
 
-Where arithmetic is exact enough, an edit is first added to a copy of the weight: one product then does the
-work of three passes over the output. Products with a factor put its rank first, (r, B N), which is several
+Where arithmetic is exact enough, all edits are first added to a copy of the weight: one product then does the
+work of several passes over the output. Products with a factor put its rank first, (r, B N), which is several
 times faster on a CPU than (B N, r).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,32 +18,43 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from vitgraft.core.graft import LowRankEdit
+from vitgraft.core.edits import LowRankEdit, SparseEdit, WeightEdit, add_product
 
 
 @dataclass(frozen=True)
 class RowEdit:
-    """A low-rank edit of the output rows start:stop of linear number `module` of a group."""
+    """An edit of the output rows start:stop of linear number `module` of a group."""
 
     module: int
     start: int
     stop: int
-    edit: LowRankEdit
+    edit: WeightEdit
+
+    def of(self, values: Sequence[Tensor]) -> Tensor:
+        """The part (..., rows) of the group's outputs, or of their gradients, that it edits."""
+        return values[self.module][..., self.start : self.stop]
 
 
-Before = Callable[[Tensor], Tensor]
+@dataclass(frozen=True)
+class Before:
+    """The cheap step h = run(x) in front of a group, and the values that train in it. Nothing in it is random."""
+
+    run: Callable[[Tensor], Tensor]
+    trained: tuple[Tensor, ...] = ()
 
 
 def edited_linears(
     x: Tensor, before: Before | None, linears: Sequence[nn.Linear], edits: Sequence[RowEdit]
 ) -> tuple[Tensor, ...]:
-    """The outputs of `linears`, with their low-rank edits, on h = before(x); x (B, N, D).
+    """The outputs of `linears`, with their edits, on h = before(x), or on x itself; x (B, N, D).
 
-    Equal to running them one by one; the graph keeps x and the factors, and neither h nor a weight.
-    `before` must have no trained values and no randomness, and neither may a linear. `edits` is not empty.
+    Equal to running them one by one; the graph keeps x and the trained values, and neither h nor a weight. No
+    linear may have trained values of its own. `edits` is not empty.
     """
-    factors = [factor for row in edits for factor in (row.edit.down, row.edit.up)]
-    outputs: tuple[Tensor, ...] = _EditedLinears.apply(x, _Group(before, tuple(linears), tuple(edits)), *factors)
+    trained = [value for row in edits for value in row.edit.trained]
+    steps = () if before is None else before.trained
+    group = _Group(before, tuple(linears), tuple(edits))
+    outputs: tuple[Tensor, ...] = _EditedLinears.apply(x, group, *trained, *steps)
     return outputs
 
 
@@ -54,13 +66,10 @@ class _Group:
     linears: tuple[nn.Linear, ...]
     edits: tuple[RowEdit, ...]
 
-    def edits_of(self, linear: int, factors: Sequence[Tensor]) -> Iterator[tuple[RowEdit, Tensor, Tensor]]:
-        """The edits of one linear, with down (r, D_in) and up (D_out, r) out of `factors`."""
-        for row, down, up in zip(self.edits, factors[::2], factors[1::2], strict=True):
-            if row.module == linear:
-                yield row, down, up
+    def h(self, x: Tensor) -> Tensor:
+        return x if self.before is None else self.before.run(x)
 
-    def merges(self, dtype: torch.dtype, device: str, factors: Sequence[Tensor]) -> bool:
+    def merges(self, dtype: torch.dtype, device: str, trained: Sequence[Tensor]) -> bool:
         """True if weight + edit can be formed without losing an edit far smaller than the weight.
 
         In half precision, or where a product of fp32 values is allowed to round them, it cannot.
@@ -68,106 +77,119 @@ class _Group:
         if torch.is_autocast_enabled(device) or dtype not in (torch.float32, torch.float64):
             return False
         exact = dtype is torch.float64 or torch.get_float32_matmul_precision() == "highest"
-        return exact and all(value.dtype is dtype for value in (*factors, *(each.weight for each in self.linears)))
+        return exact and all(value.dtype is dtype for value in (*trained, *(each.weight for each in self.linears)))
 
-    def weight(self, linear: int, factors: Sequence[Tensor]) -> Tensor:
-        """Weight (D_out, D_in) of one linear with its edits added: a new tensor, unless there are none."""
-        plain = self.linears[linear].weight
-        merged = None
-        for row, down, up in self.edits_of(linear, factors):
-            merged = plain.clone() if merged is None else merged
-            merged[row.start : row.stop].addmm_(up, down, alpha=row.edit.scale)
-        return plain if merged is None else merged
+    def merged(self, number: int) -> tuple[Tensor, Tensor | None]:
+        """Weight (D_out, D_in) and bias of one linear with its edits: new tensors, unless there are none."""
+        linear = self.linears[number]
+        weight: Tensor = linear.weight
+        bias: Tensor | None = linear.bias
+        edits = [row for row in self.edits if row.module == number]
+        if edits:
+            weight = weight.clone(memory_format=torch.contiguous_format)
+            bias = None if bias is None else bias.clone()
+        for row in edits:
+            part = slice(row.start, row.stop)
+            row.edit.merge(weight[part], None if bias is None else bias[part])
+        return weight, bias
 
 
 class _EditedLinears(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, group: _Group, *factors: Tensor) -> tuple[Tensor, ...]:
-        ctx.save_for_backward(x, *factors)
+    def forward(ctx: FunctionCtx, x: Tensor, group: _Group, *trained: Tensor) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(x, *trained)
         ctx.group = group  # type: ignore[attr-defined]
         ctx.autocast = _autocast_state(x.device.type)  # type: ignore[attr-defined]
-        h = x if group.before is None else group.before(x)
-        merges = group.merges(h.dtype, h.device.type, factors)
+        h = group.h(x)
+        merges = group.merges(h.dtype, h.device.type, trained)
         ctx.merges = merges  # type: ignore[attr-defined]
-        outputs = []
-        for number, linear in enumerate(group.linears):
-            if merges:
-                outputs.append(F.linear(h, group.weight(number, factors), linear.bias))
-                continue
-            out = linear(h)
-            for row, down, up in group.edits_of(number, factors):
-                low = F.linear(h, down) * row.edit.scale
-                _add_product(out[..., row.start : row.stop], low, up.t())
-            outputs.append(out)
+        if merges:
+            return tuple(F.linear(h, *group.merged(number)) for number in range(len(group.linears)))
+        outputs = [linear(h) for linear in group.linears]
+        for row in group.edits:
+            row.edit.add(row.of(outputs), h)
         return tuple(outputs)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, *factors = ctx.saved_tensors  # type: ignore[attr-defined]
+        x = ctx.saved_tensors[0]  # type: ignore[attr-defined]
         group: _Group = ctx.group  # type: ignore[attr-defined]
         wants_x: bool = ctx.needs_input_grad[0]  # type: ignore[attr-defined]
         device, enabled, dtype = ctx.autocast  # type: ignore[attr-defined]
+        steps = () if group.before is None else group.before.trained
         with torch.autocast(device, dtype=dtype, enabled=enabled):
             with torch.enable_grad():
                 # A view, because module hooks such as a FLOP counter's cannot stand on a leaf in here.
                 start = x.detach().requires_grad_(wants_x and group.before is not None).view_as(x)
-                h = start if group.before is None else group.before(start)
+                h = group.h(start)
             flat = [grad.flatten(0, -2) for grad in grads]  # (B N, D_out) each
-            low_grads, factor_grads = _factor_grads(group, h.detach().flatten(0, -2), factors, flat)
-            if not wants_x:
-                return None, None, *factor_grads
+            low, trained_grads = _edit_grads(group, h.detach().flatten(0, -2), flat)
+            if not wants_x and not steps:
+                return None, None, *trained_grads
             merges: bool = ctx.merges  # type: ignore[attr-defined]
-            dh = _input_grad(group, factors, flat, None if merges else low_grads).view_as(h).to(h.dtype)
-        dx = dh if group.before is None else torch.autograd.grad(h, start, dh)[0]
-        return dx, None, *factor_grads
+            dh = _input_grad(group, flat, low, merges).view_as(h).to(h.dtype)
+        if group.before is None:
+            return dh, None, *trained_grads
+        found = torch.autograd.grad(h, [start, *steps] if wants_x else list(steps), dh)
+        return (*(found[:1] if wants_x else (None,)), None, *trained_grads, *found[wants_x:])
 
 
-def _factor_grads(
-    group: _Group, rows: Tensor, factors: Sequence[Tensor], grads: Sequence[Tensor]
-) -> tuple[Tensor, list[Tensor]]:
-    """What reaches the low-rank values, (R, B N) with R the sum of all ranks, and the factors' gradients.
+def _edit_grads(group: _Group, rows: Tensor, grads: Sequence[Tensor]) -> tuple[Tensor | None, list[Tensor]]:
+    """What reaches the low-rank values, (R, B N) with R the sum of all ranks, and every trained value's gradient.
 
     rows (B N, D_in) is the input h, grads (B N, D_out) those of the outputs.
     """
-    dtype = grads[0].dtype
-    rows = rows.to(dtype)
-    downs, ups = factors[::2], factors[1::2]
-    low_grads, up_grads = [], []
-    scaled = [down * row.edit.scale for row, down in zip(group.edits, downs, strict=True)]
-    ranks = [len(down) for down in downs]
+    rows = rows.to(grads[0].dtype)
+    low, factor_grads = _low_rank_grads(group, rows, grads)
+    paired = iter(factor_grads)
+    found: list[Tensor] = []
+    for row in group.edits:
+        if isinstance(row.edit, LowRankEdit):
+            found += (next(paired), next(paired))
+        else:
+            found += row.edit.gradients(rows, row.of(grads))
+    return low, found
+
+
+def _low_rank_grads(group: _Group, rows: Tensor, grads: Sequence[Tensor]) -> tuple[Tensor | None, list[Tensor]]:
+    """As `_edit_grads`, of low-rank edits alone: they share the passes over `rows`."""
+    chosen = [(row, row.edit) for row in group.edits if isinstance(row.edit, LowRankEdit)]
+    if not chosen:
+        return None, []
+    dtype = rows.dtype
+    scaled = [edit.down * edit.scale for _, edit in chosen]
+    ranks = [len(down) for down in scaled]
     lows = torch.split(torch.mm(torch.cat(scaled).to(dtype), rows.t()), ranks)  # (r, B N) each
-    for row, up, low in zip(group.edits, ups, lows, strict=True):
-        grad = grads[row.module][:, row.start : row.stop]
-        low_grads.append(torch.mm((up * row.edit.scale).t().to(dtype), grad.t()))
+    low_grads, up_grads = [], []
+    for (row, edit), low in zip(chosen, lows, strict=True):
+        grad = row.of(grads)
+        low_grads.append(torch.mm((edit.up * edit.scale).t().to(dtype), grad.t()))
         up_grads.append(torch.mm(low, grad).t())
     stacked = torch.cat(low_grads)
     down_grads = torch.split(torch.mm(stacked, rows), ranks)
     paired = [grad for pair in zip(down_grads, up_grads, strict=True) for grad in pair]
+    factors = [factor for _, edit in chosen for factor in edit.trained]
     return stacked, [grad.to(factor.dtype) for grad, factor in zip(paired, factors, strict=True)]
 
 
-def _input_grad(
-    group: _Group, factors: Sequence[Tensor], grads: Sequence[Tensor], low_grads: Tensor | None
-) -> Tensor:
-    """The gradient (B N, D_in) of h: through the merged weights, or through the plain ones and `low_grads`."""
+def _input_grad(group: _Group, grads: Sequence[Tensor], low_grads: Tensor | None, merges: bool) -> Tensor:
+    """The gradient (B N, D_in) of h: through the merged weights, or through the plain ones and each edit."""
     dtype = grads[0].dtype
-    weights = [
-        linear.weight if low_grads is not None else group.weight(number, factors)
-        for number, linear in enumerate(group.linears)
-    ]
+    numbers = range(len(group.linears))
+    weights = [group.merged(number)[0] if merges else group.linears[number].weight for number in numbers]
     dh = torch.mm(grads[0], weights[0].to(dtype))
     for grad, weight in zip(grads[1:], weights[1:], strict=True):
-        _add_product(dh, grad, weight)
+        add_product(dh, grad, weight)
+    if merges:
+        return dh
+    downs = [row.edit.down for row in group.edits if isinstance(row.edit, LowRankEdit)]
     if low_grads is not None:
-        _add_product(dh, low_grads.t(), torch.cat(list(factors[::2])))
+        add_product(dh, low_grads.t(), torch.cat(downs))
+    for row in group.edits:
+        if isinstance(row.edit, SparseEdit):
+            row.edit.add_transposed(dh, row.of(grads))
     return dh
-
-
-def _add_product(out: Tensor, left: Tensor, right: Tensor) -> None:
-    """out += left @ right, in place and in out's dtype; out (..., n), left (..., k), right (k, n)."""
-    target = out.flatten(0, -2) if out.is_contiguous() else out.view(-1, out.shape[-1])
-    target.addmm_(left.reshape(-1, left.shape[-1]).to(out.dtype), right.to(out.dtype))
 
 
 def _autocast_state(device: str) -> tuple[str, bool, torch.dtype]:

@@ -1,1 +1,1 @@
-"""Trained edits of a site: low-rank, bottleneck, scale and shift, prompts."""
+"""Trained edits of a site: low-rank, bottleneck, scale and shift, prompts, sparse deltas."""

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitgraft.core.graft import Graft, LowRankEdit
+from vitgraft.core.edits import LowRankEdit, WeightEdit
+from vitgraft.core.graft import Graft
 
 
 class LowRank(Graft):
@@ -26,11 +27,11 @@ class LowRank(Graft):
         low = F.linear(self.dropout(x), self.down)
         return y + F.linear(low, self.up) * self.scale
 
-    def low_rank(self) -> LowRankEdit | None:
+    def weight_edits(self) -> tuple[WeightEdit, ...] | None:
         """None while dropout is active: the edit is then not a fixed matrix."""
         if self.training and self.dropout.p > 0:
             return None
-        return LowRankEdit(self.down, self.up, self.scale)
+        return (LowRankEdit(self.down, self.up, self.scale),)
 
     def fold(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
         change = self.up.double() @ self.down.double() * self.scale
