@@ -37,7 +37,7 @@ IN_PLACE = {"epochs": 15, "precision": "bf16"}
 BESIDE = {"epochs": 45, "precision": "fp32"}
 """A method that reads a cache gets three times the epochs, and is done earlier all the same."""
 
-NETWORK = {"epochs": 40, "precision": "fp32", "batch_size": 64}
+NETWORK = {"epochs": 30, "precision": "fp32", "batch_size": 64}
 """The two that train a network beside the backbone: SynQT's published batch."""
 
 METHODS: dict[str, dict[str, object]] = {
