@@ -44,7 +44,8 @@ Wanted = dict[int, dict[str, list[Tap]]]
 class Features:
     """What a walk returns: tokens (B, N, D) and pooled (B, D) after the final norm, and the taps' readings.
 
-    Prompts are not among the tokens. tokens is empty and pooled is meaningless only where a walk says so.
+    Prompts are not among the tokens. tokens is empty and pooled is meaningless only where a walk says so. Readings
+    that come from a cache have the type that it stores, perhaps of 16 bits: a head converts what it computes with.
     """
 
     tokens: Tensor

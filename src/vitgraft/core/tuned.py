@@ -83,15 +83,13 @@ class Tuned(nn.Module):
             return self._walk(inputs, self.plan.taps)
         assert self.prefix is not None, "readings stand in for images only where a prefix is frozen"
         start, stream = self.prefix.start, self.prefix.stream
-        kind = self._kind
-        read = {tap: value if tap == stream else value.to(kind) for tap, value in inputs.items()}
+        kind = next(self.backbone.parameters()).dtype
         if start is None or stream is None:
-            nothing = next(iter(read.values())).new_empty(0)
-            return Features(nothing, read.get(Tap(self.backbone.depth, "pooled"), nothing), read)
+            pooled = inputs.get(Tap(self.backbone.depth, "pooled"), torch.empty(0))
+            return Features(pooled.new_empty(0), pooled.to(kind), inputs)
         late = frozenset(tap for tap in self.plan.taps if tap.block >= start)
-        x = read.pop(stream).to(next(self.backbone.parameters()).dtype)
-        found = self._walk(None, late, (start, x))
-        return replace(found, taps={**read, **found.taps})
+        found = self._walk(None, late, (start, inputs[stream].to(kind)))
+        return replace(found, taps={**inputs, **found.taps})
 
     def _walk(
         self, images: Tensor | None, taps: frozenset[Tap], start: tuple[int, Tensor] | None = None
@@ -99,14 +97,6 @@ class Tuned(nn.Module):
         tokens = self.head.reads == "tokens"
         features: Features = self.backbone(images, self.edits(), taps, start, self.checkpoint, tokens)
         return features
-
-    @property
-    def _kind(self) -> torch.dtype:
-        """What readings are computed in: autocast's type where it is on, else the backbone's."""
-        device = self.backbone.device.type
-        if torch.is_autocast_enabled(device):
-            return torch.get_autocast_dtype(device)
-        return next(self.backbone.parameters()).dtype
 
     def classify(self, features: Features) -> Tensor:
         """Logits (B, C) from features."""

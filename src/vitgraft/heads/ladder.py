@@ -77,10 +77,13 @@ class LadderHead(Head):
         return frozenset({Tap(0, "in")} | {Tap(block, "out") for block in range(backbone.depth)})
 
     def forward(self, features: Features, backbone: Backbone) -> Tensor:
-        s = self.first(self.dropout(features.taps[Tap(0, "in")]))
+        def read(block: int, place: str) -> Tensor:
+            return features.taps[Tap(block, place)].to(self.gates.dtype)
+
+        s = self.first(self.dropout(read(0, "in")))
         gates = torch.sigmoid(self.gates / TEMPERATURE)
         for block, (down, side) in enumerate(zip(self.down, self.blocks, strict=True)):
-            s = side(gates[block] * s + (1 - gates[block]) * down(features.taps[Tap(block, "out")]))
+            s = side(gates[block] * s + (1 - gates[block]) * down(read(block, "out")))
         # The class token speaks for the image; a model without one is averaged.
         pooled = s[:, 0] if self.prefix_tokens else s.mean(dim=1)
         logits: Tensor = self.classifier(self.up(self.norm(pooled)))

@@ -94,7 +94,7 @@ class QueryHead(Head):
     def read(self, features: Features, backbone: Backbone) -> Tensor:
         """The normalised features (B, D + L T D), or (B, D + L D) if the outputs are summed up."""
         queries = self.dropout(self.queries)
-        pieces = [features.taps[Tap(backbone.depth, "pooled")]]
+        pieces = [features.taps[Tap(backbone.depth, "pooled")].to(queries.dtype)]
         for block, view in enumerate(backbone.view.blocks):
             u = queries[block].unsqueeze(0)
             attended, added = read_block(view, u, features.taps[Tap(block, "norm1")], nn.Identity())

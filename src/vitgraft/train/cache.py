@@ -167,18 +167,13 @@ class Cache:
         return chosen
 
     def _feed(self, views: list[Rows]) -> Feed:
-        """Readings in the type that they are computed in, where this machine's CPU reads them."""
+        """The feed of some views, which lie in an accelerator's memory where that has room for them."""
         prefix, device = self.model.prefix, self.here.device
         assert prefix is not None, "a feed of readings has a prefix"
-        taps = tuple(sorted(prefix.taps))
-        if device.type == "cpu":
-            half = self.settings.precision == "bf16" and prefix.stream is None
-            kind = torch.bfloat16 if half else next(self.model.backbone.parameters()).dtype
-            return Frozen(tuple(views), taps, kind)
         size = sum(rows.values.nbytes for rows in views)
         if device.type == "cuda" and size <= torch.cuda.mem_get_info(device)[0] // RAM_SHARE:
             views = [Rows(rows.values.to(device), rows.form) for rows in views]
-        return Frozen(tuple(views), taps)
+        return Frozen(tuple(views), tuple(sorted(prefix.taps)))
 
     def _in_memory(self, pictures: Pictures, view: int, form: Form) -> Rows:
         values = torch.empty(len(pictures.images), form.values, dtype=form.kind)
@@ -234,7 +229,7 @@ class Cache:
         (images,) = pictures.stream(view, [ends])
         now = self._read(images, rows.form)
         tolerance = max(AGREEMENT[rows.form.precision], AGREEMENT[self.settings.precision])
-        for tap, then in rows.take(torch.tensor(ends), rows.form.taps):
+        for tap, then in rows.take(torch.tensor(ends), rows.form.taps).items():
             gap = (now[tap].float().cpu() - then.float()).norm()
             if not gap <= tolerance * then.float().norm() + 1e-6:
                 return False

@@ -122,41 +122,43 @@ class Rows:
             values = torch.frombuffer(pages, dtype=form.kind).unflatten(0, (count, form.values))
         return cls(values, form, pages)
 
-    def take(self, indices: Tensor, taps: Iterable[Tap]) -> Generator[tuple[Tap, Tensor]]:
-        """Readings (b, ...) of some rows, `indices` (b,), as stored, one tap after the other."""
+    def take(
+        self, indices: Tensor, taps: Iterable[Tap], held: dict[Tap, Tensor] | None = None
+    ) -> dict[Tap, Tensor]:
+        """Readings (b, ...) of some rows, `indices` (b,), as stored.
+
+        If `held` is given, they are written into its memory, which grows as it must: fresh memory costs more than
+        the copy.
+        """
         spans = self.form.spans()
-        where = indices.to(self.values.device)
+        where, found = indices.to(self.values.device), {}
         for tap in taps:
             first, last, shape = spans[tap]
-            yield tap, self.values[:, first:last][where].unflatten(1, shape)
+            columns = self.values[:, first:last]
+            if held is None:
+                found[tap] = columns[where].unflatten(1, shape)
+                continue
+            if tap not in held or len(held[tap]) < len(where):
+                held[tap] = columns.new_empty(len(where), last - first)
+            memory = held[tap][: len(where)]
+            found[tap] = torch.ops.aten.index.Tensor_out(columns, [where], out=memory).unflatten(1, shape)
         if self.pages is not None and hasattr(mmap, "MADV_DONTNEED"):
             self.pages.madvise(mmap.MADV_DONTNEED)  # the system keeps the pages; this process need not count them
+        return found
 
 
 @dataclass(frozen=True)
 class Frozen:
     """A feed of readings, from the rows of one or of several views of the same images; epochs take turns.
 
-    Readings come as `kind`, or as stored if that is None. A batch's memory serves the next batch again: it is
-    good until that is drawn.
+    Readings come as stored. A batch's memory serves the next batch again: it is good until that is drawn.
     """
 
     views: tuple[Rows, ...]
     taps: tuple[Tap, ...]
-    kind: torch.dtype | None = None
 
     def stream(self, chunks: Iterable[Chunk]) -> Generator[dict[Tap, Tensor]]:
         """Readings (b, ...) of each chunk, in order."""
-        buffers: dict[Tap, Tensor] = {}
+        held: dict[Tap, Tensor] = {}
         for epoch, indices in chunks:
-            found = self.views[epoch % len(self.views)].take(indices, self.taps)
-            yield {tap: self._converted(tap, value, buffers) for tap, value in found}
-
-    def _converted(self, tap: Tap, value: Tensor, buffers: dict[Tap, Tensor]) -> Tensor:
-        """`value` as `kind`; fresh memory for it would cost more than the conversion."""
-        if self.kind is None or self.kind == value.dtype:
-            return value
-        held = buffers.get(tap)
-        if held is None or len(held) < len(value):
-            held = buffers[tap] = torch.empty_like(value, dtype=self.kind)
-        return held[: len(value)].copy_(value)
+            yield self.views[epoch % len(self.views)].take(indices, self.taps, held)
