@@ -3,9 +3,9 @@
     python benchmarks/side_tuning.py                      # ViT-B/16, two threads; minutes
     python benchmarks/side_tuning.py --rounds 3 --model vit_tiny_patch16_224
 
-A step takes one batch of 16-bit rows from memory, converts them, and is a forward pass, cross-entropy, a backward
-pass, AdamW and zeroing the gradients. All contenders take turns in one process, round by round; a ratio is the
-median over rounds of the quotient within a round, an image against an image.
+A step takes one batch of 16-bit rows from memory, and is a forward pass that converts them, cross-entropy, a
+backward pass, AdamW and zeroing the gradients. All contenders take turns in one process, round by round; a ratio
+is the median over rounds of the quotient within a round, an image against an image.
 """
 
 import argparse
@@ -105,7 +105,7 @@ class Bench:
         return run
 
     def load(self, model: Tuned) -> Features:
-        """One random batch of what the model's prefix reads, converted."""
+        """One random batch of what the model's prefix reads; heads convert it where they read."""
         assert model.prefix is not None
         chosen = torch.randint(2 * self.batch, (self.batch,))
         return model.features({tap: self.rows[tap][chosen] for tap in model.prefix.taps})
@@ -161,7 +161,7 @@ def contenders(bench: Bench) -> dict[str, Contender]:
             bar = STEP_BARS[spec] if precision == "fp32" else None
             step = bench.step(spec, precision)
             found[f"{spec} {precision}"] = Contender(f"step of {spec}, {precision}", step, batch, frozen, bar)
-        title = f"of which taking and converting rows, {precision}"
+        title = f"of which taking rows, {precision}"
         found[f"rows {precision}"] = Contender(title, bench.loading(MAIN, precision), batch, frozen)
     found["one task"] = Contender(f"{MAIN}, one task, inference", bench.tasks(1), walked, "one task")
     title = f"{MAIN}, {TASKS} tasks on one walk"
