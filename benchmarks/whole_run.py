@@ -3,9 +3,9 @@
     python benchmarks/whole_run.py                                   # SynQT, 1,000 images, 50 epochs; 20 minutes
     python benchmarks/whole_run.py --images 250 --method vqt --skip-peak
 
-The frozen pass over the same images is timed before and after the run, in the same process, and averaged. Images
-are noise, drawn when they are asked for; the cache is a fresh folder on disk. The peak is that of a fresh process
-which makes a run of two epochs over four batches: what it holds at most, above what the loaded backbone takes.
+The frozen pass (fp32) over the same images is timed before and after the run, in the same process, and averaged.
+Images are noise, drawn when they are asked for; the cache is a fresh folder on disk. The peak is that of a fresh
+process which makes a run of two epochs over four batches: what it holds at most, above the loaded backbone.
 """
 
 import argparse
@@ -99,7 +99,7 @@ def whole(options: argparse.Namespace) -> dict[str, Any]:
     job = Job.of(options.model, options.images)
     passes = [job.frozen_pass()]
     began = time.perf_counter()
-    fitted = job.train(options.method, options.epochs)
+    fitted = job.train(options.method, options.epochs, options.precision)
     seconds = time.perf_counter() - began
     passes.append(job.frozen_pass())
     one = statistics.mean(passes)
@@ -135,6 +135,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--epochs", type=int, default=50)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"), help="the run's; passes are fp32")
     parser.add_argument("--skip-peak", action="store_true", help="leave out the fresh process")
     parser.add_argument("--out", type=Path, default=RESULT)
     parser.add_argument("--peak", action="store_true", help=argparse.SUPPRESS)
@@ -153,7 +154,9 @@ def main() -> None:
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             peak = json.loads(done.stdout.splitlines()[-1])
         found = whole(options) | {"peak_growth_mib": peak}
-    setting = {key: getattr(options, key) for key in ("model", "method", "images", "epochs", "threads")}
+    setting = {
+        key: getattr(options, key) for key in ("model", "method", "images", "epochs", "threads", "precision")
+    }
     facts = {"cores": os.cpu_count(), "load_before": load, "torch": version("torch"), "timm": version("timm")}
     record = {"setting": setting | {"batch": BATCH}, "machine": facts, "results": found}
     options.out.parent.mkdir(parents=True, exist_ok=True)
