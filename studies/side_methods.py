@@ -91,18 +91,21 @@ def recorded(config: RunConfig) -> Record | None:
 
 
 def work(config: RunConfig, test: bool) -> None:
-    """One run in this process, with one thread."""
+    """One run in this process, with one thread. Another study that is at the same run is waited for."""
     import torch
+    from filelock import FileLock
 
     from vitgraft.run import run, test_later
 
     torch.set_num_threads(1)
-    finished = recorded(config)
-    if finished is None:
-        goes_on = config.kept.exists()
-        run(config, resume=goes_on, force=not goes_on, test=test, tell=partial(print, file=sys.stderr))
-    elif test and finished.test is None:
-        test_later(config)
+    config.folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{config.folder}.lock"):
+        finished = recorded(config)
+        if finished is None:
+            goes_on = config.kept.exists()
+            run(config, resume=goes_on, force=not goes_on, test=test, tell=partial(print, file=sys.stderr))
+        elif test and finished.test is None:
+            test_later(config)
 
 
 def missing(cell: Cell) -> list[tuple[RunConfig, bool]]:
