@@ -187,7 +187,7 @@ def test_spend__published_levels_take_the_nearest() -> None:
     generator = torch.Generator().manual_seed(0)
     values = [torch.rand(one.shape, generator=generator) for one in chosen]
     dear = Rule(lambda outputs, inputs: 10**7)
-    (near,) = spend(chosen, values, dear, [95_000], sweep="published")
+    (near,) = spend(chosen, values, dear, [95_000], published=True)
     assert near.level == 100_000
     assert near.level in PUBLISHED_LEVELS
     assert near.total(dear) > 95_000

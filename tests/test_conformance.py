@@ -21,8 +21,14 @@ from vitgraft.errors import NotFoldable
 
 CLASSES = 5
 BACKBONES = ("plain", "mae_average", "siglip_attention_pool", "dinov2_registers", "qk_norm", "distilled")
-LOOKING = ("vqt:tokens=2,keep=0.5", "vqt:tokens=2,summary=weighted,keep=0.5", "lst:start=fisher")
-"""Methods that look at training data first if they are told to."""
+LOOKING = (
+    "vqt:tokens=2,keep=0.5",
+    "vqt:tokens=2,summary=weighted,keep=0.5",
+    "lst:start=fisher",
+    "spt-lora:budget=3k,rank=2",
+    "spt-adapter:budget=3k,rank=2",
+)
+"""Methods that look at training data first if they are told to, or choose otherwise on models this small."""
 
 
 @pytest.fixture(params=BACKBONES)
@@ -60,7 +66,8 @@ def test_registry__is_not_empty() -> None:
 def test_count__is_the_papers_formula(frozen: Backbone, method: methods.Method) -> None:
     model = tuned(frozen, method)
     values = model.trained_values()
-    assert values.method == method.formula(measure(frozen))
+    formula = method.formula(measure(frozen))
+    assert values.method == formula if method.counts == "exactly" else 0 < values.method <= formula
     assert values.head == sum(value.numel() for value in model.head.classifier.parameters())
 
 

@@ -23,7 +23,8 @@ def rows() -> list[str]:
     for method in map(methods.parse, methods.names()):
         count = method.formula(shape)
         merges = "yes" if method.merges else "no"
-        cells = (f"`{method.name}`", method.trains, method.where, method.crosses, merges, f"{count:,}")
+        values = f"{'≤ ' if method.counts == 'at most' else ''}{count:,}"
+        cells = (f"`{method.name}`", method.trains, method.where, method.crosses, merges, values)
         found.append((count, f"| {' | '.join(cells)} |"))
     return [row for _, row in sorted(found)]
 

@@ -74,6 +74,8 @@ def run(
         write_atomically(config.kept, config.toml().encode())
     model = build(config, task, resume=resume)
     if main:
+        for line in model.method.told(model.backbone, model.findings):
+            tell(line)
         write_atomically(config.kept, config.toml().encode())
     fitted = models.fit(
         model,

@@ -218,6 +218,7 @@ class TimmViT(ModelView):
         self.width = model.embed_dim
         self.prefix_tokens = model.num_prefix_tokens
         self.channels = model.in_chans
+        self.class_token = None if model.cls_token is None else "cls_token"
         (patch_height, patch_width) = model.patch_embed.patch_size
         self.patch_values = model.in_chans * patch_height * patch_width
         height, width = model.patch_embed.img_size or (224, 224)

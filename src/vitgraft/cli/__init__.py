@@ -13,6 +13,7 @@ from vitgraft.cli.fit import fit
 from vitgraft.cli.guard import Commands
 from vitgraft.cli.merge import merge
 from vitgraft.cli.predict import predict
+from vitgraft.cli.sensitivity import sensitivity
 
 app = typer.Typer(
     cls=Commands,
@@ -56,6 +57,7 @@ app.command("fit", rich_help_panel="Work")(fit)
 app.command("eval", rich_help_panel="Work")(evaluate)
 app.command("predict", rich_help_panel="Work")(predict)
 app.command("merge", rich_help_panel="Work")(merge)
+app.command("sensitivity", rich_help_panel="Work")(sensitivity)
 app.command("import", rich_help_panel="Work")(convert)
 app.add_typer(cache.app, name="cache", rich_help_panel="Work")
 app.command("methods", rich_help_panel="Look")(listings.methods)

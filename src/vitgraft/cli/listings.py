@@ -55,6 +55,7 @@ def _facts(method: Method) -> dict[str, Any]:
         "gradients_cross": method.crosses,
         "merges": method.merges,
         "values": values,
+        "counts": method.counts,
         "fields": {item.name: getattr(method, item.name) for item in fields(method)},
         "recipe": asdict(method.recipe),
         "source": method.source,
@@ -73,7 +74,7 @@ def _method_table(rows: list[dict[str, Any]]) -> None:
                 row["where"],
                 row["gradients_cross"],
                 "yes" if row["merges"] else "no",
-                f"{row['values']['count']:,}",
+                _count(row),
                 _fields(row["fields"]) or "-",
                 row["source"],
             )
@@ -85,6 +86,11 @@ def _method_table(rows: list[dict[str, Any]]) -> None:
     typer.echo("Set fields behind a colon: --method lora:rank=16,places=qkv. More: vitgraft methods lora")
 
 
+def _count(facts: dict[str, Any]) -> str:
+    """How many values are trained, or the limit to it."""
+    return f"{'≤ ' if facts['counts'] == 'at most' else ''}{facts['values']['count']:,}"
+
+
 def _fields(values: dict[str, Any]) -> str:
     return " ".join(f"{key}={'none' if value is None else value}" for key, value in values.items())
 
@@ -92,13 +98,15 @@ def _fields(values: dict[str, Any]) -> str:
 def _one_method(method: Method) -> None:
     facts = _facts(method)
     typer.secho(f"{method.name}: {method.trains} ({method.source})", bold=True)
-    typer.echo(f"\n{inspect.cleandoc(method.__doc__ or '')}\n")
+    for kind in type(method).__mro__[: type(method).__mro__.index(Method)]:
+        typer.echo(f"\n{inspect.cleandoc(kind.__doc__ or '')}")
+    typer.echo()
     crosses = {"no block": "none: the backbone runs once an image and keeps no activations"}
     lines = {
         "where": method.where,
         "gradients cross": crosses.get(method.crosses, method.crosses),
         "merges": "yes, into a plain model" if method.merges else "no",
-        f"values on {reference()[0]}": f"{facts['values']['count']:,} and the classifier's",
+        f"values on {reference()[0]}": f"{_count(facts)} and the classifier's",
         "starts as": "the frozen model" if method.fresh else "close to the frozen model, not equal to it",
         "default recipe": f"lr {method.recipe.lr:g} (batch 64), weight decay {method.recipe.weight_decay:g}",
         "fields": _fields(facts["fields"]) or "none",

@@ -27,7 +27,6 @@ SAMPLE = 1 << 20
 PUBLISHED_LEVELS = tuple(range(20_000, 1_600_000, 20_000))
 """The 79 values of τ among which the published runs choose."""
 
-Sweep = Literal["fine", "published"]
 Scores = np.ndarray[tuple[int], np.dtype[np.float32]]
 Order = np.ndarray[tuple[int], np.dtype[np.int64]]
 Form = Literal["structured", "whole", "sparse", "frozen"]
@@ -234,24 +233,24 @@ def spend(
     rule: Rule,
     budgets: Sequence[int],
     always: int = 0,
-    sweep: Sweep = "fine",
+    published: bool = False,
 ) -> list[Allocation]:
     """The allocation of each budget, all from one sort.
 
-    `fine` takes the largest τ of all whose total is within the budget; `published` the one of the 79 published
-    levels whose total is nearest, the larger of two, which may be above it.
+    Each takes the largest τ whose total is within the budget; if `published`, the one of the 79 published levels
+    whose total is nearest (the larger of two), which may be above it.
 
     Raises:
         ConfigError: a budget that pays for nothing.
     """
-    count = PUBLISHED_LEVELS[-1] if sweep == "published" else max(2 * max(budgets), 10_000)
+    count = PUBLISHED_LEVELS[-1] if published else max(2 * max(budgets), 10_000)
     while True:
         ranking = rank(chosen, scores, count)
         found = totals(ranking, rule, always)
-        if sweep == "published" or ranking.complete or int(found[-1]) > max(budgets):
+        if published or ranking.complete or int(found[-1]) > max(budgets):
             break
         count *= 2
-    levels = [_level(found, budget, sweep) for budget in budgets]
+    levels = [_level(found, budget, published) for budget in budgets]
     if 0 in levels:
         raise ConfigError(
             f"A budget of {budgets[levels.index(0)]:,} values pays for nothing: {always:,} are trained anyway "
@@ -260,9 +259,9 @@ def spend(
     return [allocate(ranking, rule, level, always) for level in levels]
 
 
-def _level(found: Tensor, budget: int, sweep: Sweep) -> int:
+def _level(found: Tensor, budget: int, published: bool) -> int:
     """τ for a budget, by the totals (n,) of τ = 1, 2, ..."""
-    if sweep == "fine":
+    if not published:
         return int(torch.searchsorted(found, budget, right=True))
     levels = [level for level in PUBLISHED_LEVELS if level <= len(found)] or [len(found)]
     return min(reversed(levels), key=lambda level: abs(int(found[level - 1]) - budget))

@@ -33,7 +33,8 @@ class ModelView(ABC):
     """One library model as stages. A family is supported by writing one of these and a `BlockView`.
 
     `width` is D, `prefix_tokens` counts class, register and distillation tokens, `patch_values` the inputs of
-    one patch's embedding, `image_size` is (height, width) in pixels.
+    one patch's embedding, `image_size` is (height, width) in pixels, `class_token` the parameter that is the class
+    token before block 0, if there is one.
     """
 
     model: nn.Module
@@ -45,6 +46,7 @@ class ModelView(ABC):
     patch_values: int
     image_size: tuple[int, int]
     channels: int
+    class_token: str | None = None
 
     @abstractmethod
     def library_pass(self, images: Tensor) -> Tensor:

@@ -36,10 +36,13 @@ class Calibration(Protocol):
         `name` is the stage's own, so that a run that was killed goes on in the stage that it had reached.
         """
 
-    def squared_gradients(self, model: "Tuned", limit: int) -> "dict[str, Tensor]":
-        """For each parameter of the backbone, by name: squared gradients of the loss of one image, summed.
+    def squared_gradients(
+        self, model: "Tuned", limit: int, batch: int = 1, drop_path: float = 0.0
+    ) -> "dict[str, Tensor]":
+        """For each parameter of the backbone, by name: squared gradients of the mean loss of a batch, summed.
 
         The images are `limit` of the training images, or all if there are fewer; the labels are the true ones.
+        Blocks are left out at a rate that rises to `drop_path`.
         """
 
 
@@ -48,8 +51,9 @@ class Method(ABC):
     """A way of fine-tuning. Its fields are the keys of the command line and of the configuration file.
 
     `trains` and `where` are for people; `merges` says that a plain model with the same logits exists, `fresh`
-    that an untrained plan leaves the features unchanged, and `crosses` how far gradients run through the
-    backbone. The conformance suite holds every one of these claims against the code.
+    that an untrained plan leaves the features unchanged, `crosses` how far gradients run through the backbone, and
+    `counts` whether the formula is what is trained or a limit to it. The conformance suite holds every one of
+    these claims against the code.
     """
 
     name: ClassVar[str]
@@ -59,6 +63,7 @@ class Method(ABC):
     merges: ClassVar[bool]
     fresh: ClassVar[bool] = True
     crosses: ClassVar[Literal["all blocks", "last blocks", "no block"]] = "all blocks"
+    counts: ClassVar[Literal["exactly", "at most"]] = "exactly"
     recipe: ClassVar[Recipe] = Recipe()
 
     def looks(self) -> bool:
@@ -72,6 +77,10 @@ class Method(ABC):
             ConfigError: a field that does not fit this backbone.
         """
         return {}
+
+    def told(self, backbone: "Backbone", findings: Findings) -> list[str]:
+        """Lines for a person on what was found, if there is anything to tell."""
+        return []
 
     @abstractmethod
     def plan(self, backbone: "Backbone", classes: int, findings: Findings | None = None) -> "Plan":

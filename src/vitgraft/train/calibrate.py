@@ -8,6 +8,7 @@ import json
 import shutil
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -16,12 +17,11 @@ from typing import Any
 
 import safetensors.torch
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vitgraft.atomic import write_atomically
-from vitgraft.core.backbone import Backbone, Edits
+from vitgraft.core.backbone import Backbone
 from vitgraft.core.plan import Plan
 from vitgraft.core.tuned import Tuned
 from vitgraft.data.task import Split
@@ -29,8 +29,10 @@ from vitgraft.data.transforms import Preprocessing
 from vitgraft.errors import CheckpointError, ConfigError
 from vitgraft.methods import Method, Recipe, spec_of
 from vitgraft.train import loop, state
+from vitgraft.train.feed import OnDemand, Reader
 from vitgraft.train.placement import place
-from vitgraft.train.seeds import ORDER, derive
+from vitgraft.train.progress import Display
+from vitgraft.train.sensitivity import Look, squared_gradients
 from vitgraft.train.settings import Training
 
 STAGES = "stages"
@@ -104,33 +106,22 @@ class Calibrator:
         self.seconds += seconds
         return model
 
-    def squared_gradients(self, model: Tuned, limit: int) -> dict[str, Tensor]:
-        """Squared gradients of single images' losses, summed over `limit` seeded training images, by parameter.
+    def squared_gradients(
+        self, model: Tuned, limit: int, batch: int = 1, drop_path: float = 0.0
+    ) -> dict[str, Tensor]:
+        """Squared gradients of batches' mean losses, summed over `limit` seeded training images, by parameter.
 
-        Besides the backbone there are as many values again for the sums, and for the gradients of one image.
-        Processes share the images.
+        Besides the backbone there are as many values again for the sums, and one parameter's gradient. Processes
+        share the batches. Raises TrainingError for a sum that is not finite.
         """
         began, here = perf_counter(), place(self.settings.device)
-        model.to(here.device).eval()
-        names = self.backbone.parameter_names()
-        values = [self.backbone.parameter(name).detach().requires_grad_() for name in names]
-        sums = [torch.zeros_like(value) for value in values]
-        edits = Edits(model.plan.grafts, {**model.edits().values, **dict(zip(names, values, strict=True))})
-        transform = self.preprocessing.evaluate()
-        generator = torch.Generator().manual_seed(derive(self.settings.seed, ORDER, 0))
-        chosen = torch.randperm(len(self.train), generator=generator)[:limit]
-        for index in chosen[here.rank :: here.processes].tolist():
-            picture, label = self.train[index]
-            images = transform(picture).unsqueeze(0).to(here.device)
-            tokens = model.head.reads == "tokens"
-            features = self.backbone(images, edits, model.plan.taps, tokens=tokens)
-            loss = F.cross_entropy(model.classify(features).float(), torch.tensor([label], device=here.device))
-            for total, grad in zip(sums, torch.autograd.grad(loss, values, allow_unused=True), strict=True):
-                if grad is not None:
-                    total.addcmul_(grad, grad)
-        totals = [here.total(value) for value in sums]
+        look = Look(limit, batch, drop_path, self.settings.seed)
+        feed = OnDemand(self.train.images, Reader(self.preprocessing, workers=self.settings.workers))
+        display = Display(1, 1, here.main)
+        with closing(display), display.work("squared gradients", min(limit, len(self.train))) as advance:
+            found = squared_gradients(model, feed, torch.tensor(self.train.labels), look, here, advance)
         self.seconds += perf_counter() - began
-        return dict(zip(names, totals, strict=True))
+        return found
 
     @property
     def _main(self) -> bool:

@@ -1,0 +1,133 @@
+"""`vitgraft sensitivity`: score a backbone's values on a task once, for every budget."""
+
+import json
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vitgraft.cli import show
+from vitgraft.config import RunConfig
+from vitgraft.errors import ArtefactError, ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vitgraft.core.allocation import Allocation
+    from vitgraft.core.backbone import Backbone
+    from vitgraft.data.task import Task
+    from vitgraft.methods.spt import Spt
+
+SUFFIX = ".safetensors"
+Files = Annotated[str | None, typer.Option(help="The backbone's weights in a local file; none: timm's.")]
+
+
+def sensitivity(
+    data: Annotated[str, typer.Argument(help="A task, a folder of images or a list of them.", show_default=False)],
+    out: Annotated[Path, typer.Option(help=f"The file to write, ending in {SUFFIX}.", show_default=False)],
+    backbone: Annotated[str | None, typer.Option(help="A timm name, or figures.")] = None,
+    checkpoint: Files = None,
+    image_size: Annotated[int | None, typer.Option(help="Pixels a side; none: the backbone's own.")] = None,
+    method: Annotated[
+        str, typer.Option(help="spt-lora or spt-adapter, with what scores and prices.")
+    ] = "spt-lora",
+    budgets: Annotated[str, typer.Option(help="What to draw maps for, such as 0.2M,400k.")] = "0.4M",
+    seed: Annotated[int, typer.Option(help="Chooses images and the classifier.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+) -> None:
+    """Score every value of a backbone by its gradients on a task, and show where budgets would go.
+
+    The file serves `fit --method spt-lora:sensitivity=FILE,budget=...` for any budget, rank and kind of module. A
+    record of the same name, ending in .json, has the pattern of each budget as numbers to draw.
+
+    Examples:
+
+      vitgraft sensitivity photos/ --backbone vit_base_patch16_224.augreg_in21k --out s.safetensors
+
+      vitgraft sensitivity digits --out fisher.safetensors --method spt-lora:score=fisher --budgets 20k,50k
+    """
+    from vitgraft.methods import parse
+    from vitgraft.methods.spt import Spt, amount
+
+    chosen = parse(method)
+    if not isinstance(chosen, Spt):
+        raise ConfigError(f"{method!r} has no sensitivity. Use spt-lora or spt-adapter, with fields if you like.")
+    wanted = [amount(part) for part in budgets.split(",")]
+    if out.suffix != SUFFIX:
+        raise ConfigError(f"'{out}' must end in {SUFFIX}, the only format that is written.")
+    if out.exists() and (not force or out.is_dir()):
+        raise ArtefactError(f"'{out}' is there already. Name another file, or replace it with --force.")
+    given = {"data": data, "backbone": backbone, "checkpoint": checkpoint, "image_size": image_size}
+    given |= {"method": method, "seed": seed, "device": device}
+    config = RunConfig.of({key: value for key, value in given.items() if value is not None})
+    record = _look(config, chosen, wanted, out)
+    show.pairs({"scores": f"{out}, {show.size(out.stat().st_size)}", "record": str(record)})
+
+
+def _look(config: RunConfig, method: "Spt", budgets: list[int], out: Path) -> Path:
+    """Score, write both files, print the maps; returns where the record is."""
+    import torch
+
+    from vitgraft.core import sensitivity as files
+    from vitgraft.core.pattern import drawn
+    from vitgraft.data.transforms import preset
+    from vitgraft.model import load_backbone, own_preprocessing
+    from vitgraft.run import load_task
+    from vitgraft.train.calibrate import Calibrator
+    from vitgraft.train.seeds import own_randomness, seed_all
+
+    task = load_task(config)
+    frozen = load_backbone(config.backbone, checkpoint=config.checkpoint, image_size=config.image_size)
+    pictures = preset(config.preprocessing, own_preprocessing(frozen))
+    looking = Calibrator(method, frozen, len(task.classes), task.splits["train"], pictures, config.training)
+    began, cpu = perf_counter(), torch.device("cpu")
+    with own_randomness(cpu):
+        seed_all(config.training.seed, cpu)
+        scores = method.scores(frozen, len(task.classes), looking)
+    scores = {name: value.cpu() for name, value in scores.items()}
+    origin = _origin(config, method, task) | {"seconds": round(perf_counter() - began, 3)}
+    files.write(out, files.Sensitivity(scores, frozen.name, frozen.fingerprint(), origin))
+    record, spent = (
+        out.with_suffix(".json"),
+        dict(zip(budgets, method.spend(frozen, scores, budgets), strict=True)),
+    )
+    _write(record, frozen, method, scores, spent, origin)
+    for budget, allocation in spent.items():
+        typer.echo("\n".join(["", *drawn(allocation, method.rule(), method.module, budget), ""]))
+    return record
+
+
+def _origin(config: RunConfig, method: "Spt", task: "Task") -> dict[str, Any]:
+    from vitgraft.methods import describe
+
+    return {
+        "task": task.name,
+        "task_fingerprint": task.fingerprint(),
+        "classes": len(task.classes),
+        "method": describe(method),
+        "seed": config.training.seed,
+    }
+
+
+def _write(
+    path: Path,
+    frozen: "Backbone",
+    method: "Spt",
+    scores: "dict[str, Tensor]",
+    spent: "dict[int, Allocation]",
+    origin: dict[str, Any],
+) -> None:
+    """Write the pattern of each budget: a row a candidate, per block and operation."""
+    from vitgraft.atomic import write_atomically
+    from vitgraft.core.allocation import scores_of
+    from vitgraft.core.pattern import pattern
+
+    rule, parts = method.rule(), scores_of(frozen, scores)
+    patterns = [
+        {"budget": budget, "met": one.total(rule), "level": one.level, "rows": pattern(one, rule, parts)}
+        for budget, one in spent.items()
+    ]
+    card = {"schema": 1, "backbone": frozen.name, "fingerprint": frozen.fingerprint(), **origin}
+    write_atomically(path, (json.dumps({**card, "patterns": patterns}, indent=1) + "\n").encode())

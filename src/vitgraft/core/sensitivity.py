@@ -1,0 +1,70 @@
+"""Scores of a backbone's values as a file: one serves every budget and every kind of module."""
+
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from vitgraft.core.backbone import Backbone
+from vitgraft.errors import ArtefactError
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """A score for each value of a backbone, by the parameter's name, and how they came about (`origin`)."""
+
+    scores: Mapping[str, Tensor]
+    backbone: str
+    fingerprint: str
+    origin: Mapping[str, Any] = field(default_factory=dict)
+
+
+def write(path: Path, sensitivity: Sensitivity) -> None:
+    """Write a file that is whole or not there; it is as large as the weights."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    card = {
+        "schema": SCHEMA,
+        "backbone": sensitivity.backbone,
+        "fingerprint": sensitivity.fingerprint,
+        "origin": dict(sensitivity.origin),
+    }
+    tensors = {name: value.detach().cpu().contiguous() for name, value in sensitivity.scores.items()}
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        safetensors.torch.save_file(tensors, temporary, {"sensitivity": json.dumps(card)})
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read(path: Path, backbone: Backbone) -> Sensitivity:
+    """The scores in a file, which must be of this backbone.
+
+    Raises:
+        ArtefactError: a file that is missing, damaged or no sensitivity, or of another backbone.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            card = json.loads((file.metadata() or {})["sensitivity"])
+            found = Sensitivity({}, card["backbone"], card["fingerprint"], card["origin"])
+            scores = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise ArtefactError(
+            f"'{path}' is no sensitivity that can be read ({error}). Make one with vitgraft sensitivity."
+        ) from None
+    own = backbone.fingerprint()
+    if found.fingerprint != own:
+        raise ArtefactError(
+            f"'{path}' holds the sensitivity of {found.backbone} with weights {found.fingerprint}; this backbone "
+            f"({backbone.name}) has {own}. Make one for it with vitgraft sensitivity."
+        )
+    return Sensitivity(scores, found.backbone, found.fingerprint, found.origin)

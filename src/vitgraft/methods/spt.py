@@ -1,0 +1,261 @@
+"""SPT: sensitivity-aware tuning, the values to train chosen by their gradients (He et al., 2023)."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from vitgraft.errors import ConfigError
+from vitgraft.methods.base import (
+    Calibration,
+    Findings,
+    Method,
+    needed,
+    not_negative,
+    one_of,
+    positive,
+    probability,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vitgraft.core.allocation import Allocation, Rule
+    from vitgraft.core.backbone import Backbone
+    from vitgraft.core.graft import Graft
+    from vitgraft.core.plan import Plan
+    from vitgraft.core.shape import Shape
+    from vitgraft.core.sites import Site
+
+SCORES = ("gradient", "fisher", "magnitude", "random")
+AMOUNT = re.compile(r"(\d+(?:\.\d*)?)\s*([kM]?)")
+
+
+def amount(text: int | str) -> int:
+    """A number of values: 400000, 400k or 0.4M. Raises ConfigError."""
+    match = AMOUNT.fullmatch(str(text).strip())
+    if match is None:
+        raise ConfigError(f"budget={text!r} is no number of values. Write 400000, 400k or 0.4M.")
+    return round(float(match[1]) * {"": 1, "k": 1_000, "M": 1_000_000}[match[2]])
+
+
+@dataclass(frozen=True)
+class Spt(Method):
+    """What both kinds of SPT share: scores of all values, a budget, and edits where the budget goes.
+
+    The values that rank highest are tuned: a matrix that holds price / `alpha` of them by a module, a vector that
+    holds length / `beta` of them whole, all others one by one; the class token always. `budget` limits the trained
+    values, classifier excluded, and the most that the rule can spend within it is spent. `mask` is a file of
+    published choices instead.
+
+    `score` is gradient (of batches' mean losses, squared and summed), fisher (of single images), magnitude or
+    random. Gradients are those of a fresh seeded classifier, over `images` training images, `batch` at a time;
+    `drop_path` is stochastic depth while they are taken (published: 0.1). The file `sensitivity` has scores that
+    were computed before. `sweep` published chooses among the 79 published thresholds, and may exceed the budget.
+
+    Deviations: images are drawn by the seed instead of the first in the file; no drop path in training, no dropout
+    unless asked; modules begin at zero, so that a fresh model is the frozen one; chosen entries of normalisations
+    train, which the published code counts but leaves as they are; the budget is not exceeded.
+    """
+
+    merges: ClassVar[bool] = False
+    source: ClassVar[str] = "He 2023"
+    where: ClassVar[str] = "where gradients are largest"
+    counts: ClassVar[Literal["exactly", "at most"]] = "at most"
+    module: ClassVar[str]
+
+    budget: int | str = "0.4M"
+    rank: int = 8
+    alpha: float = 10.0
+    beta: float = 5.0
+    dropout: float = 0.0
+    score: str = "gradient"
+    images: int = 512
+    batch: int = 32
+    drop_path: float = 0.0
+    sweep: str = "fine"
+    sensitivity: str | None = None
+    mask: str | None = None
+
+    def looks(self) -> bool:
+        return True
+
+    def find(self, backbone: "Backbone", classes: int, calibration: Calibration) -> "dict[str, Tensor]":
+        from vitgraft.backbones.published_masks import read_mask
+        from vitgraft.core.allocation import candidates
+
+        self._check()
+        if self.mask:
+            return read_mask(self.mask, candidates(backbone), _always(backbone)).allocation.tensors()
+        (found,) = self.spend(backbone, self.scores(backbone, classes, calibration), [amount(self.budget)])
+        return found.tensors()
+
+    def scores(self, backbone: "Backbone", classes: int, calibration: Calibration) -> "dict[str, Tensor]":
+        """A score for each value of the backbone, by the parameter's name."""
+        from vitgraft.core import sensitivity
+
+        self._check()
+        if self.sensitivity:
+            return dict(sensitivity.read(Path(self.sensitivity), backbone).scores)
+        if self.score in ("magnitude", "random"):
+            return _without_data(backbone, self.score)
+        from vitgraft.core.tuned import Tuned
+        from vitgraft.methods.linear import Linear
+
+        model = Tuned(backbone, Linear().plan(backbone, classes))
+        batch = 1 if self.score == "fisher" else self.batch
+        return calibration.squared_gradients(model, self.images, batch, self.drop_path)
+
+    def spend(self, backbone: "Backbone", scores: "dict[str, Tensor]", budgets: list[int]) -> "list[Allocation]":
+        """The allocation of each budget by these scores."""
+        from vitgraft.core.allocation import candidates, scores_of, spend
+
+        parts = scores_of(backbone, scores)
+        published = self.sweep == "published"
+        return spend(candidates(backbone), parts, self.rule(), budgets, _always(backbone), published)
+
+    def allocation(self, backbone: "Backbone", findings: Findings) -> "Allocation":
+        """The choice that `find` came to."""
+        from vitgraft.core.allocation import candidates, restored
+
+        return restored(candidates(backbone), findings, _always(backbone))
+
+    def told(self, backbone: "Backbone", findings: Findings) -> list[str]:
+        from vitgraft.core.pattern import drawn
+
+        asked = None if self.mask else amount(self.budget)
+        return drawn(self.allocation(backbone, findings), self.rule(), self.module, asked)
+
+    def plan(self, backbone: "Backbone", classes: int, findings: Findings | None = None) -> "Plan":
+        from vitgraft.core.plan import Plan
+        from vitgraft.heads.linear import LinearHead
+
+        self._check()
+        allocation = self.allocation(backbone, needed(self, findings, f"budget={self.budget}"))
+        grafts: dict[Site, tuple[Graft, ...]] = {}
+        for site, numbers in _by_site(allocation).items():
+            found = self._grafts(backbone, site, allocation, numbers)
+            if found:
+                grafts[site] = found
+        token = backbone.view.class_token
+        unfreeze = frozenset() if token is None else frozenset({token})
+        return Plan(LinearHead(backbone.width, classes), grafts, unfreeze=unfreeze)
+
+    def formula(self, shape: "Shape") -> int:
+        return amount(self.budget)
+
+    def rule(self) -> "Rule":
+        """How the budget is spent."""
+        from vitgraft.core.allocation import Rule
+
+        return Rule(self.price, self.alpha, self.beta)
+
+    def price(self, outputs: int, inputs: int) -> int:
+        """Values of a module on a matrix (D_out, D_in)."""
+        raise NotImplementedError
+
+    def build(self, place: str, outputs: int, inputs: int) -> "Graft":
+        """A module on a place's matrix (D_out, D_in)."""
+        raise NotImplementedError
+
+    def _grafts(
+        self, backbone: "Backbone", site: "Site", allocation: "Allocation", numbers: list[int]
+    ) -> "tuple[Graft, ...]":
+        """The edits of one site, of whose weight and bias `numbers` are the candidates."""
+        from vitgraft.grafts.sparse import NormDelta, SparseDelta
+
+        chosen = {allocation.candidates[number].kind: _chosen(allocation, number) for number in numbers}
+        weight, bias = chosen["weight"], chosen.get("bias")
+        shape = allocation.candidates[numbers[0]].shape
+        found: list[Graft] = []
+        if weight is not None or bias is not None:
+            if len(shape) == 2:
+                found.append(SparseDelta((shape[0], shape[1]), weight, bias))
+            else:
+                found.append(NormDelta(backbone.rows(site)[0].module, weight, bias))
+        if numbers[0] in allocation.structured:
+            found.append(self.build(site[1], shape[0], shape[1]))
+        return tuple(found)
+
+    def _check(self) -> None:
+        """Raise ConfigError for fields that make no sense."""
+        positive(self, budget=amount(self.budget), rank=self.rank, images=self.images, batch=self.batch)
+        not_negative(self, alpha=self.alpha - 1, beta=self.beta - 1)
+        probability(self, dropout=self.dropout, drop_path=self.drop_path)
+        one_of(self, "score", self.score, SCORES)
+        one_of(self, "sweep", self.sweep, ("fine", "published"))
+
+
+@dataclass(frozen=True)
+class SptLora(Spt):
+    """SPT with LoRA as its module: W + B A of rank `rank`, at a scale of 1.
+
+    Everything folds into a plain model: its inference costs nothing.
+    """
+
+    name: ClassVar[str] = "spt-lora"
+    trains: ClassVar[str] = "LoRA, entries, vectors by budget"
+    merges: ClassVar[bool] = True
+    module: ClassVar[str] = "LoRA"
+
+    def price(self, outputs: int, inputs: int) -> int:
+        return self.rank * (outputs + inputs)
+
+    def build(self, place: str, outputs: int, inputs: int) -> "Graft":
+        from vitgraft.grafts.low_rank import LowRank
+
+        return LowRank(inputs, outputs, self.rank, float(self.rank), self.dropout)
+
+
+@dataclass(frozen=True)
+class SptAdapter(Spt):
+    """SPT with adapters as its module: z + W_u GELU(W_d z + b_d) + b_u on a place's output z, `rank` values wide.
+
+    At proj the adapter stands beside the place and reads its input, as published.
+    """
+
+    name: ClassVar[str] = "spt-adapter"
+    trains: ClassVar[str] = "adapters, entries, vectors by budget"
+    module: ClassVar[str] = "adapter"
+
+    def price(self, outputs: int, inputs: int) -> int:
+        return 2 * self.rank * outputs + self.rank + outputs
+
+    def build(self, place: str, outputs: int, inputs: int) -> "Graft":
+        from vitgraft.grafts.bottleneck import Bottleneck
+
+        beside = place == "proj" and inputs == outputs
+        return Bottleneck(outputs, self.rank, "input" if beside else "output", "gelu", dropout=self.dropout)
+
+
+def _always(backbone: "Backbone") -> int:
+    """Values that are trained whatever the scores say: the class token."""
+    token = backbone.view.class_token
+    return 0 if token is None else backbone.parameter(token).numel()
+
+
+def _by_site(allocation: "Allocation") -> "dict[Site, list[int]]":
+    """The numbers of each site's candidates, weight first."""
+    found: dict[Site, list[int]] = {}
+    for number, candidate in enumerate(allocation.candidates):
+        found.setdefault(candidate.site, []).append(number)
+    return found
+
+
+def _chosen(allocation: "Allocation", number: int) -> "Tensor | None":
+    """Positions that are trained one by one or whole, None for none."""
+    import torch
+
+    if number in allocation.whole:
+        return torch.arange(allocation.candidates[number].size)
+    return allocation.sparse.get(number)
+
+
+def _without_data(backbone: "Backbone", score: str) -> "dict[str, Tensor]":
+    """Scores that ask no image: what a ranking by gradients must beat."""
+    import torch
+
+    values = {name: backbone.parameter(name).detach() for name in backbone.parameter_names()}
+    if score == "magnitude":
+        return {name: value.abs() for name, value in values.items()}
+    return {name: torch.rand(value.shape) for name, value in values.items()}

@@ -1,0 +1,121 @@
+"""Squared gradients of a frozen backbone, summed over batches: what SPT calls sensitivity, and Fisher information.
+
+A gradient is squared and let go as soon as it is there, so that besides activations there are the weights, one
+sum a value, and one parameter's gradient at a time.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vitgraft.core.backbone import Edits
+from vitgraft.core.graft import Graft
+from vitgraft.core.sites import Site
+from vitgraft.core.tuned import Tuned
+from vitgraft.errors import TrainingError
+from vitgraft.train.feed import OnDemand
+from vitgraft.train.placement import Placement
+from vitgraft.train.seeds import DROPOUT, ORDER, derive, own_randomness, seed_all
+
+
+@dataclass(frozen=True)
+class Look:
+    """How images are looked at: up to `images` of them, `batch` to a gradient, blocks left out at a rate.
+
+    `drop_path` is the last block's rate, falling to 0 at the first (stochastic depth). `batch` 1 gives the Fisher
+    information with true labels.
+    """
+
+    images: int
+    batch: int = 1
+    drop_path: float = 0.0
+    seed: int = 0
+
+    def batches(self, n: int) -> list[Tensor]:
+        """Indices (b,) of each batch among n training images, chosen by the seed alone."""
+        generator = torch.Generator().manual_seed(derive(self.seed, ORDER, 0))
+        return list(torch.randperm(n, generator=generator)[: self.images].split(self.batch))
+
+
+class DropPath(Graft):
+    """Stochastic depth (Huang et al., 2016): a branch is left out for an image at a rate, and else made larger."""
+
+    per_token = True
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        kept = torch.rand(len(y), 1, 1, device=y.device) >= self.rate
+        return y * kept / (1 - self.rate)
+
+
+def squared_gradients(
+    model: Tuned,
+    feed: OnDemand,
+    labels: Tensor,
+    look: Look,
+    here: Placement,
+    advance: Callable[[int], None] = lambda more: None,
+) -> dict[str, Tensor]:
+    """Σ over batches of (∂ mean loss / ∂ value)², for each parameter of the backbone by name (He et al., 2023).
+
+    `feed` has the training images and `labels` (n,) the true labels; the head's values are held. Processes share
+    the batches. Sums do not depend on the order of batches but for rounding.
+
+    Raises:
+        TrainingError: a sum that is not finite.
+    """
+    model.to(here.device).eval()
+    names = model.backbone.parameter_names()
+    values = [model.backbone.parameter(name).detach().requires_grad_() for name in names]
+    sums = [torch.zeros_like(value) for value in values]
+    for value, total in zip(values, sums, strict=True):
+        value.register_post_accumulate_grad_hook(_squaring(total))
+    grafts = _with_drop_path(model, look.drop_path)
+    edits = Edits(grafts, {**model.edits().values, **dict(zip(names, values, strict=True))})
+    chosen = look.batches(len(labels))[here.rank :: here.processes]
+    with own_randomness(here.device), torch.enable_grad():
+        seed_all(derive(look.seed, DROPOUT, here.rank), here.device)
+        for index, images in zip(chosen, feed.stream((0, index) for index in chosen), strict=True):
+            tokens = model.head.reads == "tokens"
+            features = model.backbone(images.to(here.device), edits, model.plan.taps, tokens=tokens)
+            loss = F.cross_entropy(model.classify(features).float(), labels[index].to(here.device))
+            loss.backward(inputs=values)
+            advance(len(index))
+    found = dict(zip(names, [here.total(total) for total in sums], strict=True))
+    _check_finite(found)
+    return found
+
+
+def _squaring(total: Tensor) -> Callable[[Tensor], None]:
+    def square(value: Tensor) -> None:
+        assert value.grad is not None
+        total.addcmul_(value.grad, value.grad)
+        value.grad = None
+
+    return square
+
+
+def _with_drop_path(model: Tuned, rate: float) -> Mapping[Site, Sequence[Graft]]:
+    """The plan's grafts, and stochastic depth behind every branch if there is any."""
+    grafts: dict[Site, Sequence[Graft]] = dict(model.plan.grafts)
+    depth = model.backbone.depth
+    for block in range(1, depth) if rate else ():
+        for place in ("attn", "mlp"):
+            drop = DropPath(rate * block / (depth - 1))
+            grafts[block, place] = (*grafts.get((block, place), ()), drop)
+    return grafts
+
+
+def _check_finite(found: Mapping[str, Tensor]) -> None:
+    broken = [name for name, value in found.items() if not torch.isfinite(value).all()]
+    if broken:
+        raise TrainingError(
+            f"The squared gradients of {broken[0]} and {len(broken) - 1} other tensors are not finite: the "
+            "backbone gives no finite loss on these images. Check its weights, and the preprocessing."
+        )
