@@ -1,5 +1,6 @@
 """SPT: the published model's numbers, choices that follow the data, files that serve every budget."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from vitgraft.core.tuned import Tuned, perturbed
 from vitgraft.errors import ConfigError
 from vitgraft.grafts.low_rank import LowRank
 from vitgraft.grafts.sparse import NormDelta, SparseDelta
-from vitgraft.methods.spt import Spt, SptLora, amount
+from vitgraft.methods.base import amount
+from vitgraft.methods.spt import Spt, SptLora
+from vitgraft.train.calibrate import Calibrator
 from vitgraft.train.settings import Training
 
 GOLDEN = Path(__file__).parents[2] / "shared" / "golden" / "spt_lora_d48.pt"
@@ -38,7 +41,7 @@ def test_budget__is_read(text: int | str, count: int) -> None:
 
 
 def test_budget__what_is_none_is_told() -> None:
-    with pytest.raises(ConfigError, match=r"budget='4G' is no number of values\. Write 400000, 400k or 0\.4M"):
+    with pytest.raises(ConfigError, match=r"'4G' is no number of values\. Write 400000, 400k or 0\.4M"):
         graft("spt-lora:budget=4G")
     with pytest.raises(ConfigError, match="pays for nothing: 24 are trained anyway"):
         graft("spt-lora:budget=24")
@@ -166,6 +169,39 @@ def test_told__is_a_map_of_blocks_and_operations() -> None:
     assert len(lines) == 1 + 4 + 3
     count = model.tuned.trained_values().method
     assert lines[-1].startswith(f"{count:,} values of 2,000 asked for")
+
+
+@pytest.mark.parametrize(("budget", "known"), [("300+2k", (300, 2_000)), ("auto", (0.0025, 0.01))])
+def test_budget__is_chosen_by_validation(
+    budget: str, known: tuple[float, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The budget whose model has the best score is taken, whichever it is; equal scores mean the smallest."""
+    frozen = backbone()
+    values = sum(frozen.parameter(name).numel() for name in frozen.parameter_names())
+    limits = [round(one * values) if one < 1 else one for one in known]
+    spec = f"spt-lora:budget={budget},rank=2"
+    for best, limit in ((min, limits[0]), (max, limits[1])):
+        scored: list[int] = []
+
+        def score(self: Calibrator, model: Tuned, best: Any = best, scored: list[int] = scored) -> Any:
+            scored.append(model.trained_values().method)
+            return (float(scored[-1] if best is max else -scored[-1]), 0.0)
+
+        monkeypatch.setattr(Calibrator, "score", score)
+        model = graft(spec, val=toy.split(9))
+        assert len(scored) == (2 if "+" in budget else 4)
+        assert model.tuned.trained_values().method == best(scored) <= limit
+    assert "asked for" not in model.method.told(model.backbone, model.findings)[-1]
+
+
+def test_files__are_a_pattern_to_draw() -> None:
+    model = graft("spt-adapter:budget=2k,rank=2")
+    (text,) = model.method.files(model.backbone, model.findings).values()
+    card = json.loads(text)
+    assert card["met"] == model.tuned.trained_values().method <= card["budget"] == 2_000
+    rows = card["rows"]
+    assert sum(row["trained"] for row in rows) == card["met"] - 24  # the class token is trained anyway
+    assert {row["form"] for row in rows} >= {"sparse", "frozen"}
 
 
 def test_save__and_load_give_the_same_model(tmp_path: Path) -> None:

@@ -46,5 +46,6 @@ def findings(frozen: Backbone, method: Method, classes: int) -> dict[str, torch.
         preprocessing = Preprocessing(size=frozen.view.image_size, crop=1.0)
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            FOUND[key] = Calibrator(method, frozen, classes, images, preprocessing, settings).find()
+            looking = Calibrator(method, frozen, classes, images, preprocessing, settings, val=split(12, seed=1))
+            FOUND[key] = looking.find()
     return FOUND[key]

@@ -137,6 +137,7 @@ def graft(
     preprocessing: Preprocessing | None = None,
     seed: int = 0,
     data: Split | None = None,
+    val: Split | None = None,
     settings: Training | None = None,
     out: Path | str | None = None,
     resume: bool = False,
@@ -147,9 +148,10 @@ def graft(
     `classes` is their number or their names. `preprocessing` is the backbone's own unless given. `seed` fixes
     the initial values.
 
-    Some methods look at training data before there is a plan (`head2toe`, `vqt:keep=0.7`, `lst:start=fisher`):
-    they take `data`, the training split, and may train on it with `settings`. With `out`, what is finished of
-    that is kept there, and `resume` goes on with it.
+    Some methods look at training data before there is a plan (`head2toe`, `vqt:keep=0.7`, `spt-lora`): they take
+    `data`, the training split, and may train on it with `settings`; those that choose (`noah`,
+    `spt-lora:budget=auto`) do so by their accuracy on `val`. With `out`, what is finished of that is kept there,
+    and `resume` goes on with it.
 
     Raises:
         BackboneError, CheckpointError: see `load_backbone`.
@@ -167,7 +169,7 @@ def graft(
     if chosen.looks() and data is not None:
         folder = None if out is None else Path(out)
         arguments = (chosen, frozen, len(names), data, pictures, settings or Training(), folder, resume)
-        calibrator = Calibrator(*arguments)
+        calibrator = Calibrator(*arguments, val=val)
         with _seeded(seed):
             findings = calibrator.find()
         seconds = calibrator.seconds

@@ -76,6 +76,8 @@ def run(
     if main:
         for line in model.method.told(model.backbone, model.findings):
             tell(line)
+        for name, text in model.method.files(model.backbone, model.findings).items():
+            write_atomically(config.folder / name, text.encode())
         write_atomically(config.kept, config.toml().encode())
     fitted = models.fit(
         model,
@@ -143,6 +145,7 @@ def build(config: RunConfig, task: Task, resume: bool = False) -> Model:
         preprocessing=pictures,
         seed=config.training.seed,
         data=task.splits["train"],
+        val=task.splits.get("val"),
         settings=config.training,
         out=config.folder,
         resume=resume,

@@ -49,7 +49,8 @@ def sensitivity(
       vitgraft sensitivity digits --out fisher.safetensors --method spt-lora:score=fisher --budgets 20k,50k
     """
     from vitgraft.methods import parse
-    from vitgraft.methods.spt import Spt, amount
+    from vitgraft.methods.base import amount
+    from vitgraft.methods.spt import Spt
 
     chosen = parse(method)
     if not isinstance(chosen, Spt):

@@ -1,5 +1,6 @@
 """Graft: a trained edit of one site."""
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -14,11 +15,13 @@ class Graft(nn.Module):
     A fresh graft should leave the model unchanged wherever its method allows that. `per_token` says that a
     token's edited output depends on that token alone; only then may the walk leave out tokens that nothing reads.
     `repeatable` says that it is cheap and leaves nothing to chance; then the walk may run it once more rather than
-    keep what it produced.
+    keep what it produced. `units` names the dimension of each parameter along which a graft can be cut to a size:
+    ranks, hidden values, tokens; a parameter that is not named is needed whole at any size.
     """
 
-    per_token: ClassVar[bool] = False
+    per_token: bool = False
     repeatable: ClassVar[bool] = False
+    units: ClassVar[Mapping[str, int]] = {}
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """The edited output.

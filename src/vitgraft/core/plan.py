@@ -1,6 +1,6 @@
 """Plan: a method's wishes for one backbone and one task, as data."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -49,12 +49,16 @@ class Prefix:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a method adds to a backbone: a head, grafts that edit, taps that read, parameters that train."""
+    """What a method adds to a backbone: a head, grafts that edit, taps that read, parameters that train.
+
+    `draw` chooses by a seed what of it takes part in a step of training; without one, all of it does.
+    """
 
     head: Head
     grafts: Mapping[Site, Sequence[Graft]] = field(default_factory=dict)
     taps: frozenset[Tap] = frozenset()
     unfreeze: frozenset[str] = frozenset()
+    draw: Callable[[int], None] | None = None
 
     def frozen_depth(self, backbone: Backbone) -> int:
         """The number of leading blocks that no trained value reaches: 0 to L.

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Literal
 
 import torch
@@ -32,6 +33,7 @@ class Bottleneck(Graft):
     """
 
     per_token = True
+    units = MappingProxyType({"down.weight": 0, "down.bias": 0, "up.weight": 1})
 
     def __init__(
         self, width: int, hidden: int, reads: Reads, activation: str, scale: float = 1.0, dropout: float = 0.0

@@ -1,6 +1,7 @@
 """Low-rank edit of a linear map: LoRA (Hu et al., 2022, eq. 3)."""
 
 import math
+from types import MappingProxyType
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ class LowRank(Graft):
     """y + alpha/rank * B A drop(x): A (rank, D_in) Kaiming uniform (a = √5), B (D_out, rank) zero."""
 
     per_token = True
+    units = MappingProxyType({"down": 0, "up": 1})
 
     def __init__(self, inputs: int, outputs: int, rank: int, alpha: float, dropout: float = 0.0) -> None:
         super().__init__()

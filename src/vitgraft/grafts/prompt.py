@@ -1,6 +1,7 @@
 """Prompt tokens in front of a block: VPT (Jia et al., 2022, eqs. 4-8)."""
 
 import math
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,8 @@ class Prompt(Graft):
     Attention does not see order, so the end serves as well as the published place behind the class token, and
     the class token and patches keep their numbers. The values are U(-v, v), v = √(6 / (values of a patch + D)).
     """
+
+    units = MappingProxyType({"tokens": 0})
 
     def __init__(self, tokens: int, width: int, patch_values: int, replaces: int, dropout: float) -> None:
         super().__init__()

@@ -1,7 +1,8 @@
 """What every method is: fields, a plan, a parameter formula, and a few words about itself."""
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
@@ -11,9 +12,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vitgraft.core.backbone import Backbone
+    from vitgraft.core.evolution import Candidate, Evolution, Score
     from vitgraft.core.plan import Plan
     from vitgraft.core.shape import Shape
     from vitgraft.core.tuned import Tuned
+    from vitgraft.grafts.elastic import Supernet
 
 Findings = Mapping[str, "Tensor"]
 """What a method found in training data, by name: saved with a graft, since its plan cannot be made without."""
@@ -28,12 +31,35 @@ class Recipe:
 
 
 class Calibration(Protocol):
-    """What a method may do with training data before it is planned. Other splits are out of its reach."""
+    """What a method may do with data before it is planned: train on the training split, choose on the validation
+    split. The test split is out of its reach.
+    """
 
-    def fit(self, name: str, plan: "Plan", recipe: Recipe, rate: float = 1.0) -> "Tuned":
+    def fit(self, name: str, plan: "Plan", recipe: Recipe, rate: float = 1.0, longer: int = 1) -> "Tuned":
         """Train a plan with the run's own settings, at `rate` times its learning rate; returned in eval mode.
 
-        `name` is the stage's own, so that a run that was killed goes on in the stage that it had reached.
+        It takes `longer` times the run's epochs. `name` is the stage's own, so that a run that was killed goes on
+        in the stage that it had reached.
+        """
+
+    def score(self, model: "Tuned") -> "Score":
+        """How good a model is on the validation images: top-1 in percent, and the loss below zero.
+
+        Raises:
+            ConfigError: there are no validation images.
+        """
+
+    def search(
+        self,
+        name: str,
+        model: "Tuned",
+        net: "Supernet",
+        evolution: "Evolution",
+        allowed: "Callable[[Candidate], bool]",
+    ) -> "Candidate":
+        """The allowed candidate of a trained supernet with the best `score`, found by evolution.
+
+        `name` is the stage's own; a run that was killed goes on with the generation that it was in.
         """
 
     def squared_gradients(
@@ -82,6 +108,10 @@ class Method(ABC):
         """Lines for a person on what was found, if there is anything to tell."""
         return []
 
+    def files(self, backbone: "Backbone", findings: Findings) -> dict[str, str]:
+        """Text files by name that tell what was found, to lie in a run's folder."""
+        return {}
+
     @abstractmethod
     def plan(self, backbone: "Backbone", classes: int, findings: Findings | None = None) -> "Plan":
         """The plan for one backbone and C = `classes`, with nothing left open but initial values.
@@ -98,6 +128,17 @@ class Method(ABC):
 
         What an earlier stage trained and the plan holds fixed is no part of it.
         """
+
+
+AMOUNT = re.compile(r"(\d+(?:\.\d*)?)\s*([kM]?)")
+
+
+def amount(text: int | str) -> int:
+    """A number of values: 400000, 400k or 0.4M. Raises ConfigError."""
+    match = AMOUNT.fullmatch(str(text).strip())
+    if match is None:
+        raise ConfigError(f"{str(text)!r} is no number of values. Write 400000, 400k or 0.4M.")
+    return round(float(match[1]) * {"": 1, "k": 1_000, "M": 1_000_000}[match[2]])
 
 
 def positive(method: Method, **values: float) -> None:

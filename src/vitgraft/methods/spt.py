@@ -1,15 +1,15 @@
 """SPT: sensitivity-aware tuning, the values to train chosen by their gradients (He et al., 2023)."""
 
-import re
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from vitgraft.errors import ConfigError
 from vitgraft.methods.base import (
     Calibration,
     Findings,
     Method,
+    amount,
     needed,
     not_negative,
     one_of,
@@ -27,16 +27,11 @@ if TYPE_CHECKING:
     from vitgraft.core.shape import Shape
     from vitgraft.core.sites import Site
 
+AUTO = (0.0025, 0.005, 0.0075, 0.01)
+"""Budgets to choose from, as parts of the backbone's values: what the paper tried, 0.2 to 0.8 M of ViT-B/16."""
+
+FILE = "pattern.json"
 SCORES = ("gradient", "fisher", "magnitude", "random")
-AMOUNT = re.compile(r"(\d+(?:\.\d*)?)\s*([kM]?)")
-
-
-def amount(text: int | str) -> int:
-    """A number of values: 400000, 400k or 0.4M. Raises ConfigError."""
-    match = AMOUNT.fullmatch(str(text).strip())
-    if match is None:
-        raise ConfigError(f"budget={text!r} is no number of values. Write 400000, 400k or 0.4M.")
-    return round(float(match[1]) * {"": 1, "k": 1_000, "M": 1_000_000}[match[2]])
 
 
 @dataclass(frozen=True)
@@ -45,8 +40,9 @@ class Spt(Method):
 
     The values that rank highest are tuned: a matrix that holds price / `alpha` of them by a module, a vector that
     holds length / `beta` of them whole, all others one by one; the class token always. `budget` limits the trained
-    values, classifier excluded, and the most that the rule can spend within it is spent. `mask` is a file of
-    published choices instead.
+    values, classifier excluded, and the most that the rule can spend within it is spent. With several, such as
+    0.2M+0.4M, or `auto` (a quarter of a percent to one percent of the backbone), a model is trained for each, and
+    the one with the best validation accuracy is chosen. `mask` is a file of published choices instead.
 
     `score` is gradient (of batches' mean losses, squared and summed), fisher (of single images), magnitude or
     random. Gradients are those of a fresh seeded classifier, over `images` training images, `batch` at a time;
@@ -87,8 +83,15 @@ class Spt(Method):
         self._check()
         if self.mask:
             return read_mask(self.mask, candidates(backbone), _always(backbone)).allocation.tensors()
-        (found,) = self.spend(backbone, self.scores(backbone, classes, calibration), [amount(self.budget)])
-        return found.tensors()
+        budgets = self._budgets(sum(backbone.parameter(name).numel() for name in backbone.parameter_names()))
+        found = self.spend(backbone, self.scores(backbone, classes, calibration), budgets)
+        if len(found) == 1:
+            return found[0].tensors()
+        scores = {}
+        for budget, one in zip(budgets, found, strict=True):
+            plan = self.plan(backbone, classes, one.tensors())
+            scores[budget] = calibration.score(calibration.fit(f"budget-{budget}", plan, self.recipe))
+        return found[budgets.index(max(budgets, key=lambda budget: scores[budget]))].tensors()
 
     def scores(self, backbone: "Backbone", classes: int, calibration: Calibration) -> "dict[str, Tensor]":
         """A score for each value of the backbone, by the parameter's name."""
@@ -123,8 +126,16 @@ class Spt(Method):
     def told(self, backbone: "Backbone", findings: Findings) -> list[str]:
         from vitgraft.core.pattern import drawn
 
-        asked = None if self.mask else amount(self.budget)
-        return drawn(self.allocation(backbone, findings), self.rule(), self.module, asked)
+        return drawn(self.allocation(backbone, findings), self.rule(), self.module, self._asked())
+
+    def files(self, backbone: "Backbone", findings: Findings) -> dict[str, str]:
+        from vitgraft.core.pattern import pattern
+        from vitgraft.methods.registry import spec_of
+
+        found, rule = self.allocation(backbone, findings), self.rule()
+        card = {"schema": 1, "backbone": backbone.name, "fingerprint": backbone.fingerprint()}
+        card |= {"method": spec_of(self), "budget": self._asked(), "met": found.total(rule), "level": found.level}
+        return {FILE: json.dumps({**card, "rows": pattern(found, rule)}, indent=1) + "\n"}
 
     def plan(self, backbone: "Backbone", classes: int, findings: Findings | None = None) -> "Plan":
         from vitgraft.core.plan import Plan
@@ -142,7 +153,7 @@ class Spt(Method):
         return Plan(LinearHead(backbone.width, classes), grafts, unfreeze=unfreeze)
 
     def formula(self, shape: "Shape") -> int:
-        return amount(self.budget)
+        return max(self._budgets(shape.parameters))
 
     def rule(self) -> "Rule":
         """How the budget is spent."""
@@ -177,9 +188,20 @@ class Spt(Method):
             found.append(self.build(site[1], shape[0], shape[1]))
         return tuple(found)
 
+    def _budgets(self, values: int) -> list[int]:
+        """Budgets to choose from, for a backbone of so many values."""
+        if self.budget == "auto":
+            return [round(share * values) for share in AUTO]
+        return [amount(part) for part in str(self.budget).split("+")]
+
+    def _asked(self) -> int | None:
+        """The budget, if it was just one."""
+        several = self.mask or self.budget == "auto" or "+" in str(self.budget)
+        return None if several else amount(self.budget)
+
     def _check(self) -> None:
         """Raise ConfigError for fields that make no sense."""
-        positive(self, budget=amount(self.budget), rank=self.rank, images=self.images, batch=self.batch)
+        positive(self, budget=min(self._budgets(1_000_000)), rank=self.rank, images=self.images, batch=self.batch)
         not_negative(self, alpha=self.alpha - 1, beta=self.beta - 1)
         probability(self, dropout=self.dropout, drop_path=self.drop_path)
         one_of(self, "score", self.score, SCORES)

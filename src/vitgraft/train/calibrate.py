@@ -7,7 +7,7 @@ findings. A run that was killed goes on from there.
 import json
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
@@ -22,16 +22,21 @@ from torch import Tensor
 
 from vitgraft.atomic import write_atomically
 from vitgraft.core.backbone import Backbone
+from vitgraft.core.evolution import Candidate, Evolution, Score, Search
 from vitgraft.core.plan import Plan
 from vitgraft.core.tuned import Tuned
 from vitgraft.data.task import Split
 from vitgraft.data.transforms import Preprocessing
 from vitgraft.errors import CheckpointError, ConfigError
+from vitgraft.grafts.elastic import Supernet
 from vitgraft.methods import Method, Recipe, spec_of
 from vitgraft.train import loop, state
-from vitgraft.train.feed import OnDemand, Reader
+from vitgraft.train.feed import Feed, OnDemand, Reader, check_labels
+from vitgraft.train.measure import measure
+from vitgraft.train.metrics import Metrics
 from vitgraft.train.placement import place
 from vitgraft.train.progress import Display
+from vitgraft.train.search import Hunt
 from vitgraft.train.sensitivity import Look, squared_gradients
 from vitgraft.train.settings import Training
 
@@ -46,8 +51,8 @@ FINDINGS = "findings.safetensors"
 class Calibrator:
     """Training data in the hands of one method: `methods.base.Calibration`, and the findings it leads to.
 
-    `settings` are the run's own; a stage has no validation, so nothing is selected in it. `seconds` adds up what
-    all of it took, over all sessions of a resumed run.
+    `settings` are the run's own; a stage has no validation, so nothing is selected in it. `val` are images to
+    choose by. `seconds` adds up what all of it took, over all sessions of a resumed run.
     """
 
     method: Method
@@ -58,7 +63,9 @@ class Calibrator:
     settings: Training
     out: Path | None = None
     resume: bool = False
+    val: Split | None = None
     seconds: float = 0.0
+    _val_feed: Feed | None = None
 
     def find(self) -> dict[str, Tensor]:
         """The method's findings, on the CPU; none if it does not look. A run that goes on reads those it kept.
@@ -82,10 +89,12 @@ class Calibrator:
         self._keep(path, found, same, self.seconds)
         return found
 
-    def fit(self, name: str, plan: Plan, recipe: Recipe, rate: float = 1.0) -> Tuned:
-        """Train a plan with the run's settings at `rate` times its learning rate, or read what it came to."""
+    def fit(self, name: str, plan: Plan, recipe: Recipe, rate: float = 1.0, longer: int = 1) -> Tuned:
+        """Train a plan with the run's settings, at `rate` times its learning rate and for `longer` times its
+        epochs, or read what it came to.
+        """
         model = Tuned(self.backbone, plan)
-        settings = _settings(self.settings, recipe, rate)
+        settings = _settings(self.settings, recipe, rate, longer)
         path, same = self._path(name, VALUES), self._same(settings) | {"stage": name}
         kept = self._kept(path, same)
         if kept is not None:
@@ -105,6 +114,59 @@ class Calibrator:
             state.discard(folder)
         self.seconds += seconds
         return model
+
+    def score(self, model: Tuned) -> Score:
+        """Top-1 in percent on the validation images, and the loss below zero. Raises ConfigError without any."""
+        began = perf_counter()
+        found = self._metrics(model)
+        self.seconds += perf_counter() - began
+        return found.top1, -found.loss
+
+    def search(
+        self,
+        name: str,
+        model: Tuned,
+        net: Supernet,
+        evolution: Evolution,
+        allowed: Callable[[Candidate], bool],
+    ) -> Candidate:
+        """The best candidate by `score` that evolution finds, each being measured by all processes together."""
+        path, same = self._path(name, VALUES), self._same(self.settings) | {"stage": name}
+        kept = self._kept(path, same)
+        before, began = 0.0 if kept is None else kept[1], perf_counter()
+
+        def keep(state: dict[str, Tensor]) -> None:
+            self._keep(path, state, same, before + perf_counter() - began)
+
+        search = Search(net.dials, allowed, replace(evolution, seed=self.settings.seed))
+        display = Display(1, 1, self._main)
+        total = evolution.population * evolution.generations
+        with closing(display), display.work("search", total, "candidates") as advance:
+
+            def score(candidate: Candidate) -> Score:
+                net.choose(candidate)
+                found = self._metrics(model)
+                advance(1)
+                return found.top1, -found.loss
+
+            best = Hunt(search, score, keep, display.say).go(None if kept is None else kept[0])
+        self.seconds += before + perf_counter() - began
+        return best
+
+    def _metrics(self, model: Tuned) -> Metrics:
+        """A model on the validation images, which stay in memory if they fit."""
+        settings, here = self.settings, place(self.settings.device)
+        if self.val is None:
+            raise ConfigError(
+                f"{spec_of(self.method)} chooses by validation accuracy, and there are no validation images. "
+                "Give a val split (in Python, val=...)."
+            )
+        if self._val_feed is None:
+            check_labels("val", self.val, self.classes)
+            self._val_feed = Reader(self.preprocessing, workers=settings.workers).feed(self.val.images)
+        model.to(here.device)
+        sizes = {"batch_size": settings.eval_batch_size, "precision": settings.precision}
+        return measure(model, self._val_feed, torch.tensor(self.val.labels), here, **sizes)  # type: ignore[arg-type]
 
     def squared_gradients(
         self, model: Tuned, limit: int, batch: int = 1, drop_path: float = 0.0
@@ -178,7 +240,9 @@ def discard(out: Path) -> None:
         shutil.rmtree(out / STAGES)
 
 
-def _settings(settings: Training, recipe: Recipe, rate: float) -> Training:
+def _settings(settings: Training, recipe: Recipe, rate: float, longer: int) -> Training:
     """A run's settings for a stage: there is no validation to select on."""
     lr = recipe.lr if settings.lr is None else settings.lr
-    return replace(settings, lr=lr * rate, min_lr=settings.min_lr * rate, select="last", patience=None)
+    warmup = None if settings.warmup_epochs is None else settings.warmup_epochs * longer
+    stage = replace(settings, epochs=settings.epochs * longer, warmup_epochs=warmup, select="last", patience=None)
+    return replace(stage, lr=lr * rate, min_lr=settings.min_lr * rate)

@@ -102,7 +102,7 @@ def fit(
         if saved is None:
             _probe(model, data, layout, objective, here, settings.precision)
             check_backbone(model, before)
-        wrapped = here.wrap(model)
+        wrapped = here.wrap(model, model.plan.draw is not None)
         run = Run(model, wrapped, optimizer, objective, layout, data, val_data, settings, here, state, journal)
         run.go()
     check_backbone(model, before)

@@ -39,10 +39,17 @@ class Placement:
         """The widest floating-point type that the device adds up in."""
         return torch.float32 if self.device.type == "mps" else torch.float64
 
-    def wrap(self, model: nn.Module) -> nn.Module:
-        """`model`, which is on the device, averaging its gradients over processes."""
+    def wrap(self, model: nn.Module, partly: bool = False) -> nn.Module:
+        """`model`, which is on the device, averaging its gradients over processes.
+
+        `partly` says that some of its values take no part in some steps.
+        """
         if self.accelerator is None:
             return model
+        if partly:
+            from accelerate.utils import DistributedDataParallelKwargs
+
+            self.accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
         wrapped: nn.Module = self.accelerator.prepare_model(model, device_placement=False)
         return wrapped
 

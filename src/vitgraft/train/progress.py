@@ -78,27 +78,28 @@ class Display:
         self.say(f"{_line(entry, self.epochs)}  {self._left(entry['epoch'] * self.steps)}".rstrip())
 
     @contextmanager
-    def work(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
+    def work(self, title: str, total: int, unit: str = "images") -> Iterator[Callable[[int], None]]:
         """A bar, or a few lines, for work on `total` images beside training; gives what tells of more done."""
         began, said = perf_counter(), perf_counter()
         done = 0
-        task = None if self._bar is None else self._bar.add_task(title, total=total, unit="images", speed="")
+        task = None if self._bar is None else self._bar.add_task(title, total=total, unit=unit, speed="")
 
         def advance(more: int) -> None:
             nonlocal done, said
             done, now = done + more, perf_counter()
             rate = done / max(now - began, 1e-9)
-            ahead = f"{rate:,.1f} img/s  {_clock((total - done) / rate)} left" if done < total else ""
+            speed = f"{rate:,.1f} {'img' if unit == 'images' else unit}/s"
+            ahead = f"{speed}  {_clock((total - done) / rate)} left" if done < total else ""
             if self._bar is not None and task is not None:
                 self._bar.update(task, completed=done, speed=ahead)
             elif now - said >= WORK_SECONDS and done < total:
                 said = now
-                self.say(f"{title}: {done:,} of {total:,} images  {ahead}")
+                self.say(f"{title}: {done:,} of {total:,} {unit}  {ahead}")
 
         yield advance
         if self._bar is not None and task is not None:
             self._bar.remove_task(task)
-        self.say(f"{title}: {total:,} images in {_clock(perf_counter() - began)}")
+        self.say(f"{title}: {done:,} {unit} in {_clock(perf_counter() - began)}")
 
     def say(self, text: str) -> None:
         """One line for a person."""

@@ -21,7 +21,7 @@ from vitgraft.train.objective import Objective
 from vitgraft.train.optim import lr_at, set_lr
 from vitgraft.train.placement import Placement
 from vitgraft.train.progress import Meter
-from vitgraft.train.seeds import DROPOUT, derive, seed_all
+from vitgraft.train.seeds import DRAW, DROPOUT, derive, seed_all
 from vitgraft.train.settings import Training
 from vitgraft.train.state import State
 
@@ -117,6 +117,8 @@ class Run:
         parts = self.layout.shares(batch, here.rank)
         sums = torch.zeros_like(self._sums)
         sums[2] = self.interrupt.asked
+        if self.model.plan.draw is not None:
+            self.model.plan.draw(derive(settings.seed, DRAW, state.epoch, state.step))
         for number, part in enumerate(parts):
             pictures = moved(next(images), here.device)
             labels = self.train.labels[part].to(here.device, non_blocking=True)
