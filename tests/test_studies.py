@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+import vitgraft
 from tests.pictures import dataset
 from tests.test_records import record
 from vitgraft import methods
 from vitgraft.config import RunConfig
+from vitgraft.core.shape import measure
 from vitgraft.errors import ConfigError
 from vitgraft.results import store
 from vitgraft.results.record import Scores
@@ -21,7 +23,7 @@ from vitgraft.results.record import Scores
 STUDIES = Path(__file__).parent.parent / "studies"
 sys.path.append(str(STUDIES))
 grid, tables = importlib.import_module("grid"), importlib.import_module("tables")
-DECLARED = ("side_methods",)
+DECLARED = ("side_methods", "where_to_tune")
 
 BEST_RATE = {"lora": 4, "bias": 1}
 """What the stand-in's validation likes, as multiples of a recipe's learning rate."""
@@ -212,3 +214,19 @@ def test_declared__every_run_has_a_configuration_of_its_own(name: str) -> None:
     configs = [cell.config(rate, seed) for cell in cells for rate in study.rates for seed in study.seeds]
     assert len({config.folder for config in configs}) == len(configs) == 9 * len(study.entries) * 2 * 3
     assert len({grid.record_path(config) for config in configs}) == len(configs)
+
+
+def test_declared__the_budget_is_loras_and_nobody_exceeds_it() -> None:
+    declared = importlib.import_module("where_to_tune")
+    shape = measure(vitgraft.load_backbone("figures"))
+    counts = {name: methods.parse(entry.method).formula(shape) for name, entry in declared.STUDY.entries.items()}
+    assert counts["lora"] == declared.BUDGET == max(counts.values())
+    assert counts["adapter"] == 35_892
+    assert all(counts[name] == declared.BUDGET for name in ("spt-lora", "spt-adapter", "random", "magnitude"))
+
+
+def test_declared__shared_runs_are_those_of_the_other_study() -> None:
+    side, where = (importlib.import_module(name).STUDY for name in DECLARED)
+    for name in ("lora", "vpt-deep"):
+        ours, theirs = (study.cells(["digits"], [name])[0].config(4, 1) for study in (where, side))
+        assert ours == theirs
