@@ -53,6 +53,7 @@ def _facts(method: Method) -> dict[str, Any]:
         "trains": method.trains,
         "where": method.where,
         "gradients_cross": method.crosses,
+        "looks_at_data": method.looks(),
         "merges": method.merges,
         "values": values,
         "counts": method.counts,
@@ -105,6 +106,7 @@ def _one_method(method: Method) -> None:
     lines = {
         "where": method.where,
         "gradients cross": crosses.get(method.crosses, method.crosses),
+        "looks at data": "training images, before the model is built" if method.looks() else "no",
         "merges": "yes, into a plain model" if method.merges else "no",
         f"values on {reference()[0]}": f"{_count(facts)} and the classifier's",
         "starts as": "the frozen model" if method.fresh else "close to the frozen model, not equal to it",
