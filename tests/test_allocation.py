@@ -182,6 +182,20 @@ def test_spend__budgets_are_met_and_never_exceeded() -> None:
         spend(CHOSEN, scores(), RULE, [7], always=7)
 
 
+@pytest.mark.parametrize("alpha", [10.0, 1.0])
+def test_spend__a_budget_for_everything_asks_no_ranking(alpha: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is what the ranking would have said, also where a matrix is too small to ever be structured."""
+    rule = Rule(lambda outputs, inputs: 12 * (outputs + inputs), alpha)
+    expected = allocate(rank(CHOSEN, scores(), 130), rule, 130, always=7)
+    few, whole = spend(CHOSEN, scores(), rule, [60, 10**9], always=7)
+    for name, value in expected.tensors().items():
+        assert torch.equal(value, whole.tensors()[name])
+    assert whole.total(rule) == expected.total(rule)
+    assert few.level < 130
+    monkeypatch.setattr("vitgraft.core.allocation.rank", None)
+    assert spend(CHOSEN, scores(), rule, [10**9], always=7)[0].level == 130
+
+
 def test_spend__published_levels_take_the_nearest() -> None:
     chosen = (Candidate((0, "q"), "weight", (500, 500)), Candidate((0, "q"), "bias", (500,)))
     generator = torch.Generator().manual_seed(0)

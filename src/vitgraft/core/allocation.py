@@ -243,6 +243,12 @@ def spend(
     Raises:
         ConfigError: a budget that pays for nothing.
     """
+    whole = everything(chosen, rule, always)
+    most = whole.total(rule)
+    if not published and max(budgets) >= most:  # no ranking is needed to know what everything costs
+        less = [budget for budget in budgets if budget < most]
+        some = iter(spend(chosen, scores, rule, less, always) if less else ())
+        return [whole if budget >= most else next(some) for budget in budgets]
     count = PUBLISHED_LEVELS[-1] if published else max(2 * max(budgets), 10_000)
     while True:
         ranking = rank(chosen, scores, count)
@@ -257,6 +263,19 @@ def spend(
             f"(the class token), and the first entry makes it {int(found[0]):,}."
         )
     return [allocate(ranking, rule, level, always) for level in levels]
+
+
+def everything(chosen: Sequence[Candidate], rule: Rule, always: int = 0) -> Allocation:
+    """What is trained if all entries are among the best."""
+    found: dict[Form, dict[int, Candidate]] = {"structured": {}, "whole": {}, "sparse": {}}
+    for number, candidate in enumerate(chosen):
+        form: Form = "structured" if candidate.matrix else "whole"
+        found[form if candidate.size >= rule.needs(candidate) else "sparse"][number] = candidate
+    sparse = {number: torch.arange(candidate.size) for number, candidate in found["sparse"].items()}
+    counts = torch.tensor([candidate.size for candidate in chosen])
+    return Allocation(
+        tuple(chosen), counts, frozenset(found["structured"]), frozenset(found["whole"]), sparse, always
+    )
 
 
 def _level(found: Tensor, budget: int, published: bool) -> int:
