@@ -20,7 +20,6 @@ ORDER = (
     "data",
     "train",
     "results",
-    "bench",
     "report",
     "artefact",
     "model",
@@ -28,6 +27,7 @@ ORDER = (
     "published",
     "config",
     "run",
+    "bench",
     "cli",
 )
 """Rooms in the order in which they may be used: a file imports from its own room and those before it."""

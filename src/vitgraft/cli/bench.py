@@ -1,0 +1,173 @@
+"""`vitgraft bench`: suites of methods, tasks and seeds; running what is missing, and what was found."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vitgraft.cli import show
+from vitgraft.cli.guard import Commands, failed, note
+from vitgraft.errors import ConfigError, unknown
+
+if TYPE_CHECKING:
+    from vitgraft.bench.cell import Cell
+    from vitgraft.report.summary import Summary
+    from vitgraft.results.record import Record
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    help="Suites of methods, tasks and seeds: run what is missing, see what there is, report it.",
+)
+
+SuiteName = Annotated[str, typer.Argument(help="A TOML file, or builtin or quick.", show_default=False)]
+Out = Annotated[Path, typer.Option(help="Folder of all suites' runs and records.")]
+Tasks = Annotated[str | None, typer.Option(help="Some of the tasks, with commas.")]
+Names = Annotated[str | None, typer.Option("--methods", help="Some of the methods, with commas.")]
+Tune = Annotated[int | None, typer.Option(min=1, help="Choose from so many random points of each grid.")]
+HOME = Path("bench")
+FORMS = ("md", "csv", "html")
+SHARE = 4
+"""Runs that share an accelerator unless the user says otherwise: small ones leave most of it idle."""
+
+
+@app.command("run")
+def run(
+    suite: SuiteName,
+    out: Out = HOME,
+    tasks: Tasks = None,
+    names: Names = None,
+    tune: Tune = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Runs at a time; none: one a core, or 4 on an accelerator.")
+    ] = None,
+) -> None:
+    """Run what is missing of a suite. Stop it, start it again, anywhere: what is done is not done again.
+
+    A suite is a TOML file of tasks, methods, seeds and settings. A method with a grid tries its points with the
+    first seed, chooses by validation accuracy, and runs the rest with the choice; only runs that were chosen read
+    the test split.
+
+    Examples:
+
+      vitgraft bench run quick
+
+      vitgraft bench run builtin --methods linear,lora --workers 2
+
+      vitgraft bench run mine.toml --tune 8
+    """
+    from vitgraft.bench.progress import Progress
+    from vitgraft.bench.runner import fill, local
+
+    found = _cells(suite, out, tasks, names, tune)
+    before = sum(cell.done() for cell in found)
+    total = sum(cell.size() for cell in found)
+    note(f"{before} of {total} runs are done already, in {out}.")
+    with local(workers or _workers()) as submit, Progress(total, before) as progress:
+        failures = fill(found, submit, progress.tell)
+    if failures:
+        raise failed("\n".join([f"{len(failures)} runs failed; run the suite again to try them anew.", *failures]))
+    note(f"All {total} runs are done. See them: vitgraft bench report {suite}")
+
+
+@app.command("status")
+def status(
+    suite: SuiteName,
+    out: Out = HOME,
+    tasks: Tasks = None,
+    names: Names = None,
+    tune: Tune = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say how many runs of a suite are done, by method and task."""
+    found = _cells(suite, out, tasks, names, tune)
+    columns = list(dict.fromkeys(cell.task for cell in found))
+    done = {(cell.name, cell.task): (cell.done(), cell.size()) for cell in found}
+    if as_json:
+        rows = [{"method": name, "task": task, "done": a, "runs": b} for (name, task), (a, b) in done.items()]
+        show.as_json(rows)
+        return
+    methods = list(dict.fromkeys(cell.name for cell in found))
+    table = [[name, *(_count(*done[name, task]) for task in columns)] for name in methods]
+    show.table("", ("method", *columns), table, right=columns)
+    typer.echo(f"{sum(a for a, _ in done.values())} of {sum(b for _, b in done.values())} runs are done, in {out}")
+
+
+@app.command("report")
+def report(
+    suite: SuiteName,
+    out: Out = HOME,
+    tasks: Tasks = None,
+    names: Names = None,
+    tune: Tune = None,
+    form: Annotated[str, typer.Option("--format", help="md, csv or html.")] = "md",
+    to: Annotated[Path | None, typer.Option(help="A file to write instead of printing.")] = None,
+    plots: Annotated[Path | None, typer.Option(help="A folder for plots: ranks, and accuracy by cost.")] = None,
+) -> None:
+    """Tables of what a suite has found so far: accuracy by task and group with its spread over seeds, and cost.
+
+    Means over tasks are given for methods that are complete. Two kinds are told apart, as papers mix them: the
+    mean of the tasks, and the mean of the groups' means. Trained values are given without and with the classifier.
+
+    Examples:
+
+      vitgraft bench report builtin
+
+      vitgraft bench report builtin --format html --to report.html --plots plots
+    """
+    from vitgraft.atomic import write_atomically
+    from vitgraft.report import plots as drawing
+    from vitgraft.report.summary import summarise
+
+    if form not in FORMS:
+        raise ConfigError(unknown("format", form, FORMS))
+    cells = _cells(suite, out, tasks, names, tune)
+    found: dict[str, dict[str, list[Record]]] = {}
+    for cell in cells:
+        found.setdefault(cell.name, {})[cell.task] = cell.tested()
+    if not any(records for one in found.values() for records in one.values()):
+        raise ConfigError(
+            f"There are no tested runs of {suite} in {out} yet. Make some: vitgraft bench run {suite}"
+        )
+    summary = summarise(found, list(dict.fromkeys(cell.task for cell in cells)), len(cells[0].suite.seeds))
+    text = _text(form, summary, suite)
+    if to is None:
+        typer.echo(text, nl=False)
+    else:
+        write_atomically(to, text.encode())
+    for path in drawing.draw(summary, plots) if plots is not None else ():
+        note(f"Drawn: {path}")
+
+
+def _text(form: str, summary: "Summary", title: str) -> str:
+    from vitgraft.report import render
+
+    if form == "csv":
+        return render.table(summary)
+    return render.html(summary, title) if form == "html" else render.markdown(summary)
+
+
+def _count(done: int, runs: int) -> str:
+    return "done" if done == runs else f"{done} of {runs}"
+
+
+def _cells(suite: str, out: Path, tasks: str | None, names: str | None, tune: int | None) -> "list[Cell]":
+    """The cells that a command is about. Raises ConfigError for tasks or methods that the suite does not have."""
+    from vitgraft.bench.cell import Home, cells
+    from vitgraft.bench.suite import load
+
+    found = load(suite)
+    if tune is not None:
+        found = found.tuned(tune)
+    for kind, asked, known in (("task", tasks, found.tasks), ("method", names, tuple(found.entries))):
+        for one in asked.split(",") if asked else ():
+            if one not in known:
+                raise ConfigError(unknown(f"{kind} of this suite", one, known))
+    return cells(found, Home(out), tasks.split(",") if tasks else None, names.split(",") if names else None)
+
+
+def _workers() -> int:
+    import torch
+
+    return SHARE if torch.accelerator.is_available() else os.cpu_count() or 1

@@ -1,0 +1,116 @@
+"""A comparison as Markdown, CSV or HTML."""
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from html import escape
+
+from vitgraft.report.summary import Cost, Row, Spread, Summary
+
+MISSING = "–"
+
+COSTS: tuple[tuple[str, Callable[[Cost], str]], ...] = (
+    ("trained", lambda cost: f"{cost.trained:,.0f}"),
+    ("head", lambda cost: f"{cost.head:,.0f}"),
+    ("together", lambda cost: f"{cost.trained + cost.head:,.0f}"),
+    ("kept/image", lambda cost: _bytes(cost.kept_bytes)),
+    ("GFLOPs/image", lambda cost: f"{cost.flops / 1e9:.3g}"),
+    ("time", lambda cost: f"{cost.seconds:.0f} s"),
+)
+"""Columns of what a method costs: trained values without, of, and with the classifier; medians over runs."""
+
+
+def markdown(summary: Summary) -> str:
+    """A Markdown table of accuracies, and one of costs."""
+    accuracies = _piped(*_accuracies(summary))
+    costs = _piped(("method", *(name for name, _ in COSTS)), _costs(summary))
+    return f"{accuracies}\n\n{costs}\n"
+
+
+def html(summary: Summary, title: str) -> str:
+    """One HTML page with both tables."""
+    tables = [_accuracies(summary), (("method", *(name for name, _ in COSTS)), _costs(summary))]
+    body = "\n".join(_html(columns, rows) for columns, rows in tables)
+    style = (
+        "body{font:14px sans-serif;margin:2em}table{border-collapse:collapse;margin:1em 0}"
+        "td,th{padding:.2em .7em;text-align:right;border-bottom:1px solid #ddd}"
+        "td:first-child,th:first-child{text-align:left}"
+    )
+    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{style}</style>'
+    return f"<!doctype html>\n<html><head>{head}</head>\n<body><h1>{escape(title)}</h1>\n{body}\n</body></html>\n"
+
+
+def table(summary: Summary) -> str:
+    """CSV with one row a method and task (accuracies in percent), and rows of means; numbers are not rounded."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(("method", "kind", "name", "top1", "deviation", "seeds", *(name for name, _ in FIELDS)))
+    for row in summary.rows:
+        costs = [get(row.cost) if row.cost else "" for _, get in FIELDS]
+        for task, cell in row.tasks.items():
+            deviation = "" if cell.deviation is None else cell.deviation
+            writer.writerow((row.method, "task", task, cell.mean, deviation, cell.seeds, *costs))
+        for group, mean in row.groups.items():
+            writer.writerow((row.method, "group", group, mean, "", "", *costs))
+        means = (("mean of groups", row.mean_of_groups), ("mean of tasks", row.mean_of_tasks), ("rank", row.rank))
+        for name, value in means:
+            if value is not None:
+                writer.writerow((row.method, "all", name, value, "", "", *costs))
+    return out.getvalue()
+
+
+FIELDS: tuple[tuple[str, Callable[[Cost], float]], ...] = (
+    ("trained", lambda cost: cost.trained),
+    ("head", lambda cost: cost.head),
+    ("kept_bytes_per_image", lambda cost: cost.kept_bytes),
+    ("flops_per_image", lambda cost: cost.flops),
+    ("seconds", lambda cost: cost.seconds),
+)
+
+
+def _accuracies(summary: Summary) -> tuple[Sequence[str], list[list[str]]]:
+    """Columns and rows: tasks, group means, both kinds of mean, the mean rank."""
+    groups = list(summary.groups) if len(summary.groups) > 1 else []
+    columns = ["method", *summary.tasks, *groups, "mean of groups", "mean of tasks", "mean rank"]
+    if not groups:
+        columns.remove("mean of groups")
+    rows = []
+    for row in summary.rows:
+        cells = [_spread(row.tasks.get(task)) for task in summary.tasks]
+        means = [_number(row.groups.get(group)) for group in groups]
+        means += [_number(row.mean_of_groups)] if groups else []
+        rows.append([row.method, *cells, *means, _number(row.mean_of_tasks), _number(row.rank)])
+    return columns, rows
+
+
+def _costs(summary: Summary) -> list[list[str]]:
+    return [[row.method, *_cost(row)] for row in summary.rows]
+
+
+def _cost(row: Row) -> list[str]:
+    return [MISSING if row.cost is None else text(row.cost) for _, text in COSTS]
+
+
+def _spread(cell: Spread | None) -> str:
+    if cell is None:
+        return MISSING
+    return f"{cell.mean:.1f}" if cell.deviation is None else f"{cell.mean:.1f} ± {cell.deviation:.1f}"
+
+
+def _number(value: float | None) -> str:
+    return MISSING if value is None else f"{value:.1f}"
+
+
+def _bytes(count: float) -> str:
+    return f"{count / 2**20:.2f} MiB" if count >= 2**20 else f"{count / 2**10:.1f} KiB"
+
+
+def _piped(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def _html(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+    body = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>"

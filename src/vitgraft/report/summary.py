@@ -1,0 +1,139 @@
+"""Numbers of a comparison: what methods reached by task, by group and in all, and what they cost."""
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from vitgraft.results.record import Expense, Record
+
+Found = Mapping[str, Mapping[str, Sequence[Record]]]
+"""Tested records by method and task."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Test accuracy in percent over seeds: its mean, and its standard deviation where there are several."""
+
+    mean: float
+    deviation: float | None
+    seeds: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Spread":
+        deviation = statistics.stdev(values) if len(values) > 1 else None
+        return cls(statistics.mean(values), deviation, len(values))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Medians over a method's runs: trained values without and with the classifier, bytes, FLOPs, seconds."""
+
+    trained: float
+    head: float
+    kept_bytes: float
+    flops: float
+    step_flops: float
+    graft_bytes: float
+    seconds: float
+
+    @classmethod
+    def of(cls, records: Sequence[Record]) -> "Cost":
+        def median(of: Callable[[Expense], float]) -> float:
+            return statistics.median(of(record.cost) for record in records)
+
+        return cls(
+            trained=median(lambda cost: cost.trained_method),
+            head=median(lambda cost: cost.trained_head),
+            kept_bytes=median(lambda cost: cost.kept_bytes_per_image),
+            flops=median(lambda cost: cost.flops_per_image),
+            step_flops=median(lambda cost: cost.step_flops_per_image),
+            graft_bytes=median(lambda cost: cost.graft_bytes),
+            seconds=median(lambda cost: cost.train_seconds + cost.cache_seconds),
+        )
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method. Means over tasks exist only where every task has all seeds."""
+
+    method: str
+    tasks: Mapping[str, Spread]
+    groups: Mapping[str, float] = field(default_factory=dict)
+    mean_of_groups: float | None = None
+    mean_of_tasks: float | None = None
+    rank: float | None = None
+    cost: Cost | None = None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All methods on all tasks; `complete` are those that ran on every task with every seed."""
+
+    tasks: tuple[str, ...]
+    groups: Mapping[str, tuple[str, ...]]
+    rows: tuple[Row, ...]
+
+    @property
+    def complete(self) -> tuple[Row, ...]:
+        return tuple(row for row in self.rows if row.mean_of_tasks is not None)
+
+
+def summarise(found: Found, tasks: Sequence[str], seeds: int) -> Summary:
+    """The numbers of a comparison. A cell with fewer than `seeds` records counts as missing."""
+    groups: dict[str, list[str]] = {}
+    for task in tasks:
+        group = next((record.task.group for cells in found.values() for record in cells.get(task, ())), None)
+        groups.setdefault(group or "other", []).append(task)
+    whole = {
+        method: {task: cells[task] for task in tasks if len(cells.get(task, ())) >= seeds}
+        for method, cells in found.items()
+    }
+    spreads = {
+        method: {task: Spread.of([_top1(record) for record in cell]) for task, cell in cells.items()}
+        for method, cells in whole.items()
+    }
+    complete = [method for method, cells in spreads.items() if len(cells) == len(tasks)]
+    ranks = _ranks({method: [spreads[method][task].mean for task in tasks] for method in complete})
+    rows = []
+    for method, cells in spreads.items():
+        records = [record for cell in whole[method].values() for record in cell]
+        cost = Cost.of(records) if records else None
+        if method not in complete:
+            rows.append(Row(method, cells, cost=cost))
+            continue
+        means = {name: statistics.mean(cells[task].mean for task in own) for name, own in groups.items()}
+        of_tasks = statistics.mean(cell.mean for cell in cells.values())
+        rows.append(Row(method, cells, means, statistics.mean(means.values()), of_tasks, ranks[method], cost=cost))
+    return Summary(tuple(tasks), {name: tuple(own) for name, own in groups.items()}, tuple(rows))
+
+
+def pareto(points: Mapping[str, tuple[float, float]]) -> set[str]:
+    """Names of points (cost, accuracy) that no other beats: none is as good for less, or better for as little."""
+    return {
+        name
+        for name, (cost, reached) in points.items()
+        if not any(
+            other != (cost, reached) and other[0] <= cost and other[1] >= reached for other in points.values()
+        )
+    }
+
+
+def _top1(record: Record) -> float:
+    assert record.test is not None, "only tested records are compared"
+    return record.test.top1
+
+
+def _ranks(means: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Each method's mean rank over tasks, 1 for the best; equals share the mean of their ranks."""
+    if not means:
+        return {}
+    columns = list(zip(*means.values(), strict=True))
+
+    def rank(value: float, column: Sequence[float]) -> float:
+        above, equal = sum(other > value for other in column), sum(other == value for other in column)
+        return above + (equal + 1) / 2
+
+    return {
+        method: statistics.mean(rank(value, column) for value, column in zip(values, columns, strict=True))
+        for method, values in means.items()
+    }

@@ -1,0 +1,94 @@
+"""Tables and plots: means as printed by hand, both kinds of mean told apart, what is missing left out."""
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+
+from tests.test_records import record
+from vitgraft.errors import ConfigError
+from vitgraft.report import plots, render
+from vitgraft.report.summary import Summary, pareto, summarise
+from vitgraft.results.record import Expense, Record, Scores, TaskFacts
+
+GROUPS = {"a": "natural", "b": "natural", "c": "structured"}
+
+
+def done(task: str, top1: float, seed: int) -> Record:
+    facts = TaskFacts(task, "f", GROUPS[task], 3, {"train": 8})
+    cost = Expense(100, 50, 2**20, 10**9, 3 * 10**9, 600, None, 4.0 + seed, None, cache_seconds=1.0)
+    return record(task=facts, seed=seed, test=Scores(1.0, top1, None, top1, 10), cost=cost)
+
+
+def summary() -> Summary:
+    reached = {
+        "good": {"a": (90.0, 92.0), "b": (80.0, 80.0), "c": (40.0, 50.0)},
+        "plain": {"a": (70.0, 70.0), "b": (80.0, 80.0), "c": (60.0, 60.0)},
+        "begun": {"a": (99.0, 99.0), "b": (99.0,)},
+    }
+    found = {
+        name: {task: [done(task, top1, seed) for seed, top1 in enumerate(each)] for task, each in cells.items()}
+        for name, cells in reached.items()
+    }
+    return summarise(found, ["a", "b", "c"], 2)
+
+
+def test_summary__means_of_groups_and_of_tasks_differ() -> None:
+    good, plain, begun = summary().rows
+    assert good.tasks["a"].mean == 91.0
+    assert good.tasks["a"].deviation == pytest.approx(2**0.5)
+    assert good.groups == {"natural": 85.5, "structured": 45.0}
+    assert good.mean_of_groups == 65.25
+    assert good.mean_of_tasks == pytest.approx(72.0)
+    assert (good.rank, plain.rank) == (pytest.approx((1 + 1.5 + 2) / 3), pytest.approx((2 + 1.5 + 1) / 3))
+    assert good.cost is not None
+    assert (good.cost.trained, good.cost.head, good.cost.seconds) == (100, 50, 5.5)
+    assert begun.mean_of_tasks is None
+    assert set(begun.tasks) == {"a"}
+    assert [row.method for row in summary().complete] == ["good", "plain"]
+
+
+def test_markdown__labels_both_means_and_marks_what_is_missing() -> None:
+    lines = render.markdown(summary()).splitlines()
+    assert lines[0] == (
+        "| method | a | b | c | natural | structured | mean of groups | mean of tasks | mean rank |"
+    )
+    assert lines[2] == "| good | 91.0 ± 1.4 | 80.0 ± 0.0 | 45.0 ± 7.1 | 85.5 | 45.0 | 65.2 | 72.0 | 1.5 |"
+    assert lines[4] == "| begun | 99.0 ± 0.0 | – | – | – | – | – | – | – |"
+    assert lines[6] == "| method | trained | head | together | kept/image | GFLOPs/image | time |"
+    assert lines[8] == "| good | 100 | 50 | 150 | 1.00 MiB | 1 | 6 s |"
+
+
+def test_csv__is_not_rounded_and_read_back() -> None:
+    rows = list(csv.DictReader(io.StringIO(render.table(summary()))))
+    (cell,) = (row for row in rows if (row["method"], row["kind"], row["name"]) == ("good", "task", "c"))
+    assert (float(cell["top1"]), float(cell["deviation"]), cell["seeds"]) == (45.0, pytest.approx(7.0710678), "2")
+    means = {row["name"]: float(row["top1"]) for row in rows if row["method"] == "plain" and row["kind"] == "all"}
+    assert means == {"mean of groups": 67.5, "mean of tasks": 70.0, "rank": 1.5}
+
+
+def test_html__escapes_names() -> None:
+    one = summarise({"a<b": {"a": [done("a", 50.0, 0)]}}, ["a"], 1)
+    assert "<td>a&lt;b</td><td>50.0</td>" in render.html(one, "x & y")
+    assert "<title>x &amp; y</title>" in render.html(one, "x & y")
+
+
+def test_pareto__keeps_what_nothing_beats() -> None:
+    points = {
+        "cheap": (1.0, 50.0),
+        "dear": (9.0, 60.0),
+        "worse": (9.0, 55.0),
+        "same": (1.0, 50.0),
+        "low": (2.0, 50.0),
+    }
+    assert pareto(points) == {"cheap", "dear", "same"}
+
+
+def test_plots__are_drawn_of_complete_methods(tmp_path: Path) -> None:
+    paths = plots.draw(summary(), tmp_path / "new")
+    assert {path.name for path in paths} == {"ranks.png", *(f"accuracy-{key}.png" for key in plots.AGAINST)}
+    assert all(path.stat().st_size > 1_000 for path in paths)
+    alone = summarise({"one": {"a": [done("a", 50.0, 0)]}}, ["a"], 1)
+    with pytest.raises(ConfigError, match="1 methods are complete"):
+        plots.draw(alone, tmp_path)
