@@ -8,13 +8,17 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import vitgraft
 from tests.test_records import record as make
+from vitgraft import methods
 from vitgraft.bench.cell import Cell, Home, Job, cells
 from vitgraft.bench.runner import Outcome, fill, work
 from vitgraft.bench.suite import Suite, load, shipped
 from vitgraft.cli import app
 from vitgraft.config import RunConfig
+from vitgraft.core.shape import measure
 from vitgraft.errors import ConfigError
+from vitgraft.report import patterns
 from vitgraft.results import store
 from vitgraft.results.record import Scores
 
@@ -185,10 +189,50 @@ def test_shipped__are_complete(name: str) -> None:
     assert set(shipped()) == {"builtin", "quick"}
     assert found.about
     if name == "builtin":
-        from vitgraft import methods
-
         used = {methods.parse(entry.method).name for entry in found.entries.values()}
         assert used == set(methods.names())
+
+
+STUDIES = sorted((Path(__file__).parent.parent / "studies").glob("*.toml"))
+BUDGET = 36_864
+
+
+def test_studies__are_found() -> None:
+    assert len(STUDIES) >= 2
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_studies__are_what_they_say(path: Path) -> None:
+    found = load(str(path))
+    assert (len(found.tasks), found.seeds) == (9, (0, 1, 2))
+    assert "Declared before any run" in found.about
+    if path.stem == "where_to_tune":
+        shape = measure(vitgraft.load_backbone("figures"))
+        assert methods.parse("lora").formula(shape) == BUDGET
+        for entry in found.entries.values():
+            assert 0.3 * BUDGET < methods.parse(entry.method).formula(shape) <= BUDGET
+
+
+def test_found__is_kept_with_the_record_and_summed_up(tmp_path: Path) -> None:
+    text = """
+    tasks = ["digits"]
+    settings = { epochs = 1, device = "cpu" }
+    methods = { spt = { method = "spt-lora:budget=5k,images=16,batch=8" } }
+    """
+    (cell,) = cells(suite(tmp_path, text), Home(tmp_path / "bench"))
+    assert cell.found("pattern.json") == []
+    ((config, _),) = cell.missing()
+    assert work(config, True, 1).failed is None
+    (path,) = cell.found("pattern.json")
+    assert path.read_bytes() == (config.folder / "pattern.json").read_bytes()
+    reading = store.read_all(cell.home.records)
+    assert (len(reading.records), reading.skipped) == (1, {})
+    shares = patterns.shares({"spt": [[path]], "none": [[]]})
+    assert shares.keys() == {"spt"}
+    assert sum(shares["spt"].values()) == pytest.approx(100)
+    out = str(tmp_path / "bench")
+    said = CliRunner().invoke(app, ["bench", "report", write(tmp_path, text), "--out", out]).output
+    assert "| % of the trained values | norm1 | q | k | v | proj |" in said
 
 
 def test_work__runs_and_reads_test_later_and_keeps_what_was_said(tmp_path: Path) -> None:

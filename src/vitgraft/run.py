@@ -282,7 +282,9 @@ def _keep(config: RunConfig, model: Model, record: Record) -> None:
     metrics = {name: asdict(scores) for name, scores in (("val", record.val), ("test", record.test)) if scores}
     model.save(config.folder, metrics=metrics, cost=asdict(record.cost))
     if config.records is not None:
-        store.add(Path(config.records), record)
+        path = store.add(Path(config.records), record)
+        for name, text in model.method.files(model.backbone, model.findings).items():
+            write_atomically(store.beside(path, name), text.encode())
     store.write(config.folder / store.FILE, record)
     state.discard(config.folder)  # nothing is to go on any more
     calibrate.discard(config.folder)

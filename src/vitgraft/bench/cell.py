@@ -80,6 +80,11 @@ class Cell:
         found = [self.home.record(config) for config in self.chosen()]
         return [record for record in found if record is not None and record.test is not None]
 
+    def found(self, name: str) -> list[Path]:
+        """Files of a name that the methods of the runs that count have left beside their records."""
+        records = [self.home.records / store.file_name(config.table()) for config in self.chosen()]
+        return [path for path in (store.beside(record, name) for record in records) if path.exists()]
+
     def size(self) -> int:
         """How many runs there are in all."""
         seeds, count = len(self.suite.seeds), len(self.entry.choices())
@@ -91,18 +96,15 @@ class Cell:
         return sum(halves) + seeds - 1
 
     def done(self) -> int:
-        """How many of them are done."""
-        if self.entry.chosen_by is None and len(self.entry.choices()) > 1:
-            rounds = self._rounds()
-            seed = self.suite.seeds[0]
-            tried = sum(
-                self.home.record(self._run(choice, seed, shorter)) is not None
-                for shorter, candidates in rounds
-                for choice in candidates
-            )
-            rest = [config for config in self.chosen() if config.training.seed != seed]
-            return tried + sum(self.home.record(config) is not None for config in rest)
-        return sum(self.home.record(config) is not None for config in self.chosen())
+        """How many of them are done; one that is to read the test split and has not is not."""
+        if self.chosen():
+            return self.size() - len(self.missing())
+        if self.entry.chosen_by is not None:
+            return 0
+        tried = [
+            self._run(choice, self.suite.seeds[0], round[0]) for round in self._rounds() for choice in round[1]
+        ]
+        return sum(self.home.record(config) is not None for config in tried)
 
     def _run(self, choice: Choice, seed: int, shorter: int = 1) -> RunConfig:
         return self.home.placed(self.suite.run(self.task, self.entry, choice, seed, shorter))

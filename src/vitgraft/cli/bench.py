@@ -132,6 +132,8 @@ def report(
         )
     summary = summarise(found, list(dict.fromkeys(cell.task for cell in cells)), len(cells[0].suite.seeds))
     text = _text(form, summary, suite)
+    if form == "md":
+        text += _shares(cells)
     if to is None:
         typer.echo(text, nl=False)
     else:
@@ -146,6 +148,18 @@ def _text(form: str, summary: "Summary", title: str) -> str:
     if form == "csv":
         return render.table(summary)
     return render.html(summary, title) if form == "html" else render.markdown(summary)
+
+
+def _shares(cells: "list[Cell]") -> str:
+    """Where the values of methods that choose them went, if there are any."""
+    from vitgraft.methods.spt import FILE
+    from vitgraft.report import patterns, render
+
+    found: dict[str, list[list[Path]]] = {}
+    for cell in cells:
+        found.setdefault(cell.name, []).append(cell.found(FILE))
+    shares = patterns.shares(found)
+    return f"\n{render.shares(shares)}" if shares else ""
 
 
 def _count(done: int, runs: int) -> str:

@@ -2,9 +2,10 @@
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
+from vitgraft.report.patterns import Shares
 from vitgraft.report.summary import Cost, Row, Spread, Summary
 
 MISSING = "–"
@@ -66,6 +67,13 @@ FIELDS: tuple[tuple[str, Callable[[Cost], float]], ...] = (
     ("flops_per_image", lambda cost: cost.flops),
     ("seconds", lambda cost: cost.seconds),
 )
+
+
+def shares(found: Mapping[str, Shares]) -> str:
+    """A Markdown table of percent of the trained values by operation."""
+    places = list(dict.fromkeys(place for shares in found.values() for place in shares))
+    rows = [[name, *(f"{own.get(place, 0):.1f}" for place in places)] for name, own in found.items()]
+    return _piped(("% of the trained values", *places), rows) + "\n"
 
 
 def _accuracies(summary: Summary) -> tuple[Sequence[str], list[list[str]]]:

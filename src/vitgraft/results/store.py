@@ -61,6 +61,11 @@ def add(folder: Path, record: Record) -> Path:
     return path
 
 
+def beside(path: Path, name: str) -> Path:
+    """Where a file that a run's method leaves is kept with the run's record at `path`."""
+    return path.parent / "found" / f"{path.stem}.{name}"
+
+
 def write(path: Path, record: Record) -> None:
     """Write one record to `path`, whole or not at all."""
     text = json.dumps(record.to_json(), indent=2, ensure_ascii=False, allow_nan=True) + "\n"
