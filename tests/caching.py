@@ -70,14 +70,14 @@ def session(
         return logits
 
     keywords.setdefault("preprocessing", toy.PREPROCESSING)
-    optimizer = _descent if method == "mlp" else loop.adamw
-    with mock.patch.object(model, "classify", recorded), mock.patch.object(loop, "adamw", optimizer):
+    optimizer = _descent if method == "mlp" else loop.optimizer_of
+    with mock.patch.object(model, "classify", recorded), mock.patch.object(loop, "optimizer_of", optimizer):
         found.fitted = loop.fit(model, train, val, settings, **keywords)
     found.values = {name: value.clone() for name, value in model.state_dict().items()}
     return found
 
 
-def _descent(model: nn.Module, lr: float | None, weight_decay: float | None) -> torch.optim.Optimizer:
+def _descent(model: nn.Module, settings: Training) -> torch.optim.Optimizer:
     return torch.optim.SGD(model.parameters(), lr=0.1)
 
 

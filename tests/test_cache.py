@@ -252,7 +252,7 @@ def test_values__beyond_16_bits_are_told() -> None:
 def test_two_processes__train_from_one_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tests import test_distributed as two
 
-    monkeypatch.setattr(loop, "adamw", two._sgd)
+    monkeypatch.setattr(loop, "optimizer_of", two._sgd)
     settings = replace(two.SETTINGS, cache="disk", cache_precision="fp32")
     first, second = in_two_processes("mlp", settings, tmp_path / "two")
     assert len(entries.entries()) == 2

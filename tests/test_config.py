@@ -49,6 +49,15 @@ OTHERS: dict[str, Any] = {  # a value for every key, none of them its default
     "cache_limit": 3.5,
     "views": 2,
     "snapshot_seconds": 5.0,
+    "optimizer": "sgd",
+    "momentum": 0.8,
+    "decay": "all",
+    "lr_changes": "epoch",
+    "warmup_lr": 1e-05,
+    "cosine": "whole-run",
+    "lag_epochs": 1,
+    "head_init": "kaiming",
+    "legacy_init": True,
 }
 
 

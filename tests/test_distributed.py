@@ -92,7 +92,7 @@ def in_two_processes(
     return [torch.load(folder / f"result{rank}.pt", weights_only=True) for rank in range(2)]
 
 
-def _sgd(model: nn.Module, lr: float | None, weight_decay: float | None) -> torch.optim.Optimizer:
+def _sgd(model: nn.Module, settings: Training) -> torch.optim.Optimizer:
     return torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
 
 
@@ -100,7 +100,7 @@ def _sgd(model: nn.Module, lr: float | None, weight_decay: float | None) -> torc
 def test_two_processes__get_the_result_of_one(
     method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "adamw", _sgd)  # Adam would not see a gradient of another scale
+    monkeypatch.setattr(loop, "optimizer_of", _sgd)  # Adam would not see a gradient of another scale
     train(method, SETTINGS, tmp_path)
     alone = torch.load(tmp_path / "result0.pt", weights_only=True)
     first, second = in_two_processes(method, SETTINGS, tmp_path / "two")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from vitgraft.config import keys
+from vitgraft.config import RunConfig, keys
 from vitgraft.results import store
 from vitgraft.results.record import (
     BackboneFacts,
@@ -129,6 +129,68 @@ def test_file_name__follows_the_configuration_alone() -> None:
 
 def test_file_name__keys_left_out_exist() -> None:
     assert set(store.NOT_IDENTITY) <= keys().keys()
+
+
+FIRST: dict[str, Any] = {  # the configuration of a record that was written when there were no other keys
+    "data": "dspr_loc",
+    "root": None,
+    "val_fraction": 0.15,
+    "test_fraction": 0.15,
+    "split_seed": 0,
+    "skip_unreadable": False,
+    "method": "lora",
+    "backbone": "figures",
+    "checkpoint": None,
+    "image_size": None,
+    "global_pool": None,
+    "preprocessing": "pretrained",
+    "out": "runs/side_methods/dspr_loc-lora-lr1-s0",
+    "records": "results/side_methods",
+    "epochs": 15,
+    "batch_size": 32,
+    "lr": 0.001,
+    "weight_decay": 0.0001,
+    "warmup_epochs": 1.5,
+    "min_lr": 0.0,
+    "label_smoothing": 0.0,
+    "class_weights": "none",
+    "clip_norm": None,
+    "accumulate": 1,
+    "precision": "bf16",
+    "seed": 0,
+    "recompute": "none",
+    "patience": None,
+    "select": "last",
+    "augment": "none",
+    "workers": 0,
+    "device": "cpu",
+    "eval_batch_size": 128,
+    "cache": "auto",
+    "cache_precision": "fp16",
+    "cache_limit": 20.0,
+    "views": 0,
+    "snapshot_seconds": 60.0,
+}
+FIRST_NAME = "dspr_loc-lora-figures-s0-ad87ae241eee.json"
+
+
+def test_file_name__of_a_record_outlives_new_keys() -> None:
+    assert store.file_name(FIRST) == FIRST_NAME
+    assert store.file_name({**FIRST, **store.LATER}) == FIRST_NAME
+    assert store.file_name(RunConfig.of(FIRST).table()) == FIRST_NAME
+
+
+@pytest.mark.parametrize("key", store.LATER)
+def test_file_name__tells_what_is_not_as_it_was(key: str) -> None:
+    value = store.LATER[key]
+    other = not value if isinstance(value, bool) else 0.5 if value is None else value * 2 or 1
+    assert store.file_name({**FIRST, **store.LATER, key: other}) != FIRST_NAME
+
+
+def test_later__holds_every_key_that_came_later() -> None:
+    """A key that no old record has, and that is not in `LATER`, would give every record another name."""
+    new = keys().keys() - FIRST.keys() - set(store.NOT_IDENTITY)
+    assert new == store.LATER.keys()
 
 
 @pytest.mark.parametrize("data", ["../../etc/passwd", "C:\\photos", "a b/ü\n", "x" * 500, "", "/"])

@@ -28,7 +28,6 @@ from vitgraft.train.batches import Layout, in_order
 from vitgraft.train.loop import Fitted, evaluate, fit, predict
 from vitgraft.train.metrics import Tally
 from vitgraft.train.objective import Objective, balanced_weights
-from vitgraft.train.optim import adamw, lr_at
 from vitgraft.train.settings import Training
 
 CPU = torch.device("cpu")
@@ -51,25 +50,7 @@ def same(first: dict[str, Tensor], second: dict[str, Tensor], atol: float = 0.0)
     return all(torch.equal(value, second[name]) for name, value in first.items())
 
 
-# Schedule, optimizer, batches, loss, metrics
-
-
-def test_lr__warms_up_and_falls_as_computed_by_hand() -> None:
-    found = [lr_at(step, steps=8, warmup=2, peak=1.0, floor=0.2) for step in range(8)]
-    half = math.sqrt(3) / 2  # the cosine of 30 degrees
-    cosine = [1.0, (1 + half) / 2, 0.75, 0.5, 0.25, (1 - half) / 2]
-    assert found == pytest.approx([0.5, 1.0] + [0.2 + 0.8 * value for value in cosine])
-
-
-def test_adamw__decays_matrices_alone_whatever_their_names() -> None:
-    model = nn.Module()
-    model.bias = nn.Parameter(torch.ones(2, 3))
-    model.weight = nn.Parameter(torch.ones(3))
-    model.scale = nn.Parameter(torch.ones(()))
-    model.frozen = nn.Parameter(torch.ones(2, 2), requires_grad=False)
-    groups = adamw(model, lr=1e-3, weight_decay=0.1).param_groups
-    found = [(group["weight_decay"], [tuple(value.shape) for value in group["params"]]) for group in groups]
-    assert found == [(0.1, [(2, 3)]), (0.0, [(3,), ()])]
+# Batches, loss, metrics
 
 
 @pytest.mark.parametrize(
@@ -405,6 +386,10 @@ def test_loss__not_finite_stops_and_keeps_the_snapshot(tmp_path: Path) -> None:
         ({"device": "gpu"}, "device='gpu' is not known"),
         ({"augment": "flop"}, "There is no augmentation 'flop'. Did you mean 'flip'"),
         ({"seed": -1}, "seed=-1"),
+        ({"optimizer": "adagrad"}, "optimizer='adagrad' is not known. Known: adamw, adam, sgd"),
+        ({"momentum": 1.0}, "momentum=1.0: expected a number at least 0 and below 1"),
+        ({"lr": 1e-3, "warmup_lr": 1e-2}, "warmup_lr=0.01 is above lr=0.001"),
+        ({"lag_epochs": 30}, "lag_epochs=30 leaves none of 30 epochs"),
     ],
 )
 def test_settings__say_what_is_wrong(change: dict[str, Any], message: str) -> None:

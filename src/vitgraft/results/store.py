@@ -22,6 +22,23 @@ NOT_IDENTITY = (
 )
 """Keys of a configuration that say where and with what to run, not what: they do not enter its name."""
 
+LATER: Mapping[str, Any] = {
+    "optimizer": "adamw",
+    "momentum": 0.9,
+    "decay": "matrices",
+    "lr_changes": "step",
+    "warmup_lr": None,
+    "cosine": "after-warmup",
+    "lag_epochs": 0,
+    "head_init": "normal",
+    "legacy_init": False,
+}
+"""Keys that came after the first records, and what runs without them did: only what differs enters a name.
+
+A new key of a configuration belongs here, with the value that says what was done before there was a choice. So
+records keep their names, and whoever looks for a run finds it. The value stays when the key's default changes.
+"""
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -32,8 +49,9 @@ class Reading:
 
 
 def identity(config: Mapping[str, Any]) -> str:
-    """A digest of a resolved configuration: equal runs, equal digest, wherever they are written."""
-    chosen = {key: value for key, value in config.items() if key not in NOT_IDENTITY}
+    """A digest of a resolved configuration: equal runs, equal digest, wherever and when they are written."""
+    later = {key for key, value in LATER.items() if config.get(key, value) == value}
+    chosen = {key: value for key, value in config.items() if key not in NOT_IDENTITY and key not in later}
     text = json.dumps(chosen, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -19,11 +19,12 @@ from vitgraft.train import state as snapshots
 from vitgraft.train.batches import Layout
 from vitgraft.train.cache import Cache, Kept, Pictures
 from vitgraft.train.feed import MEMORY_LIMIT, Reader, check_labels
+from vitgraft.train.initial import start
 from vitgraft.train.journal import Journal
 from vitgraft.train.measure import evaluate, predict
 from vitgraft.train.metrics import Metrics
 from vitgraft.train.objective import Objective, balanced_weights
-from vitgraft.train.optim import adamw
+from vitgraft.train.optim import optimizer_of
 from vitgraft.train.placement import Placement, place
 from vitgraft.train.probe import IMAGES, check_backbone, probe
 from vitgraft.train.progress import Display, Meter
@@ -89,7 +90,7 @@ def fit(
     same = snapshots.conditions(model, {"train": train, "val": val}, settings, preprocessing)
     same |= {"backbone": before, "processes": here.processes}
     layout = _layout(model, len(train), settings, here)
-    optimizer = adamw(model, settings.lr, settings.weight_decay)
+    optimizer = optimizer_of(model, settings)
     saved = snapshots.load(out, same, model, optimizer) if resume and out is not None else None
     state = saved or State()
     display = Display(settings.epochs, layout.steps, here.main)
@@ -100,6 +101,7 @@ def fit(
         data, val_data = _data(train, val, settings, preprocessing, here, cache)
         objective = _objective(data.labels, model.classes, settings)
         if saved is None:
+            start(model, settings)
             _probe(model, data, layout, objective, here, settings.precision)
             check_backbone(model, before)
         wrapped = here.wrap(model, model.plan.draw is not None)

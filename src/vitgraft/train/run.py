@@ -18,7 +18,7 @@ from vitgraft.train.interrupt import Interrupt
 from vitgraft.train.journal import Journal
 from vitgraft.train.measure import measure
 from vitgraft.train.objective import Objective
-from vitgraft.train.optim import lr_at, set_lr
+from vitgraft.train.optim import Schedule, set_lr
 from vitgraft.train.placement import Placement
 from vitgraft.train.progress import Meter
 from vitgraft.train.seeds import DRAW, DROPOUT, derive, seed_all
@@ -143,15 +143,7 @@ class Run:
         self.optimizer.zero_grad()
 
     def _lr(self) -> float:
-        steps, settings = self.layout.steps, self.settings
-        assert settings.lr is not None, "the method's learning rate has been filled in"
-        return lr_at(
-            self.state.epoch * steps + self.state.step,
-            steps=settings.epochs * steps,
-            warmup=round(settings.warmup * steps),
-            peak=settings.lr,
-            floor=settings.min_lr,
-        )
+        return Schedule(self.settings, self.layout.steps).at(self.state.epoch, self.state.step)
 
     def _asked(self) -> bool:
         """True if someone wants the run to stop; all processes get the same answer."""

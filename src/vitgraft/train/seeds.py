@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-ORDER, DROPOUT, PICTURE, PROBE, DRAW = range(5)
+ORDER, DROPOUT, PICTURE, PROBE, DRAW, INITIAL = range(6)
 """What a seed is for, so that no two purposes share one."""
 
 

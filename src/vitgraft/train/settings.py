@@ -3,16 +3,18 @@
 import math
 import re
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from vitgraft.errors import ConfigError
 
 DEVICES = re.compile(r"auto|cpu|mps|(cuda|xpu)(:\d+)?")
+PUBLISHED = "As published elsewhere"
+"""Where help lists what other protocols than ours need; see `vitgraft.protocols`."""
 
 
-def _key(default: Any, help: str) -> Any:
-    """A field with its default and its help text, which the command line shows."""
-    return field(default=default, metadata={"help": help})
+def _key(default: Any, help: str, panel: str | None = None) -> Any:
+    """A field with its default, its help text and where the command line lists it."""
+    return field(default=default, metadata={"help": help} | ({} if panel is None else {"panel": panel}))
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Training:
     epochs: int = _key(30, "passes over the training images")
     batch_size: int = _key(64, "images a step of the optimizer, over all micro-batches and processes")
     lr: float | None = _key(None, "peak learning rate; none: the method's own")
-    weight_decay: float | None = _key(None, "AdamW's decay of matrices; none: the method's own")
+    weight_decay: float | None = _key(None, "decay of the optimizer; none: the method's own")
     warmup_epochs: float | None = _key(None, "epochs of linear warm-up; none: a tenth of all")
     min_lr: float = _key(0.0, "learning rate at the end of the cosine")
     label_smoothing: float = _key(0.0, "probability spread over all classes, 0 to below 1")
@@ -56,28 +58,48 @@ class Training:
     cache_limit: float = _key(20.0, "GiB that all cached features on disk may take together")
     views: int = _key(0, "views of an image to cache under a random augmentation; 0: each epoch shows another")
     snapshot_seconds: float = _key(30.0, "at most so long between resumable snapshots; 0: one a step")
+    optimizer: Literal["adamw", "adam", "sgd"] = _key(
+        "adamw", "adam: decay is part of its gradient; sgd: with momentum", PUBLISHED
+    )
+    momentum: float = _key(0.9, "of sgd", PUBLISHED)
+    decay: Literal["matrices", "timm", "all"] = _key(
+        "matrices", "what weight decay acts on; timm: matrices, but not the class token", PUBLISHED
+    )
+    lr_changes: Literal["step", "epoch"] = _key("step", "how often the learning rate changes", PUBLISHED)
+    warmup_lr: float | None = _key(
+        None, "learning rate of the first step; none: a part of lr, so that none is wasted", PUBLISHED
+    )
+    cosine: Literal["after-warmup", "whole-run"] = _key(
+        "after-warmup", "where the cosine begins; whole-run: it has fallen when warm-up ends", PUBLISHED
+    )
+    lag_epochs: int = _key(0, "epochs at the first learning rate before the schedule begins", PUBLISHED)
+    head_init: Literal["normal", "kaiming", "uniform"] = _key(
+        "normal", "the classifier's first values; kaiming: VPT's, its bias -ln 99; uniform: torch's", PUBLISHED
+    )
+    legacy_init: bool = _key(
+        False, "LoRA and adapters begin as noise, as in NOAH's and SPT's code, not as zero", PUBLISHED
+    )
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate", "eval_batch_size"):
             self._whole(name, 1)
-        for name in ("seed", "workers", "views"):
+        for name in ("seed", "workers", "views", "lag_epochs"):
             self._whole(name, 0)
         self._number("lr", above=0, optional=True)
         self._number("weight_decay", least=0, optional=True)
         self._number("warmup_epochs", least=0, optional=True)
         self._number("min_lr", least=0)
+        self._number("warmup_lr", least=0, optional=True)
+        self._number("momentum", least=0, below=1)
         self._number("label_smoothing", least=0, below=1)
         self._number("clip_norm", above=0, optional=True)
         self._number("snapshot_seconds", least=0)
         self._number("cache_limit", least=0)
         if self.patience is not None:
             self._whole("patience", 1)
-        self._one_of("class_weights", ("none", "balanced"))
-        self._one_of("precision", ("fp32", "bf16"))
-        self._one_of("select", ("last", "best"))
-        self._one_of("checkpoint", ("none", "mlp", "block"))
-        self._one_of("cache", ("auto", "ram", "disk", "off"))
-        self._one_of("cache_precision", ("fp16", "fp32"))
+        for name, hint in get_type_hints(type(self)).items():
+            if get_origin(hint) is Literal:
+                self._one_of(name, get_args(hint))
         self._check_together()
 
     @property
@@ -94,6 +116,10 @@ class Training:
             )
         if self.lr is not None and self.min_lr > self.lr:
             raise ConfigError(f"min_lr={self.min_lr} is above lr={self.lr}. The rate falls from lr to min_lr.")
+        if self.lr is not None and self.warmup_lr is not None and self.warmup_lr > self.lr:
+            raise ConfigError(f"warmup_lr={self.warmup_lr} is above lr={self.lr}. Warm-up rises to lr.")
+        if self.lag_epochs >= self.epochs:
+            raise ConfigError(f"lag_epochs={self.lag_epochs} leaves none of {self.epochs} epochs to the schedule.")
         if self.accumulate > self.batch_size:
             raise ConfigError(
                 f"accumulate={self.accumulate} cuts {self.batch_size} images (batch_size) into more parts than "
