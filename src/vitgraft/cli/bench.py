@@ -27,6 +27,7 @@ Tasks = Annotated[str | None, typer.Option(help="Some of the tasks, with commas.
 Names = Annotated[str | None, typer.Option("--methods", help="Some of the methods, with commas.")]
 Tune = Annotated[int | None, typer.Option(min=1, help="Choose from so many random points of each grid.")]
 HOME = Path("bench")
+PLACES = ("local", "ray")
 FORMS = ("md", "csv", "html")
 SHARE = 4
 """Runs that share an accelerator unless the user says otherwise: small ones leave most of it idle."""
@@ -42,6 +43,10 @@ def run(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Runs at a time; none: one a core, or 4 on an accelerator.")
     ] = None,
+    on: Annotated[str, typer.Option(help="local, or ray: one task a run, here or on a cluster.")] = "local",
+    address: Annotated[str | None, typer.Option(help="Ray's address; none: a Ray that is started here.")] = None,
+    cpus: Annotated[float, typer.Option(min=0.01, help="Cores that a run on Ray asks for.")] = 1.0,
+    gpus: Annotated[float, typer.Option(min=0.0, help="Accelerators that it asks for, such as 0.25.")] = 0.0,
 ) -> None:
     """Run what is missing of a suite. Stop it, start it again, anywhere: what is done is not done again.
 
@@ -56,15 +61,22 @@ def run(
       vitgraft bench run builtin --methods linear,lora --workers 2
 
       vitgraft bench run mine.toml --tune 8
+
+      vitgraft bench run mine.toml --on ray --address auto --gpus 0.25
     """
+    from vitgraft.bench.on_ray import Share, on_ray
     from vitgraft.bench.progress import Progress
     from vitgraft.bench.runner import fill, local
+
+    if on not in PLACES:
+        raise ConfigError(unknown("place to run", on, PLACES))
 
     found = _cells(suite, out, tasks, names, tune)
     before = sum(cell.done() for cell in found)
     total = sum(cell.size() for cell in found)
     note(f"{before} of {total} runs are done already, in {out}.")
-    with local(workers or _workers()) as submit, Progress(total, before) as progress:
+    place = on_ray(address, Share(cpus, gpus)) if on == "ray" else local(workers or _workers())
+    with place as submit, Progress(total, before) as progress:
         failures = fill(found, submit, progress.tell)
     if failures:
         raise failed("\n".join([f"{len(failures)} runs failed; run the suite again to try them anew.", *failures]))

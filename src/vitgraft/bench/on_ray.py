@@ -1,0 +1,122 @@
+"""Running a suite on Ray: one task a run, here or on a cluster.
+
+Nodes need vitgraft and the data at the same paths, and nothing else in common: a run's record comes back as the
+task's result and lands in the store of whoever asked. Features are cached once a node, where every cache lies.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vitgraft.atomic import write_atomically
+from vitgraft.bench.cell import Job
+from vitgraft.bench.runner import Outcome, work
+from vitgraft.config import RunConfig
+from vitgraft.errors import ConfigError
+from vitgraft.results import store
+
+RETRIES = 3
+"""So often a run is tried again whose process or node was lost."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a run asks of its node: cores, and accelerators or a part of one."""
+
+    cpus: float = 1.0
+    gpus: float = 0.0
+
+
+@dataclass(frozen=True)
+class Landed:
+    """What comes back from a node: how a run ended, its record as a file, and what lies beside that."""
+
+    outcome: Outcome
+    record: bytes | None
+    beside: dict[str, bytes]
+
+
+def remote(config: RunConfig, test: bool, threads: int) -> Landed:
+    """One run on some node."""
+    outcome = work(config, test, threads)
+    path = _path(config)
+    if not path.exists():
+        return Landed(outcome, None, {})
+    found = {
+        file.name.removeprefix(f"{path.stem}."): file.read_bytes()
+        for file in store.beside(path, "").parent.glob(f"{path.stem}.*")
+    }
+    return Landed(outcome, path.read_bytes(), found)
+
+
+@contextmanager
+def on_ray(address: str | None, share: Share) -> "Iterator[Callable[[Job], Future[Outcome]]]":
+    """Ray's processes: of a cluster at `address`, or of a Ray of this machine that is started for it.
+
+    Raises:
+        ConfigError: Ray is not installed, there is no cluster at the address, or none of its nodes has the share.
+    """
+    ray = _ray()
+    before = ray.is_initialized()
+    if not before:
+        try:
+            ray.init(address=address, log_to_driver=False, include_dashboard=False, configure_logging=False)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise ConfigError(f"There is no Ray at {address!r} ({error}). Start one: ray start --head.") from None
+    try:
+        _check(ray, share)
+        options = {"num_cpus": share.cpus, "num_gpus": share.gpus, "max_retries": RETRIES, "max_calls": 1}
+        task = ray.remote(**options)(remote)
+        threads = max(1, int(share.cpus))
+
+        def submit(job: Job) -> "Future[Outcome]":
+            done: Future[Outcome] = Future()
+            task.remote(*job, threads).future().add_done_callback(lambda future: _land(future, job[0], done))
+            return done
+
+        yield submit
+    finally:
+        if not before:
+            ray.shutdown()
+
+
+def _land(future: "Future[Landed]", config: RunConfig, done: "Future[Outcome]") -> None:
+    """Put what came back into the store; a run whose processes were lost too often has failed."""
+    try:
+        landed = future.result()
+        path = _path(config)
+        if landed.record is not None and (not path.exists() or path.read_bytes() != landed.record):
+            write_atomically(path, landed.record)
+        for name, content in landed.beside.items():
+            write_atomically(store.beside(path, name), content)
+        done.set_result(landed.outcome)
+    except Exception as error:  # of Ray, which has many kinds
+        done.set_result(Outcome(0.0, f"{type(error).__name__}: {str(error).splitlines()[0]}"))
+
+
+def _path(config: RunConfig) -> Path:
+    assert config.records is not None, "a suite's runs keep their records together"
+    return Path(config.records) / store.file_name(config.table())
+
+
+def _check(ray: Any, share: Share) -> None:
+    """Raise ConfigError if no node has what a run asks for, which would wait for ever."""
+    for node in ray.nodes():
+        has = node["Resources"]
+        if node["Alive"] and has.get("CPU", 0) >= share.cpus and has.get("GPU", 0) >= share.gpus:
+            return
+    raise ConfigError(
+        f"No node of this Ray has {share.cpus:g} cores and {share.gpus:g} GPUs, so no run would ever begin. "
+        "Ask for less (--cpus, --gpus)."
+    )
+
+
+def _ray() -> Any:
+    try:
+        import ray
+    except ImportError:
+        raise ConfigError("Ray is not installed. Install it: pip install 'vitgraft[ray]'.") from None
+    return ray
