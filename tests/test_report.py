@@ -8,7 +8,8 @@ import pytest
 
 from tests.test_records import record
 from vitgraft.errors import ConfigError
-from vitgraft.report import plots, render
+from vitgraft.report import against as comparison
+from vitgraft.report import plots, reference, render
 from vitgraft.report.summary import Summary, pareto, summarise
 from vitgraft.results.record import Expense, Record, Scores, TaskFacts
 
@@ -92,3 +93,47 @@ def test_plots__are_drawn_of_complete_methods(tmp_path: Path) -> None:
     alone = summarise({"one": {"a": [done("a", 50.0, 0)]}}, ["a"], 1)
     with pytest.raises(ConfigError, match="1 methods are complete"):
         plots.draw(alone, tmp_path)
+
+
+def published(task: str) -> float:
+    (row,) = reference.rows(table="synqt-t2", ours="vpt-deep", variant="", task=task, kind="cell")
+    return row.value
+
+
+def whole(shift: float, names: str = "vtab1k:{}") -> Summary:
+    """VPT-deep as published, and `shift` above that, on a whole VTAB-1k."""
+    tasks = [(group, task) for group, own in reference.GROUPS.items() for task in own]
+    GROUPS.update({names.format(task): group for group, task in tasks})
+    found = {
+        "mine": {names.format(task): [done(names.format(task), published(task) + shift, 0)] for _, task in tasks},
+        "other": {names.format(task): [done(names.format(task), 50.0, 0)] for _, task in tasks},
+    }
+    return summarise(found, [names.format(task) for _, task in tasks], 1)
+
+
+def test_against__pairs_the_same_tasks_and_both_means() -> None:
+    found = comparison.pairs(whole(0.5), {"mine": "vpt-deep", "other": "full"}, "synqt-t2")
+    plain = [pair for pair in found if pair.row.variant == ""]
+    assert len(plain) == 19 + 3 + 2
+    assert {pair.method for pair in plain} == {"mine"}
+    assert all(pair.difference == pytest.approx(0.5) for pair in plain)
+    assert {"vtab1k:cifar100", "natural", "mean of groups", "mean of tasks"} <= {pair.name for pair in plain}
+    text = render.against(whole(0.5), {"mine": "vpt-deep"}, ["synqt-t2"])
+    assert "| mine | vtab1k:cifar100 | 79.3 | 78.8 | +0.5 | VPT-Deep | last epoch | – |" in text
+
+
+def test_against__other_tasks_are_compared_by_their_order() -> None:
+    summary = whole(0.5, "{}")  # a drawn task may have a published one's name
+    kinds = {"mine": "vpt-deep", "other": "synqt"}
+    assert comparison.pairs(summary, kinds, "synqt-t2") == []
+    mine, other = comparison.order(summary, kinds, "synqt-t2")
+    assert (mine.our_place, other.our_place) == (1, 2)
+    assert (mine.their_place, other.their_place) == (2, 1)
+    text = render.against(summary, kinds, ["synqt-t2"])
+    assert "only the order can be compared" in text
+
+
+def test_against__a_table_that_there_is_not_is_told() -> None:
+    with pytest.raises(ConfigError, match=r"'spt-t22'.*'spt-t2'"):
+        comparison.chosen("spt-t22")
+    assert set(comparison.chosen("paper")) >= {"spt-t1", "spt-t2", "synqt-t2", "noah-t1"}

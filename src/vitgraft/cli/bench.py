@@ -115,6 +115,9 @@ def report(
     tune: Tune = None,
     form: Annotated[str, typer.Option("--format", help="md, csv or html.")] = "md",
     to: Annotated[Path | None, typer.Option(help="A file to write instead of printing.")] = None,
+    against: Annotated[
+        str | None, typer.Option(help="Published numbers beside ours: paper for all tables, or one's name.")
+    ] = None,
     plots: Annotated[Path | None, typer.Option(help="A folder for plots: ranks, and accuracy by cost.")] = None,
 ) -> None:
     """Tables of what a suite has found so far: accuracy by task and group with its spread over seeds, and cost.
@@ -125,6 +128,8 @@ def report(
     Examples:
 
       vitgraft bench report builtin
+
+      vitgraft bench report vtab.toml --against spt-t2
 
       vitgraft bench report builtin --format html --to report.html --plots plots
     """
@@ -146,6 +151,8 @@ def report(
     text = _text(form, summary, suite)
     if form == "md":
         text += _shares(cells)
+    if against is not None:
+        text += _against(cells, summary, against, form)
     if to is None:
         typer.echo(text, nl=False)
     else:
@@ -160,6 +167,21 @@ def _text(form: str, summary: "Summary", title: str) -> str:
     if form == "csv":
         return render.table(summary)
     return render.html(summary, title) if form == "html" else render.markdown(summary)
+
+
+def _against(cells: "list[Cell]", summary: "Summary", table: str, form: str) -> str:
+    """Published numbers beside ours. Raises ConfigError for a table that there is not, or none that compares."""
+    from vitgraft.methods import parse
+    from vitgraft.report import render
+    from vitgraft.report.against import chosen
+
+    if form != "md":
+        raise ConfigError(f"--against is for --format md, not {form}.")
+    kinds = {cell.name: parse(cell.entry.method).name for cell in cells}
+    found = render.against(summary, kinds, chosen(table))
+    if not found:
+        raise ConfigError(f"{table} has no number to put beside these: no method in common, or none is complete.")
+    return f"\n{found}"
 
 
 def _shares(cells: "list[Cell]") -> str:

@@ -1,4 +1,4 @@
-"""One entry point for tasks, whatever names them: a built-in task, a folder, a table or a text list."""
+"""One entry point for tasks, whatever names them: a built-in one, a benchmark's, a folder, a table or a list."""
 
 import glob
 import os
@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
+from vitgraft.data.benchmarks import load as benchmarks
+from vitgraft.data.benchmarks.find import recognised
+from vitgraft.data.benchmarks.names import mentioned, near
 from vitgraft.data.decode import looks_like_image
 from vitgraft.data.files import Reading
 from vitgraft.data.folder import images_below, load_folder
@@ -23,6 +26,10 @@ def load(source: str | Path, **options: object) -> Task:
     for lists, `root` and `classes`. A built-in task takes `size`, `test` and `root` as `builtin.load` says, and
     of `Reading` the seed; its splits are fixed, and its pictures need no check.
 
+    `vtab1k:cifar100` and `fgvc:cub200` are benchmarks' tasks, in any of their spellings, and `root` is the folder
+    that holds the copy; `vtab1k:cifar100:trainval` has train and val as one split "train", and no val. The folder
+    of such a task is a source, too.
+
     Raises:
         DataError: nothing of that name, with near matches; or data that cannot be used as they are.
         ConfigError: an option that does not exist or has a wrong value.
@@ -30,6 +37,8 @@ def load(source: str | Path, **options: object) -> Task:
     from vitgraft.data import builtin
 
     text = os.fspath(source)
+    if isinstance(source, str) and (mention := mentioned(text)) is not None:
+        return benchmarks.load(mention, options.pop("root", None), options)
     path = Path(os.path.expanduser(text))
     separated = isinstance(source, Path) or "/" in text or os.sep in text
     if text in builtin.names() and not (separated and os.path.exists(path)):
@@ -37,6 +46,10 @@ def load(source: str | Path, **options: object) -> Task:
     if not text or not os.path.exists(path):
         raise DataError(_nothing_called(text, builtin.names()))
     if os.path.isdir(path):
+        if (mention := recognised(path)) is not None:
+            if options.get("root") is not None:
+                raise ConfigError(f"'{path}' is the copy of {mention.row.name} itself: remove root (--root).")
+            return benchmarks.load(mention, path, {key: options[key] for key in options if key != "root"})
         if train_list(path) is not None:
             return load_list(path, **options)  # type: ignore[arg-type]
         return load_folder(path, **options)
@@ -93,7 +106,8 @@ def _nothing_called(text: str, names: Sequence[str]) -> str:
     path = Path(os.path.expanduser(text))
     parent = path.parent
     beside = [str(parent / entry) for entry in os.listdir(parent)] if os.path.isdir(parent) else []
-    near = get_close_matches(str(path), [*names, *beside], n=3, cutoff=0.6) if text else []
-    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    close = get_close_matches(str(path), [*names, *beside], n=3, cutoff=0.6) + near(text) if text else []
+    hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
     what = f"There is no task {text!r}: no built-in task of that name, and no file or folder '{path.absolute()}'"
-    return f"{what}.{hint} Built-in tasks: {', '.join(sorted(names))}."
+    others = "Benchmarks' tasks are named like vtab1k:cifar100; vitgraft data tasks lists them."
+    return f"{what}.{hint} Built-in tasks: {', '.join(sorted(names))}. {others}"

@@ -5,6 +5,8 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
+from vitgraft.report import against as comparison
+from vitgraft.report import reference
 from vitgraft.report.patterns import Shares
 from vitgraft.report.summary import Cost, Row, Spread, Summary
 
@@ -74,6 +76,39 @@ def shares(found: Mapping[str, Shares]) -> str:
     places = list(dict.fromkeys(place for shares in found.values() for place in shares))
     rows = [[name, *(f"{own.get(place, 0):.1f}" for place in places)] for name, own in found.items()]
     return _piped(("% of the trained values", *places), rows) + "\n"
+
+
+def against(summary: Summary, kinds: Mapping[str, str], tables: Sequence[str]) -> str:
+    """Markdown tables that put published numbers beside ours, one for each published table that has some."""
+    found = []
+    for table in tables:
+        source = f"Published: {reference.tables()[table]} ({table})."
+        if pairs := comparison.pairs(summary, kinds, table):
+            columns = ("method", "task", "ours", "published", "difference", *AS)
+            found.append(f"{source}\n\n{_piped(columns, [_pair(one) for one in pairs])}\n")
+        elif places := comparison.order(summary, kinds, table):
+            columns = ("method", "ours", "place", "published", "place there", *AS)
+            rest = "Other tasks than ours, perhaps another backbone: only the order can be compared."
+            found.append(f"{source} {rest}\n\n{_piped(columns, [_place(one) for one in places])}\n")
+    return "\n".join(found)
+
+
+AS = ("published as", "epoch chosen", "flag")
+
+
+def _pair(one: comparison.Pair) -> list[str]:
+    numbers = (f"{one.ours:.1f}", f"{one.published:.1f}", f"{one.difference:+.1f}")
+    return [one.method, one.name, *numbers, *_as(one.row)]
+
+
+def _place(one: comparison.Order) -> list[str]:
+    numbers = (f"{one.ours:.1f}", str(one.our_place), f"{one.published:.1f}", str(one.their_place))
+    return [one.method, *numbers, *_as(one.row)]
+
+
+def _as(row: reference.Row) -> list[str]:
+    """How a number was published: the method's name there, how its epoch was chosen, what to beware of."""
+    return [" ".join(filter(None, (row.method, row.variant))), row.selection or MISSING, row.flag or MISSING]
 
 
 def _accuracies(summary: Summary) -> tuple[Sequence[str], list[list[str]]]:

@@ -1,0 +1,102 @@
+"""A benchmark's task as a `Task`: only from a copy that is what its row says."""
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vitgraft.data.benchmarks.copy import JPEG, OWN_CUT, OWN_TENTH, Copy, look
+from vitgraft.data.benchmarks.names import TABLES, Mention, Tables
+from vitgraft.data.benchmarks.pictures import open_pictures
+from vitgraft.data.files import Reading
+from vitgraft.data.task import ImageSource, Split, Task
+from vitgraft.errors import ConfigError, DataError
+
+SHOWN = 5
+FIXED = ("val_fraction", "test_fraction", "skip_unreadable")  # of Reading: a benchmark's splits are given
+
+_log = logging.getLogger(__name__)
+
+
+def load(mention: Mention, root: object, options: Mapping[str, object], tables: Tables = TABLES) -> Task:
+    """The task from the copy in `root`, with train, val and test; or with `mention.retrain` train (both) and test.
+
+    `options` are fields of `Reading`: those that would change the splits are refused.
+    Every listed picture must be there, and a sample of each split is opened (`check=False` opens none). `seed`
+    draws val where a FGVC data set comes without VPT's lists.
+
+    Raises:
+        DataError: no root, or a copy that is not what the table says; the message tells what to fetch.
+        ConfigError: an option that does not exist, or one that would change the splits.
+    """
+    row, reading = mention.row, Reading.of(options)
+    for key in FIXED:
+        if getattr(reading, key) != getattr(Reading(), key):
+            raise ConfigError(f"{row.name} has its own splits, which must stay whole: remove {key}.")
+    if not isinstance(root, str | os.PathLike):
+        raise DataError(f"{row.name} is read from a copy of yours. Name the folder that holds it: --root FOLDER.")
+    folder = Path(root).expanduser()
+    if not folder.is_dir():
+        raise DataError(f"{row.name}: there is no folder '{folder}'. Check --root.")
+    copy = look(row, tables[row.benchmark], folder, reading.seed)
+    problems = copy.problems or (open_pictures(copy).problems if reading.check else ())
+    if problems:
+        raise DataError(_refusal(copy, folder, [problem.what for problem in problems]))
+    _warn(copy, mention.retrain)
+    splits = _retraining(copy) if mention.retrain else {str(part): split for part, split in copy.splits.items()}
+    return Task(row.name, copy.classes, splits, group=row.group)
+
+
+def _refusal(copy: Copy, root: Path, what: list[str]) -> str:
+    where = f" in '{copy.folder}'" if copy.folder else ""
+    lines = [f"  {line}" for line in what[:SHOWN]]
+    more = [f"  ... and {len(what) - SHOWN} more"] if len(what) > SHOWN else []
+    fix = f"What to fetch: vitgraft data check '{root}' {copy.row.name}"
+    return "\n".join([f"The copy of {copy.row.name}{where} is not what it must be. {fix}", *lines, *more])
+
+
+def _warn(copy: Copy, retrain: bool) -> None:
+    """What would silently make results incomparable."""
+    telling = {JPEG} if retrain else {JPEG, OWN_CUT, OWN_TENTH}
+    for note in copy.notes:
+        if note in telling:
+            _log.warning("%s: %s", copy.row.name, note)
+
+
+def _retraining(copy: Copy) -> dict[str, Split]:
+    """Train and val as one, and the test. There is no val: it would be a part of train, and select nothing."""
+    train, val = copy.splits["train"], copy.splits["val"]
+    both = Split(Joined((train.images, val.images)), np.concatenate([train.labels, val.labels]))
+    return {"train": both, "test": copy.splits["test"]}
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Several image sources, one after the other."""
+
+    parts: tuple[ImageSource, ...]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def __getitem__(self, index: int) -> Image.Image:
+        part, inner = self._at(index)
+        return part[inner]
+
+    def name(self, index: int) -> str:
+        part, inner = self._at(index)
+        return part.name(inner)
+
+    def fingerprint(self) -> str:
+        return "+".join(part.fingerprint() for part in self.parts)
+
+    def _at(self, index: int) -> tuple[ImageSource, int]:
+        for part in self.parts:
+            if index < len(part):
+                return part, index
+            index -= len(part)
+        raise IndexError(index)

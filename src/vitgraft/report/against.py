@@ -1,0 +1,119 @@
+"""What was found beside what was published: by task where tasks are the same, by order where they are not."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from vitgraft.errors import ConfigError
+from vitgraft.report import reference
+from vitgraft.report.summary import Row, Summary
+
+PAPER = "paper"
+"""Every published table at once."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One of our numbers and a published one, in percent, of the same task (or mean over the same tasks)."""
+
+    method: str
+    name: str
+    ours: float
+    published: float
+    row: reference.Row
+
+    @property
+    def difference(self) -> float:
+        return self.ours - self.published
+
+
+@dataclass(frozen=True)
+class Order:
+    """A method's place among those that a published table has, too: by our mean and by the table's, 1 the best."""
+
+    method: str
+    ours: float
+    our_place: int
+    published: float
+    their_place: int
+    row: reference.Row
+
+
+def chosen(table: str) -> list[str]:
+    """The published tables that a name means. Raises ConfigError."""
+    if table == PAPER:
+        return [name for name in reference.tables() if reference.rows(table=name, unit="%")]
+    reference.rows(table=table)
+    return [table]
+
+
+def pairs(summary: Summary, kinds: Mapping[str, str], table: str) -> list[Pair]:
+    """Numbers of the same task in one published table; `kinds` has vitgraft's name of each method.
+
+    A task is the same if it is a benchmark's and has the table's name there, as in vtab1k:cifar100. Where a whole
+    benchmark was run, both kinds of mean are paired, too, recomputed from the table's cells.
+    """
+    found = []
+    for row in summary.rows:
+        for cells in _published(table, kinds.get(row.method, "")):
+            values = {cell.task: cell for cell in cells}
+            same = {task: values[key] for task in row.tasks if (key := _key(task)) in values}
+            found += [Pair(row.method, task, row.tasks[task].mean, one.value, one) for task, one in same.items()]
+            if len(same) == len(values) == len(summary.tasks):
+                found += _means(row, cells)
+    return found
+
+
+def order(summary: Summary, kinds: Mapping[str, str], table: str) -> list[Order]:
+    """Our methods in the order of our means over tasks beside a table's, for other tasks than the table's."""
+    known = {}
+    for row in summary.complete:
+        for cells in _published(table, kinds.get(row.method, ""))[:1]:
+            known[row.method] = (row, reference.means(cells).of_tasks, cells[0])
+    ours = sorted((row.mean_of_tasks or 0.0 for row, _, _ in known.values()), reverse=True)
+    theirs = sorted((mean for _, mean, _ in known.values()), reverse=True)
+    return [
+        Order(
+            method,
+            row.mean_of_tasks or 0.0,
+            1 + ours.index(row.mean_of_tasks or 0.0),
+            mean,
+            1 + theirs.index(mean),
+            cell,
+        )
+        for method, (row, mean, cell) in known.items()
+    ]
+
+
+def _key(task: str) -> str | None:
+    """A task's name in its benchmark; None if it is of none, for a drawn task may have a published one's name."""
+    parts = task.split(":")
+    return parts[1] if len(parts) > 1 else None
+
+
+def _published(table: str, kind: str) -> list[Sequence[reference.Row]]:
+    """The cells of each of a table's rows of accuracies that are of a method of ours."""
+    rows = [row for row in reference.rows(table=table) if row.ours == kind != "" and row.unit == "%"]
+    found: dict[tuple[str, str], list[reference.Row]] = {}
+    for row in rows:
+        if row.kind == "cell":
+            found.setdefault((row.method, row.variant), []).append(row)
+    return [cells for cells in found.values() if _whole(cells)]
+
+
+def _whole(cells: Sequence[reference.Row]) -> bool:
+    try:
+        reference.means(cells)
+    except ConfigError:
+        return False
+    return True
+
+
+def _means(row: Row, cells: Sequence[reference.Row]) -> list[Pair]:
+    means = reference.means(cells)
+    ours = {**row.groups, "mean of groups": row.mean_of_groups, "mean of tasks": row.mean_of_tasks}
+    theirs = {**means.groups, "mean of groups": means.of_groups, "mean of tasks": means.of_tasks}
+    return [
+        Pair(row.method, name, value, published, cells[0])
+        for name, value in ours.items()
+        if value is not None and (published := theirs.get(name)) is not None
+    ]
