@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vitgraft.cli import bench, cache, listings
+from vitgraft.cli import bench, cache, data, listings
 from vitgraft.cli.convert import convert
 from vitgraft.cli.evaluate import evaluate
 from vitgraft.cli.fit import fit
@@ -61,6 +61,7 @@ app.command("sensitivity", rich_help_panel="Work")(sensitivity)
 app.command("import", rich_help_panel="Work")(convert)
 app.add_typer(bench.app, name="bench", rich_help_panel="Work")
 app.add_typer(cache.app, name="cache", rich_help_panel="Work")
+app.add_typer(data.app, name="data", rich_help_panel="Work")
 app.command("methods", rich_help_panel="Look")(listings.methods)
 app.command("tasks", rich_help_panel="Look")(listings.tasks)
 app.command("backbones", rich_help_panel="Look")(listings.backbones)
