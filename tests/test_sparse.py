@@ -8,6 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.tiny import backbone, images
 from vitgraft import methods
+from vitgraft.core import edits as edits_module
 from vitgraft.core import lean
 from vitgraft.core.edits import Entries, LowRankEdit, ShiftEdit, SparseEdit
 from vitgraft.core.graft import Graft
@@ -30,6 +31,12 @@ SELECTIONS = {
     "scattered": torch.randperm(OUTPUTS * INPUTS, generator=torch.Generator().manual_seed(0))[:400].sort().values,
     "all": torch.arange(OUTPUTS * INPUTS),
 }
+
+
+@pytest.fixture(autouse=True)
+def _lines_are_cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that matrices this small have blocks of every kind."""
+    monkeypatch.setattr(edits_module, "COPY", 32)
 
 
 @pytest.fixture(params=list(SELECTIONS))
@@ -85,6 +92,10 @@ def test_block__is_small_where_entries_share_lines() -> None:
     shape = (OUTPUTS, INPUTS)
     assert Entries.of(SELECTIONS["all"], shape).block == shape
     assert Entries.of(SELECTIONS["one"], shape).block == (1, 1)
+    kinds = {
+        (one.rows is None, one.columns is None) for one in (Entries.of(i, shape) for i in SELECTIONS.values())
+    }
+    assert len(kinds) == 4
     wide = Entries.of(torch.arange(0, 3000 * 768, 768), (3000, 768))
     assert wide.rows is None
     assert wide.block == (3000, 1)
