@@ -143,7 +143,10 @@ def test_find__of_several_folders_the_one_with_lists(tmp_path: Path) -> None:
     synqt(tmp_path / "cifar100")
     found = look(row("cifar100"), VTAB, tmp_path)
     assert (found.folder, found.layout, found.state) == (tmp_path / "cifar100", "JSON", "complete")
-    noah(tmp_path / "cifar")
+    write(tmp_path / "cifar" / "test.txt", "a.png 0\n")
+    assert look(row("cifar100"), VTAB, tmp_path).folder == tmp_path / "cifar100"
+    for name in ("CIFAR-100", "cifar"):
+        noah(tmp_path / name)
     assert look(row("cifar100"), VTAB, tmp_path).folder == tmp_path / "cifar"
 
 

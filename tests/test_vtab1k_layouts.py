@@ -47,6 +47,9 @@ def test_lists__as_noah_writes_them(folder: str, tmp_path: Path, caplog: pytest.
         assert found.splits[part].labels.tolist() == [label_of(part, index) for index in range(count)]
         assert np.abs(np.array(colours(found, part)) - [colour(part, index) for index in range(count)]).max() < 12
     assert "JPEG files" in caplog.text
+    caplog.clear()
+    task("vtab1k:cifar:trainval", tmp_path / "copy")
+    assert "JPEG files" in caplog.text
 
 
 def test_lists__retraining_has_both_and_no_val(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import base64
 import json
 import pickle
+import shutil
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -192,7 +193,7 @@ def test_export__slices_of_one_split_and_config(tmp_path: Path) -> None:
 def test_export__the_published_version_is_preferred(tmp_path: Path) -> None:
     folder = cifar_export(tmp_path)
     newer = folder.with_name("3.10.0")
-    (folder.with_name("3.9.0")).mkdir()
+    shutil.copytree(folder, folder.with_name("3.9.0"))
     folder.rename(newer)
     found = look(row("cifar100"), VTAB, tmp_path)
     assert found.folder == newer
