@@ -58,6 +58,8 @@ OTHERS: dict[str, Any] = {  # a value for every key, none of them its default
     "lag_epochs": 1,
     "head_init": "kaiming",
     "legacy_init": True,
+    "legacy_test": True,
+    "legacy_epochs": "spt",
 }
 
 

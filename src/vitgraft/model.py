@@ -222,11 +222,13 @@ def fit(
     settings: Training | None = None,
     out: Path | str | None = None,
     resume: bool = False,
+    legacy: Split | None = None,
     **overrides: Any,
 ) -> "Fitted":
     """Train `model` in place on labelled images; select on `val` if it is given.
 
     `overrides` are fields of `Training`, such as epochs=50. With `out`, the log and resumable snapshots go there.
+    `legacy` is a test split on which epochs are measured, too, for comparison with papers that chose by it.
 
     Raises:
         ConfigError: an unknown or wrong setting.
@@ -248,6 +250,7 @@ def fit(
         recipe=model.method.recipe,
         out=None if out is None else Path(out),
         resume=resume,
+        legacy=legacy,
     )
 
 

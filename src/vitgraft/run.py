@@ -32,7 +32,7 @@ from vitgraft.results.record import (
     Scores,
     TaskFacts,
 )
-from vitgraft.train import calibrate, measure, state
+from vitgraft.train import calibrate, legacy, measure, state
 from vitgraft.train.cost import measure_cost, peak_memory_mib
 from vitgraft.train.placement import place
 from vitgraft.train.settings import Training
@@ -69,6 +69,7 @@ def run(
     started = _now()
     task = load_task(config)
     _tell_skipped(task, tell)
+    legacy_split = legacy.asked(config.training, task.splits.get("test"))
     main = place(config.training.device).main
     if main and parse(config.method).looks():  # it may be stopped before there is a model
         write_atomically(config.kept, config.toml().encode())
@@ -86,6 +87,7 @@ def run(
         settings=config.training,
         out=config.folder,
         resume=resume,
+        legacy=legacy_split,
     )
     if fitted.interrupted:
         raise KeyboardInterrupt
@@ -245,12 +247,15 @@ def _test(config: RunConfig, model: Model, task: Task) -> Scores | None:
 
 
 def _history(fitted: "Fitted") -> History:
+    on_test, epoch = legacy.best(fitted.history) or (None, None)
     return History(
         epochs=len(fitted.history),
         best_epoch=fitted.best_epoch,
         stopped_early=fitted.stopped_early,
         train_loss=[entry["train_loss"] for entry in fitted.history],
         val_top1=[entry.get("val_top1") for entry in fitted.history],
+        legacy_best_on_test=on_test,
+        legacy_best_epoch=epoch,
     )
 
 

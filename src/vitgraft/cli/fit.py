@@ -75,6 +75,9 @@ def summary(record: Record, folder: Path) -> None:
         if scores is not None:
             text = f"{show.percent(scores.top1)} of {scores.n:,} images, mean per class"
             lines[f"{name} accuracy"] = f"{text} {show.percent(scores.mean_per_class)}"
+    if record.history.legacy_best_on_test is not None:
+        best = f"{show.percent(record.history.legacy_best_on_test)} after epoch {record.history.legacy_best_epoch}"
+        lines["legacy best on test"] = f"{best}: chosen on test, for comparison alone"
     trained = f"{cost.trained_method:,} of the method, {cost.trained_head:,} of the classifier"
     lines["trained values"] = trained
     lines["kept for backward"] = f"{show.size(cost.kept_bytes_per_image)} an image"

@@ -64,6 +64,10 @@ class History:
     """How training went: one entry an epoch in each list; `best_epoch` counts from 1, None without selection.
 
     `val_top1` is empty without a val split, and has None for epochs that were not evaluated.
+
+    `legacy_best_on_test` is the top-1 in percent of the epoch that was best on the test split, `legacy_best_epoch`
+    that epoch: to stand beside papers that report such numbers. None unless a run was asked for them. Nothing is
+    selected by them, and they are no result of the run.
     """
 
     epochs: int
@@ -71,6 +75,8 @@ class History:
     stopped_early: bool
     train_loss: list[float]
     val_top1: list[float | None]
+    legacy_best_on_test: float | None = None
+    legacy_best_epoch: int | None = None
 
 
 @dataclass(frozen=True)

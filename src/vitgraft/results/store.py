@@ -32,6 +32,8 @@ LATER: Mapping[str, Any] = {
     "lag_epochs": 0,
     "head_init": "normal",
     "legacy_init": False,
+    "legacy_test": False,
+    "legacy_epochs": "every",
 }
 """Keys that came after the first records, and what runs without them did: only what differs enters a name.
 

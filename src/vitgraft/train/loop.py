@@ -1,6 +1,6 @@
 """`fit`, `evaluate`, `predict`: training a model on one task, measuring it, asking it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -70,10 +70,12 @@ def fit(
     recipe: Recipe = DEFAULT,
     out: Path | None = None,
     resume: bool = False,
+    legacy: Split | None = None,
 ) -> Fitted:
     """Train `model` in place; it ends in eval mode with the values of the last epoch, or of the best.
 
-    `recipe` fills in what the settings leave open. Into the folder `out` go `log.jsonl` and `snapshot.pt`; with
+    `recipe` fills in what the settings leave open. `legacy` is a test split to measure epochs on as the settings
+    say (`train.legacy`); nothing is selected by it. Into the folder `out` go `log.jsonl` and `snapshot.pt`; with
     `resume` the run there goes on, bit for bit on a CPU, and a folder without one starts anew. Several processes
     started by a launcher (torchrun, accelerate launch) share the work. Random generators keep their states.
 
@@ -83,11 +85,12 @@ def fit(
         TrainingError: a tensor that cannot learn, a loss that is not finite, a backbone that changed.
     """
     settings = _resolved(settings, recipe)
-    _check(model, train, val, settings)
+    splits = {"train": train, "val": val} | ({} if legacy is None else {"test": legacy})
+    _check(model, splits, settings)
     here = place(settings.device)
     model.to(here.device)
     before = model.backbone.fingerprint()
-    same = snapshots.conditions(model, {"train": train, "val": val}, settings, preprocessing)
+    same = snapshots.conditions(model, splits, settings, preprocessing)
     same |= {"backbone": before, "processes": here.processes}
     layout = _layout(model, len(train), settings, here)
     optimizer = optimizer_of(model, settings)
@@ -98,14 +101,14 @@ def fit(
         journal = Journal(out if here.main else None, same, display, settings.snapshot_seconds)
         journal.begin(state)
         cache = Cache(model, settings, here, display, before)
-        data, val_data = _data(train, val, settings, preprocessing, here, cache)
-        objective = _objective(data.labels, model.classes, settings)
+        data = _data(splits, settings, preprocessing, here, cache)
+        objective = _objective(data["train"].labels, model.classes, settings)
         if saved is None:
             start(model, settings)
-            _probe(model, data, layout, objective, here, settings.precision)
+            _probe(model, data["train"], layout, objective, here, settings.precision)
             check_backbone(model, before)
         wrapped = here.wrap(model, model.plan.draw is not None)
-        run = Run(model, wrapped, optimizer, objective, layout, data, val_data, settings, here, state, journal)
+        run = Run(model, wrapped, optimizer, objective, layout, data, settings, here, state, journal)
         run.go()
     check_backbone(model, before)
     return replace(_finish(run), cached=cache.kept)
@@ -117,10 +120,11 @@ def _resolved(settings: Training, recipe: Recipe) -> Training:
     return replace(settings, lr=recipe.lr if settings.lr is None else settings.lr, weight_decay=decay)
 
 
-def _check(model: Tuned, train: Split, val: Split | None, settings: Training) -> None:
-    check_labels("train", train, model.classes)
-    if val is not None:
-        check_labels("val", val, model.classes)
+def _check(model: Tuned, splits: Mapping[str, Split | None], settings: Training) -> None:
+    for name, split in splits.items():
+        if split is not None:
+            check_labels(name, split, model.classes)
+    if splits["val"] is not None:
         return
     for key, wanted in (("select='best'", settings.select == "best"), ("patience", settings.patience is not None)):
         if wanted:
@@ -134,29 +138,31 @@ def _layout(model: Tuned, n: int, settings: Training, here: Placement) -> Layout
 
 
 def _data(
-    train: Split,
-    val: Split | None,
+    splits: Mapping[str, Split | None],
     settings: Training,
     preprocessing: Preprocessing,
     here: Placement,
     cache: Cache,
-) -> tuple[Data, Data | None]:
-    """Both splits: readings of the frozen part where it is cached, else images, in memory as far as that reaches.
+) -> dict[str, Data]:
+    """The splits there are: readings of the frozen part where it is cached, else images, in memory while it lasts.
 
-    Validation comes first, for it is never augmented.
+    Validation comes first, for it is never augmented. Test comes last and is not cached: it may be a hundred times
+    the rest.
     """
     plain = Reader(preprocessing, workers=settings.workers, pin=here.device.type == "cuda")
     augmented = replace(plain, augment=settings.augment, seed=settings.seed)
-    splits = {"train": (train, augmented)} if val is None else {"val": (val, plain), "train": (train, augmented)}
-    feeds = cache.feeds(Pictures(name, split.images, reader) for name, (split, reader) in splits.items())
+    readers = {"val": plain, "train": augmented, "test": plain}
+    there = {name: split for name in readers if (split := splits.get(name)) is not None}
+    pictures = [Pictures(name, split.images, readers[name]) for name, split in there.items() if name != "test"]
+    feeds = cache.feeds(pictures)
     left = MEMORY_LIMIT
     data = {}
-    for name, (split, reader) in splits.items():
+    for name, split in there.items():
         if name not in feeds:
-            feeds[name] = reader.feed(split.images, left)
-            left -= reader.size_of(len(split))
+            feeds[name] = readers[name].feed(split.images, left)
+            left -= readers[name].size_of(len(split))
         data[name] = Data(feeds[name], torch.tensor(split.labels))
-    return data["train"], data.get("val")
+    return data
 
 
 def _objective(labels: Tensor, classes: int, settings: Training) -> Objective:

@@ -1,7 +1,7 @@
 """One training run, step by step: the loop that everything else in this package serves."""
 
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from time import perf_counter
@@ -16,7 +16,9 @@ from vitgraft.train.batches import Layout
 from vitgraft.train.feed import Chunk, Feed, moved
 from vitgraft.train.interrupt import Interrupt
 from vitgraft.train.journal import Journal
+from vitgraft.train.legacy import KEY, measured
 from vitgraft.train.measure import measure
+from vitgraft.train.metrics import Metrics
 from vitgraft.train.objective import Objective
 from vitgraft.train.optim import Schedule, set_lr
 from vitgraft.train.placement import Placement
@@ -41,7 +43,8 @@ class Data:
 class Run:
     """A model in training; `wrapped` is the same model as several processes share it.
 
-    `settings.lr` is resolved. `state` is up to date whenever the run stands still.
+    `data` has train, perhaps val, and test only where epochs are measured on it (`train.legacy`). `settings.lr` is
+    resolved. `state` is up to date whenever the run stands still.
     """
 
     model: Tuned
@@ -49,8 +52,7 @@ class Run:
     optimizer: torch.optim.Optimizer
     objective: Objective
     layout: Layout
-    train: Data
-    val: Data | None
+    data: Mapping[str, Data]
     settings: Training
     here: Placement
     state: State
@@ -67,7 +69,7 @@ class Run:
 
     def go(self) -> None:
         """Train until the last epoch, the end of patience, or an interrupt."""
-        with self.interrupt, closing(self.train.feed.stream(self._chunks())) as images:
+        with self.interrupt, closing(self.data["train"].feed.stream(self._chunks())) as images:
             while self.state.epoch < self.settings.epochs and not self.state.stopped_early:
                 self._train_epoch(images)
                 if self.interrupted:
@@ -113,7 +115,7 @@ class Run:
         """One step of the optimizer on the images `batch` (b,)."""
         state, here, settings = self.state, self.here, self.settings
         set_lr(self.optimizer, self._lr())
-        mass = self.objective.mass(self.train.labels[batch])
+        mass = self.objective.mass(self.data["train"].labels[batch])
         parts = self.layout.shares(batch, here.rank)
         sums = torch.zeros_like(self._sums)
         sums[2] = self.interrupt.asked
@@ -121,7 +123,7 @@ class Run:
             self.model.plan.draw(derive(settings.seed, DRAW, state.epoch, state.step))
         for number, part in enumerate(parts):
             pictures = moved(next(images), here.device)
-            labels = self.train.labels[part].to(here.device, non_blocking=True)
+            labels = self.data["train"].labels[part].to(here.device, non_blocking=True)
             seed_all(derive(settings.seed, DROPOUT, state.epoch, state.step, number, here.rank), here.device)
             with here.local(self.wrapped, number < len(parts) - 1):
                 with here.autocast(settings.precision):
@@ -187,8 +189,12 @@ class Run:
         entry["train_top1"] = 100 * state.hits / self.layout.n
         state.epoch, state.step = state.epoch + 1, 0
         state.loss = state.hits = state.mass = 0.0
-        if self.val is not None:
+        if "val" in self.data:
             entry |= {f"val_{key}": value for key, value in self._validate().items()}
+        if "test" in self.data and measured(self.settings.legacy_epochs, state.epoch, self.settings.epochs):
+            began = perf_counter()
+            entry[KEY] = self._measure("test").top1
+            self._began += perf_counter() - began  # it is no part of training
         entry["images_per_second"] = self._meter.rate()
         entry["seconds"] = perf_counter() - self._began
         state.history.append(entry)
@@ -197,18 +203,8 @@ class Run:
 
     def _validate(self) -> dict[str, Any]:
         """Measure the epoch that is over, and remember it if it is the best."""
-        assert self.val is not None
         state, settings = self.state, self.settings
-        found = asdict(
-            measure(
-                self.model,
-                self.val.feed,
-                self.val.labels,
-                self.here,
-                batch_size=settings.eval_batch_size,
-                precision=settings.precision,
-            )
-        )
+        found = asdict(self._measure("val"))
         state.last_metrics = found
         if state.best_metrics is None or _rank(found) > _rank(state.best_metrics):
             state.best_epoch, state.best_metrics, state.stale = state.epoch, found, 0
@@ -218,6 +214,12 @@ class Run:
             state.stale += 1
             state.stopped_early = settings.patience is not None and state.stale >= settings.patience
         return found
+
+    def _measure(self, name: str) -> Metrics:
+        """The model as it is on a split."""
+        data, settings = self.data[name], self.settings
+        sizes = {"batch_size": settings.eval_batch_size, "precision": settings.precision}
+        return measure(self.model, data.feed, data.labels, self.here, **sizes)  # type: ignore[arg-type]
 
 
 def _rank(metrics: dict[str, Any]) -> tuple[float, float]:

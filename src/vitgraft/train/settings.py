@@ -79,6 +79,14 @@ class Training:
     legacy_init: bool = _key(
         False, "LoRA and adapters begin as noise, as in NOAH's and SPT's code, not as zero", PUBLISHED
     )
+    legacy_test: bool = _key(
+        False, "measure epochs on test, too; the best is recorded apart, for papers that chose by it", PUBLISHED
+    )
+    legacy_epochs: Literal["every", "noah", "spt", "synqt"] = _key(
+        "every",
+        "which ones; noah: 1, 11, .. and the last; spt: these and the last ten; synqt: 10, 20, ..",
+        PUBLISHED,
+    )
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate", "eval_batch_size"):
