@@ -25,6 +25,7 @@ ORDER = (
     "model",
     "bundle",
     "published",
+    "protocols",
     "config",
     "run",
     "bench",

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
-from vitgraft import methods
+from vitgraft import methods, protocols
 from vitgraft.errors import ConfigError, unknown
 from vitgraft.results.store import slug
 from vitgraft.train.settings import Training
@@ -39,8 +39,10 @@ def _key(help: str, panel: str, default: Any = MISSING) -> Any:
 class RunConfig:
     """Everything that decides a run. `training` stands for its own fields, which are keys beside these.
 
+    The protocol fills keys in `of`; here it is a name, and `method` tells the fields that it filled, too.
+
     Raises:
-        ConfigError: an unknown method or a field of it that is unknown or wrong.
+        ConfigError: an unknown protocol or method, or a field of it that is unknown or wrong.
     """
 
     data: str = _key("a built-in task, an image folder, a CSV file or a list", "Data")
@@ -57,26 +59,30 @@ class RunConfig:
     preprocessing: str = _key("the backbone's own (pretrained), or a preset: vtab, fgvc", "Model", "pretrained")
     out: str | None = _key("the run's folder; none: runs/<task>-<method>-<backbone>", "Output", None)
     records: str | None = _key("a folder that collects the records of many runs", "Output", None)
+    protocol: str = _key(
+        f"whose choices are the defaults, ours or a paper's: {', '.join(protocols.names())}",
+        "Training",
+        protocols.OURS,
+    )
     training: Training = field(default_factory=Training)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "method", methods.spec_of(methods.parse(self.method)))
+        method = methods.parse(self.method)
+        filled = protocols.named(self.protocol).fields(method.name, self.data)
+        object.__setattr__(self, "method", protocols.spelled(method, filled))
 
     @classmethod
     def of(cls, values: Mapping[str, object]) -> Self:
-        """From keys and values, as a TOML file or a command line gives them.
+        """From keys and values, as a TOML file or a command line gives them; the protocol gives what they do not.
 
         Raises:
             ConfigError: no data, an unknown key (with the nearest), or a value of the wrong type or range.
         """
-        known = keys()
-        checked = {}
-        for name, value in values.items():
-            if name not in known:
-                raise ConfigError(unknown("option", name, known))
-            checked[name] = _checked(known[name], value)
+        known, checked = keys(), _all_checked(values)
         if not checked.get("data"):
             raise ConfigError("No data were named. Give a built-in task, an image folder, a CSV file or a list.")
+        chosen = {name: known[name].default for name in ("protocol", "method")} | checked
+        checked = _all_checked(protocols.completed(chosen))
         training = {name: checked.pop(key) for name, key in _training_keys().items() if key in checked}
         return cls(training=Training(**training), **checked)
 
@@ -116,16 +122,20 @@ class RunConfig:
     def toml(self) -> str:
         """The run as a TOML file that explains itself; `read_toml` reads it back.
 
-        A key that is left open stands in a comment, with the value that follows from the others if there is one.
+        A key that is left open stands in a comment, with the value that follows from the others if there is one;
+        where the protocol has a value of its own, it is said to be none.
         """
         given, panel = self.given(), ""
+        published = protocols.completed({name: given[name] for name in ("data", "method", "protocol")})
         lines: list[str] = []
         for name, key in keys().items():
             if key.panel != panel:
                 panel = key.panel
                 lines += ["", f"# {panel}"] if lines else [f"# {panel}"]
             value = given[name]
-            if value is None:
+            if value is None and published.get(name) is not None:
+                entry = f"{name} = {_toml(NONE)}"
+            elif value is None:
                 derived = self._derived(name)
                 entry = f"# {name} = {_toml(NONE if derived is None else derived)}"
             else:
@@ -183,6 +193,15 @@ def _training_keys() -> dict[str, str]:
     return {item.name: RENAMED.get(item.name, item.name) for item in dataclasses.fields(Training)}
 
 
+def _all_checked(values: Mapping[str, object]) -> dict[str, Any]:
+    """Keys and values as their types. Raises ConfigError."""
+    known = keys()
+    for name in values:
+        if name not in known:
+            raise ConfigError(unknown("option", name, known))
+    return {name: _checked(known[name], value) for name, value in values.items()}
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """The keys and values of a configuration file; a method may be a table with `name` and its fields.
 
@@ -200,7 +219,8 @@ def read_toml(path: Path) -> dict[str, Any]:
             flat = " Keys stand at the top of the file, under no [table]." if isinstance(value, dict) else ""
             raise ConfigError(f"{path}: {unknown('option', name, keys())}{flat}")
     if isinstance(values.get("method"), dict):
-        values["method"] = methods.spec_of(methods.parse(values["method"]))
+        table = values["method"]
+        values["method"] = protocols.spelled(methods.parse(table), (name for name in table if name != "name"))
     return values
 
 

@@ -23,6 +23,7 @@ NOT_IDENTITY = (
 """Keys of a configuration that say where and with what to run, not what: they do not enter its name."""
 
 LATER: Mapping[str, Any] = {
+    "protocol": "vitgraft",
     "optimizer": "adamw",
     "momentum": 0.9,
     "decay": "matrices",
