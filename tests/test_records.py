@@ -1,7 +1,9 @@
 """Records: what is written is read back, what is odd is reported, and many may write at once."""
 
 import json
-from concurrent.futures import ThreadPoolExecutor
+import logging
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -111,6 +113,50 @@ def test_read_all__skips_and_reports_what_is_no_record(tmp_path: Path) -> None:
     assert "schema 2" in found.skipped[tmp_path / "newer.json"]
 
 
+def test_rows__are_flat_and_alike(tmp_path: Path) -> None:
+    """A table's cells: numbers, text, None, and lists that have an entry an epoch."""
+    tested = store.add(tmp_path, record(test=Scores(0.25, 87.5, 100.0, 75.0, 8)))
+    other = store.add(tmp_path, record(config={**CONFIG, "seed": 4}, seed=4, val=None))
+    (tmp_path / "cut.json").write_text("{")
+    first, second = sorted(store.read_all(tmp_path).rows(), key=lambda row: row["seed"])
+    assert first.keys() == second.keys()
+    assert (first["file"], second["file"]) == (str(tested), str(other))
+    assert (first["test.top1"], first["val.top5"]) == (87.5, None)
+    assert (second["test.top1"], second["val.n"]) == (None, None)
+    assert (first["config.lr"], first["method.fields.rank"], first["task.sizes.train"]) == (0.001, 4, 8)
+    assert (first["cost.trained_method"], first["commit"], first["versions.python"]) == (1000, None, "3.11")
+    assert first["history.train_loss"] == [1.0, 0.5]
+    assert not any(isinstance(value, dict) for row in (first, second) for value in row.values())
+
+
+def test_rows__are_what_pandas_takes(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas", reason="pandas is for whoever reads records with it")
+    store.add(tmp_path, record(test=Scores(0.25, 87.5, None, 75.0, 8)))
+    store.add(tmp_path, record(config={**CONFIG, "seed": 4}, seed=4))
+    frame = pandas.DataFrame(store.read_all(tmp_path).rows())
+    assert frame.groupby("method.spec")["test.top1"].mean().to_dict() == {"lora:rank=4": 87.5}
+    assert frame["seed"].dtype.kind == "i"
+    assert frame["val.top1"].dtype.kind == "f"
+
+
+@pytest.mark.parametrize("content", ["", '{"schema": 1, "config"', "[1]", '{"name": "not ours"}', "newer"])
+def test_find__tells_once_of_what_is_no_record(
+    tmp_path: Path, content: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """So that a suite goes on and does such a run anew."""
+    path = tmp_path / "one.json"
+    with caplog.at_level(logging.WARNING):
+        assert store.find(path) is None
+        assert caplog.messages == []
+        newer = json.dumps({**record().to_json(), "schema": 2})
+        path.write_text(newer if content == "newer" else content)
+        assert [store.find(path), store.find(path)] == [None, None]
+    (told,) = caplog.messages
+    assert told.startswith(f"Taken for a run that is not done: '{path}'")
+    store.write(path, record())
+    assert store.find(path) == record()
+
+
 def test_read_all__no_folder(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="There is no folder"):
         store.read_all(tmp_path / "nowhere")
@@ -201,15 +247,36 @@ def test_file_name__stays_in_its_folder(data: str) -> None:
     assert len(name) < 120
 
 
-def test_add__concurrent_writers_leave_whole_files(tmp_path: Path) -> None:
-    written = [record(config={**CONFIG, "seed": index % 4}, seed=index) for index in range(40)]
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda one: store.add(tmp_path, one), written))
+WRITER = """
+import sys
+from pathlib import Path
+from tests.test_records import CONFIG, record
+from vitgraft.results import store
+writer = int(sys.argv[1])
+for index in range(40):
+    store.add(Path(sys.argv[2]), record(config={**CONFIG, "seed": index % 4}, seed=index))
+    store.add(Path(sys.argv[2]), record(config={**CONFIG, "seed": 100 + writer}, seed=index))
+print({"torch"} & {*sys.modules})
+"""
+
+
+def test_add__writers_of_several_processes_leave_whole_files(tmp_path: Path) -> None:
+    """Three write four equal configurations and one of their own; whoever reads meanwhile sees no half."""
+    root = Path(__file__).parents[1]
+    command = [sys.executable, "-c", WRITER]
+    writers = [
+        subprocess.Popen([*command, str(writer), str(tmp_path)], cwd=root, stdout=subprocess.PIPE, text=True)
+        for writer in range(3)
+    ]
+    while any(writer.poll() is None for writer in writers):
+        assert store.read_all(tmp_path).skipped == {}
+    assert [writer.communicate()[0] for writer in writers] == ["set()\n"] * 3
+    assert [writer.returncode for writer in writers] == [0, 0, 0]
     found = store.read_all(tmp_path)
-    assert not found.skipped
-    assert sorted(one.config["seed"] for one in found.records.values()) == [0, 1, 2, 3]
-    assert all(one.seed % 4 == one.config["seed"] for one in found.records.values())
-    assert len(list(tmp_path.iterdir())) == 4, "no temporary file is left"
+    assert found.skipped == {}
+    assert sorted(one.config["seed"] for one in found.records.values()) == [0, 1, 2, 3, 100, 101, 102]
+    assert {one.seed for one in found.records.values()} == {36, 37, 38, 39}
+    assert len(list(tmp_path.iterdir())) == 7, "no temporary file is left"
 
 
 def test_write__failure_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

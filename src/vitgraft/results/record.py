@@ -132,6 +132,16 @@ class Record:
         """The record as JSON values."""
         return asdict(self)
 
+    def flat(self) -> dict[str, Any]:
+        """The record as one row: keys with dots, such as `test.top1`, `config.lr` and `method.fields.rank`.
+
+        Every record has the same keys, but for those of its configuration, its method and its task's splits:
+        what was not measured is None. Lists, which have an entry an epoch, stay lists.
+        """
+        row: dict[str, Any] = {}
+        _flatten(type(self), self.to_json(), "", row)
+        return row
+
     @classmethod
     def from_json(cls, values: object) -> Self:
         """The inverse of `to_json`.
@@ -145,6 +155,20 @@ class Record:
             raise RecordError(f"It has schema {values['schema']!r}; this vitgraft reads {SCHEMA}.")
         record: Self = _read(cls, values, "record")
         return record
+
+
+def _flatten(hint: Any, value: object, prefix: str, row: dict[str, Any]) -> None:
+    """Put `value`, whose type hint is known, into a row under keys that begin with `prefix`."""
+    kind = next((one for one in (hint, *get_args(hint)) if dataclasses.is_dataclass(one)), None)
+    if kind is not None:
+        for key, inner in get_type_hints(kind).items():
+            found = value.get(key) if isinstance(value, Mapping) else None
+            _flatten(inner, found, f"{prefix}.{key}" if prefix else key, row)
+    elif isinstance(value, Mapping):
+        for key, found in value.items():
+            _flatten(Any, found, f"{prefix}.{key}", row)
+    else:
+        row[prefix] = value
 
 
 def _read(hint: Any, value: object, where: str) -> Any:

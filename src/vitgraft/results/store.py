@@ -1,11 +1,18 @@
-"""Records on disk: one JSON file a run, named by its configuration, written so that it is whole or not there."""
+"""Records on disk: one JSON file a run, named by its configuration, written so that it is whole or not there.
+
+The code's version is in a record (`commit`, `versions`) and not in its name: a run that is done stays done when
+the code moves on, or no table would ever be finished. Whoever doubts an old record compares its commit, and runs
+it again with `--force`, which replaces it.
+"""
 
 import hashlib
 import json
+import logging
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +56,10 @@ class Reading:
 
     records: dict[Path, Record]
     skipped: dict[Path, str]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A flat row a record, which `pandas.DataFrame` takes as it is; `file` names the record, for doubters."""
+        return [{"file": str(path), **record.flat()} for path, record in self.records.items()]
 
 
 def identity(config: Mapping[str, Any]) -> str:
@@ -109,6 +120,23 @@ def read(path: Path) -> Record:
         return Record.from_json(values)
     except RecordError as error:
         raise RecordError(f"'{path}': {error} Run it again, or move the file away.") from None
+
+
+def find(path: Path) -> Record | None:
+    """The record at `path`, if there is one. A file that cannot be read as one is told of, and taken for none."""
+    if not path.exists():
+        return None
+    try:
+        return read(path)
+    except RecordError as error:
+        _tell(str(error))
+        return None
+
+
+@cache
+def _tell(reason: str) -> None:
+    """Once a process, however often the file is asked for."""
+    logging.getLogger(__name__).warning("Taken for a run that is not done: %s", reason)
 
 
 def read_all(folder: Path) -> Reading:
