@@ -41,14 +41,15 @@ class Case:
         before: Callable[[Tensor], Tensor] | None,
         widths: Sequence[int],
         rows: Sequence[tuple[int, int, int]],
+        by_value: bool = False,
     ) -> None:
-        self.before = before
+        self.before, self.by_value = before, by_value
         self.linears = [linear(6, width) for width in widths]
         self.edits = [RowEdit(*place, low_rank(6, place[2] - place[1])) for place in rows]
 
     @property
     def step(self) -> Before | None:
-        return None if self.before is None else Before(self.before)
+        return None if self.before is None else Before(self.before, by_value=self.by_value)
 
     def factors(self) -> list[Tensor]:
         return [factor for row in self.edits for factor in (row.edit.down, row.edit.up)]
@@ -82,6 +83,7 @@ def cases() -> dict[str, Callable[[], Case]]:
         "same_rows_twice": lambda: Case(norm, [8], [(0, 0, 8), (0, 2, 6)]),
         "proj": lambda: Case(None, [6], [(0, 0, 6)]),
         "gelu_fc2": lambda: Case(nn.functional.gelu, [5], [(0, 0, 5)]),
+        "gelu_fc2_by_value": lambda: Case(nn.functional.gelu, [5], [(0, 0, 5)], by_value=True),
         "gated_fc2": lambda: Case(gate, [5], [(0, 0, 5)]),
     }
 

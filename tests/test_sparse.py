@@ -1,5 +1,7 @@
 """Sparse edits: their gradient is the dense one's at the chosen entries; nothing of a weight's size is kept."""
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,7 +12,7 @@ from tests.tiny import backbone, images
 from vitgraft import methods
 from vitgraft.core import edits as edits_module
 from vitgraft.core import lean
-from vitgraft.core.edits import Entries, LowRankEdit, ShiftEdit, SparseEdit
+from vitgraft.core.edits import Entries, LowRankEdit, ShiftEdit, SparseEdit, lines_of
 from vitgraft.core.graft import Graft
 from vitgraft.core.lean import Before, RowEdit, edited_linears
 from vitgraft.core.plan import Plan
@@ -56,15 +58,20 @@ def values(k: int, seed: int = 0) -> Tensor:
     return torch.randn(k, generator=generator, dtype=torch.float64).requires_grad_()
 
 
+@pytest.mark.parametrize("by_value", [True, False])
 @pytest.mark.parametrize("shape", [(7,), (3, 5)])
-def test_gradient__is_the_dense_one_at_the_entries(index: Tensor, shape: tuple[int, ...], merges: bool) -> None:
+def test_gradient__is_the_dense_one_at_the_entries(
+    index: Tensor, shape: tuple[int, ...], by_value: bool, merges: bool
+) -> None:
     torch.manual_seed(0)
     linear = nn.Linear(INPUTS, OUTPUTS, dtype=torch.float64).requires_grad_(False)
     x = torch.randn(*shape, INPUTS, dtype=torch.float64, requires_grad=True)
     delta, shift = values(len(index)), values(4, 1)
     places = torch.tensor([0, 3, 4, 35])
     edits = [SparseEdit(Entries.of(index, (OUTPUTS, INPUTS)), delta), ShiftEdit(places, shift)]
-    (ours,) = edited_linears(x, Before(F.gelu), [linear], [RowEdit(0, 0, OUTPUTS, edit) for edit in edits])
+    (ours,) = edited_linears(
+        x, Before(F.gelu, by_value=by_value), [linear], [RowEdit(0, 0, OUTPUTS, edit) for edit in edits]
+    )
 
     weight = linear.weight.flatten().index_add(0, index, delta.detach()).view(OUTPUTS, INPUTS).requires_grad_()
     bias = linear.bias.index_add(0, places, shift.detach()).requires_grad_()
@@ -122,7 +129,7 @@ def test_backward__makes_nothing_of_the_weights_size_nor_of_k_by_k() -> None:
     entries = Entries.of(index, (400, 400))
     h, grad = torch.randn(10, 400), torch.randn(10, 400)
     with Sizes() as sizes:
-        entries.gather(h, grad)
+        entries.gather(partial(lines_of, h), grad)
     assert sizes.largest <= 4_000 < len(index) ** 2
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from timm.layers import Attention, GluMlp, Mlp, SwiGLU
+from timm.layers import GELU, Attention, GELUTanh, GluMlp, Mlp, SwiGLU
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from vitgraft.errors import BackboneError
 
 MODELS = (VisionTransformer, VisionTransformerDistilled)
 MLPS = (Mlp, GluMlp, SwiGLU)
+GELUS = (nn.GELU, GELU, GELUTanh)
 
 
 def wrap(model: nn.Module, name: str, config: dict[str, object] | None = None) -> Backbone:
@@ -96,6 +97,11 @@ class TimmBlock(BlockView):
             first, second = y.chunk(2, dim=-1)
             return mlp.norm(first * mlp.act(second) if mlp.gate_last else mlp.act(first) * second)
         return mlp.norm(mlp.act(y))
+
+    @property
+    def activates_by_value(self) -> bool:
+        mlp = self.block.mlp
+        return type(mlp) is Mlp and type(mlp.act) in GELUS and isinstance(mlp.norm, nn.Identity)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         attn = self.block.attn
@@ -190,12 +196,10 @@ class _Tail(_ModelStage, TailView):
     def forward(self, x: Tensor, at: Visitor) -> tuple[Tensor, Tensor]:
         model = self.model
         after_pool = not isinstance(model.fc_norm, nn.Identity)
-        tokens = model.norm(x)
-        if not after_pool:
-            tokens = at("norm", x, tokens)
+        tokens = model.norm(x) if after_pool else at.through("norm", x, model.norm)
         pooled = self._pool(tokens)
         if after_pool:
-            pooled = at("norm", pooled, model.fc_norm(pooled))
+            pooled = at.through("norm", pooled, model.fc_norm)
         return tokens, at("pooled", pooled, pooled)
 
     def _pool(self, tokens: Tensor) -> Tensor:

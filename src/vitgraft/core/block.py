@@ -52,6 +52,12 @@ class Visitor:
             self.readings[tap] = tap.reduce(y)
         return y
 
+    def through(self, place: str, x: Tensor, step: Step) -> Tensor:
+        """What the place gives for x, edited and read; `step` is not run if the first graft replaces it."""
+        grafts = self.grafts_at(place)
+        assert not any(graft.replaces for graft in grafts[1:]), "a graft that replaces would undo the others"
+        return self(place, x, x if grafts and grafts[0].replaces else step(x))
+
     def repeats(self, place: str) -> bool:
         """True if nothing reads this place, and what edits it may run twice."""
         return place not in self.taps and all(graft.repeatable for graft in self.grafts_at(place))
@@ -89,6 +95,11 @@ class BlockView(StageView, ABC):
     @abstractmethod
     def activate(self, y: Tensor) -> Tensor:
         """From fc1's output (B, N, .) to fc2's input (B, N, H)."""
+
+    @property
+    @abstractmethod
+    def activates_by_value(self) -> bool:
+        """True if `activate` is one operation on each value alone, and autograd keeps its input for it."""
 
     @abstractmethod
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -170,7 +181,7 @@ class BlockView(StageView, ABC):
             return self.split(group, outputs)
         h = x
         if before is not None and place is not None:
-            h = at(place, x, before(x))
+            h = at.through(place, x, before)
         outputs = tuple(linear(h) for linear in self.linears(group))
         values = self.split(group, outputs)
         return tuple(at(name, h, y) for name, y in zip(GROUPS[group], values, strict=True))
@@ -181,9 +192,9 @@ class BlockView(StageView, ABC):
             return None
         plain, grafts = before, at.grafts_at(place)
         if not grafts:
-            return Before(plain)
+            return Before(plain, by_value=place == "act" and self.activates_by_value)
         trained = tuple(value for graft in grafts for value in graft.parameters())
-        return Before(lambda x: at(place, x, plain(x)), trained)
+        return Before(lambda x: at.through(place, x, plain), trained)
 
     def _row_edits(self, group: str, place: str | None, at: Visitor) -> list[RowEdit]:
         """The group's edits as changes of module rows; empty if that is not all there is to do."""

@@ -4,6 +4,7 @@ Each kind knows how it is added to a copy of the weight, and how to what the pla
 same edit. `h` (n, D_in) is what the place reads, `out` and `grad` (n, D_out) what it produced and its gradient.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -17,6 +18,9 @@ COPY = 300
 Measured on two cores: about 32 in fp32, where it hardly matters (1.27 and 1.28 of LoRA's step on ViT-B/16 with
 300 and 32), and far more in bf16, where products are faster and copies slower (width 96: 413 and 552 ms a step).
 """
+
+Columns = Callable[[Tensor | None], Tensor]
+"""What the place reads, computed once more: the asked columns (n, columns) of h, or all of it for None."""
 
 
 @dataclass(frozen=True)
@@ -86,24 +90,24 @@ class Entries:
         rows, columns = self.block
         return values.new_zeros(rows * columns).index_copy(0, self.inside, values).view(rows, columns)
 
-    def gather(self, h: Tensor, grad: Tensor) -> Tensor:
+    def gather(self, h: Columns, grad: Tensor) -> Tensor:
         """The entries (k,) of gradᵀ h, the weight's gradient; nothing outside of the block is computed."""
-        left, right = _lines(grad, self.rows), _lines(h, self.columns)
+        left, right = lines_of(grad, self.rows), h(self.columns)
         rows, columns = self.block
         product = torch.mm(left.t(), right) if rows <= columns else torch.mm(right.t(), left).t()
         return product.reshape(-1)[self.inside]
 
     def product(self, x: Tensor, block: Tensor) -> Tensor:
         """x (..., D_in) times the block's transpose, (..., rows)."""
-        return F.linear(_lines(x, self.columns), block)
+        return F.linear(lines_of(x, self.columns), block)
 
     def spread(self, y: Tensor, part: Tensor) -> Tensor:
         """y (..., D_out) with part (..., rows) added: a new tensor."""
         return y + part if self.rows is None else y.index_add(-1, self.rows, part.to(y.dtype))
 
 
-def _lines(x: Tensor, lines: Tensor | None) -> Tensor:
-    """The chosen values (..., lines) of x's last dimension."""
+def lines_of(x: Tensor, lines: Tensor | None) -> Tensor:
+    """The chosen values (..., lines) of x's last dimension, or all of them."""
     return x if lines is None else x.index_select(-1, lines)
 
 
@@ -128,9 +132,9 @@ class SparseEdit:
     def add_transposed(self, dh: Tensor, grad: Tensor) -> None:
         """dh += grad Δ: what reaches the input through this edit alone."""
         block = self.entries.scatter(self.values).to(grad.dtype)
-        _add_lines(dh, self.entries.columns, torch.mm(_lines(grad, self.entries.rows), block).to(dh.dtype))
+        _add_lines(dh, self.entries.columns, torch.mm(lines_of(grad, self.entries.rows), block).to(dh.dtype))
 
-    def gradients(self, h: Tensor, grad: Tensor) -> tuple[Tensor, ...]:
+    def gradients(self, h: Columns, grad: Tensor) -> tuple[Tensor, ...]:
         return (self.entries.gather(h, grad).to(self.values.dtype),)
 
 
@@ -161,8 +165,8 @@ class ShiftEdit:
         _add_lines(shift, self.index, self.values.to(out.dtype))
         out.add_(shift)
 
-    def gradients(self, h: Tensor, grad: Tensor) -> tuple[Tensor, ...]:
-        return (_lines(grad.sum(0), self.index).to(self.values.dtype),)
+    def gradients(self, h: Columns, grad: Tensor) -> tuple[Tensor, ...]:
+        return (lines_of(grad.sum(0), self.index).to(self.values.dtype),)
 
 
 WeightEdit = LowRankEdit | SparseEdit | ShiftEdit

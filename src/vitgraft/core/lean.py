@@ -2,8 +2,8 @@
 
 Autograd keeps the input of every weight that trains. For an edited projection that input is the output of a
 normalisation or of an activation, whose own input is kept anyway: so only that is kept here, and the cheap step
-runs once more in the backward pass. The frozen weight itself asks for nothing, and no gradient of its size is
-formed for an edit of some of its entries.
+runs once more in the backward pass; where it takes values one by one, for those columns alone that edits need. The
+frozen weight itself asks for nothing, and no gradient of its size is formed for an edit of some of its entries.
 
 Where arithmetic is exact enough, all edits are first added to a copy of the weight: one product then does the
 work of several passes over the output. Products with a factor put its rank first, (r, B N), which is several
@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from vitgraft.core.edits import LowRankEdit, SparseEdit, WeightEdit, add_product
+from vitgraft.core.edits import Columns, LowRankEdit, SparseEdit, WeightEdit, add_product, lines_of
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,14 @@ class RowEdit:
 
 @dataclass(frozen=True)
 class Before:
-    """The cheap step h = run(x) in front of a group, and the values that train in it. Nothing in it is random."""
+    """The cheap step h = run(x) in front of a group, and the values that train in it. Nothing in it is random.
+
+    `by_value` says that it trains nothing and is one operation on each value alone, for which autograd keeps x.
+    """
 
     run: Callable[[Tensor], Tensor]
     trained: tuple[Tensor, ...] = ()
+    by_value: bool = False
 
 
 def edited_linears(
@@ -52,9 +56,13 @@ def edited_linears(
     linear may have trained values of its own. `edits` is not empty.
     """
     trained = [value for row in edits for value in row.edit.trained]
-    steps = () if before is None else before.trained
     group = _Group(before, tuple(linears), tuple(edits))
-    outputs: tuple[Tensor, ...] = _EditedLinears.apply(x, group, *trained, *steps)
+    outputs: tuple[Tensor, ...]
+    if before is not None and before.by_value:
+        outputs = _EditedLinears.apply(x.detach(), before.run(x), group, *trained)
+    else:
+        steps = () if before is None else before.trained
+        outputs = _EditedLinears.apply(x, None, group, *trained, *steps)
     return outputs
 
 
@@ -94,15 +102,54 @@ class _Group:
         return weight, bias
 
 
+class _Again:
+    """What a group reads, computed once more from what was kept of it, when and as far as it is asked for."""
+
+    def __init__(self, group: _Group, x: Tensor, wants_x: bool) -> None:
+        self.group, self.x, self.wants_x = group, x, wants_x
+        self._whole: tuple[Tensor, Tensor] | None = None
+
+    def columns(self, lines: Tensor | None) -> Tensor:
+        """The asked columns (B N, columns) of h, or all of them (B N, D_in)."""
+        before = self.group.before
+        if lines is not None and self._whole is None and before is not None and before.by_value:
+            return before.run(lines_of(self.x, lines)).flatten(0, -2)
+        return lines_of(self._both()[1].detach().flatten(0, -2), lines)
+
+    def backward(self, dh: Tensor) -> list[Tensor | None]:
+        """The gradients of x (None if it wants none) and of what trains in the step before, from that of h."""
+        before = self.group.before
+        if before is None:
+            return [dh.view_as(self.x).to(self.x.dtype)]
+        x, h = self._both()
+        wanted = [x, *before.trained] if self.wants_x else list(before.trained)
+        found = torch.autograd.grad(h, wanted, dh.view_as(h).to(h.dtype))
+        return [*found] if self.wants_x else [None, *found]
+
+    def _both(self) -> tuple[Tensor, Tensor]:
+        """x and h, with a graph between them if gradients will go through it."""
+        if self._whole is None:
+            before = self.group.before
+            with torch.set_grad_enabled(before is not None and not before.by_value):
+                # A view, because module hooks such as a FLOP counter's cannot stand on a leaf in here.
+                start = self.x.detach().requires_grad_(self.wants_x and before is not None).view_as(self.x)
+                self._whole = start, self.group.h(start)
+        return self._whole
+
+
 class _EditedLinears(torch.autograd.Function):
+    """x is kept. h is given where autograd itself goes back through the step before; else it is made of x."""
+
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, group: _Group, *trained: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: FunctionCtx, x: Tensor, given: Tensor | None, group: _Group, *trained: Tensor
+    ) -> tuple[Tensor, ...]:
         ctx.save_for_backward(x, *trained)
         ctx.group = group  # type: ignore[attr-defined]
         ctx.autocast = _autocast_state(x.device.type)  # type: ignore[attr-defined]
-        h = group.h(x)
+        h = group.h(x) if given is None else given
         merges = group.merges(h.dtype, h.device.type, trained)
-        ctx.merges = merges  # type: ignore[attr-defined]
+        ctx.merges, ctx.form = merges, (h.shape, h.dtype)  # type: ignore[attr-defined]
         if merges:
             return tuple(F.linear(h, *group.merged(number)) for number in range(len(group.linears)))
         outputs = [linear(h) for linear in group.linears]
@@ -115,48 +162,52 @@ class _EditedLinears(torch.autograd.Function):
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x = ctx.saved_tensors[0]  # type: ignore[attr-defined]
         group: _Group = ctx.group  # type: ignore[attr-defined]
-        wants_x: bool = ctx.needs_input_grad[0]  # type: ignore[attr-defined]
-        device, enabled, dtype = ctx.autocast  # type: ignore[attr-defined]
+        wants_x, wants_h = ctx.needs_input_grad[:2]  # type: ignore[attr-defined]
         steps = () if group.before is None else group.before.trained
+        again = _Again(group, x, wants_x)
+        device, enabled, dtype = ctx.autocast  # type: ignore[attr-defined]
         with torch.autocast(device, dtype=dtype, enabled=enabled):
-            with torch.enable_grad():
-                # A view, because module hooks such as a FLOP counter's cannot stand on a leaf in here.
-                start = x.detach().requires_grad_(wants_x and group.before is not None).view_as(x)
-                h = group.h(start)
             flat = [grad.flatten(0, -2) for grad in grads]  # (B N, D_out) each
-            low, trained_grads = _edit_grads(group, h.detach().flatten(0, -2), flat)
-            if not wants_x and not steps:
-                return None, None, *trained_grads
-            merges: bool = ctx.merges  # type: ignore[attr-defined]
-            dh = _input_grad(group, flat, low, merges).view_as(h).to(h.dtype)
-        if group.before is None:
-            return dh, None, *trained_grads
-        found = torch.autograd.grad(h, [start, *steps] if wants_x else list(steps), dh)
-        return (*(found[:1] if wants_x else (None,)), None, *trained_grads, *found[wants_x:])
+            low, trained_grads = _edit_grads(group, again.columns, flat)
+            if not (wants_x or wants_h or steps):
+                return None, None, None, *trained_grads
+            dh = _input_grad(group, flat, low, ctx.merges)  # type: ignore[attr-defined]
+        if wants_h:
+            shape, kind = ctx.form  # type: ignore[attr-defined]
+            return None, dh.view(shape).to(kind), None, *trained_grads
+        dx, *step_grads = again.backward(dh)
+        return dx, None, None, *trained_grads, *step_grads
 
 
-def _edit_grads(group: _Group, rows: Tensor, grads: Sequence[Tensor]) -> tuple[Tensor | None, list[Tensor]]:
+def _edit_grads(group: _Group, columns: Columns, grads: Sequence[Tensor]) -> tuple[Tensor | None, list[Tensor]]:
     """What reaches the low-rank values, (R, B N) with R the sum of all ranks, and every trained value's gradient.
 
-    rows (B N, D_in) is the input h, grads (B N, D_out) those of the outputs.
+    grads (B N, D_out) are those of the outputs, `columns` gives the input h (B N, D_in).
     """
-    rows = rows.to(grads[0].dtype)
-    low, factor_grads = _low_rank_grads(group, rows, grads)
+    dtype = grads[0].dtype
+
+    def read(lines: Tensor | None) -> Tensor:
+        return columns(lines).to(dtype)
+
+    low, factor_grads = _low_rank_grads(group, read, grads)
     paired = iter(factor_grads)
     found: list[Tensor] = []
     for row in group.edits:
         if isinstance(row.edit, LowRankEdit):
             found += (next(paired), next(paired))
         else:
-            found += row.edit.gradients(rows, row.of(grads))
+            found += row.edit.gradients(read, row.of(grads))
     return low, found
 
 
-def _low_rank_grads(group: _Group, rows: Tensor, grads: Sequence[Tensor]) -> tuple[Tensor | None, list[Tensor]]:
-    """As `_edit_grads`, of low-rank edits alone: they share the passes over `rows`."""
+def _low_rank_grads(
+    group: _Group, columns: Columns, grads: Sequence[Tensor]
+) -> tuple[Tensor | None, list[Tensor]]:
+    """As `_edit_grads`, of low-rank edits alone: they share the passes over h."""
     chosen = [(row, row.edit) for row in group.edits if isinstance(row.edit, LowRankEdit)]
     if not chosen:
         return None, []
+    rows = columns(None)
     dtype = rows.dtype
     scaled = [edit.down * edit.scale for _, edit in chosen]
     ranks = [len(down) for down in scaled]

@@ -25,9 +25,12 @@ class _Vector(nn.Module):
 
     def dense(self) -> Tensor:
         """δ with 0 wherever nothing is chosen, (D,)."""
-        if self.index is None:
-            return self.values
-        return self.values.new_zeros(self.size).index_copy(0, self.index, self.values)
+        return self.on(self.values.new_zeros(self.size))
+
+    def on(self, plain: Tensor) -> Tensor:
+        """A vector (D,) with δ added."""
+        values = self.values.to(plain.dtype)
+        return plain + values if self.index is None else plain.index_add(0, self.index, values)
 
 
 class SparseDelta(Graft):
@@ -73,19 +76,19 @@ class SparseDelta(Graft):
         if self.index is not None and self.values is not None:
             weight = weight.flatten().index_add(0, self.index, self.values.to(weight.dtype)).view_as(weight)
         if self.bias is not None and bias is not None:
-            bias = bias + self.bias.dense().to(bias.dtype)
+            bias = self.bias.on(bias)
         return weight, bias
 
 
 class NormDelta(Graft):
     """The normalisation with values of its own at chosen positions of its scale and shift.
 
-    A normalisation is linear in these, so it is y + norm(x; δ scale, δ shift). `norm` is the library's module,
-    which stays as it is; `scale` and `shift` are positions, None for none.
+    `norm` is the library's module, which stays as it is; `scale` and `shift` are positions, None for none.
     """
 
     per_token = True
     repeatable = True
+    replaces = True
 
     def __init__(self, norm: nn.Module, scale: Tensor | None = None, shift: Tensor | None = None) -> None:
         super().__init__()
@@ -96,17 +99,14 @@ class NormDelta(Graft):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         (norm,) = self._shared
-        values = {name: torch.zeros_like(value) for name, value in norm.named_parameters()}
-        if self.scale is not None:
-            values["weight"] = self.scale.dense()
-        if self.shift is not None:
-            values["bias"] = self.shift.dense()
-        change: Tensor = functional_call(norm, values, (x,))
-        return y + change.to(y.dtype)
+        chosen = {"weight": self.scale, "bias": self.shift}
+        values = {name: one.on(norm.get_parameter(name)) for name, one in chosen.items() if one is not None}
+        edited: Tensor = functional_call(norm, values, (x,))
+        return edited
 
     def fold(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
         if self.scale is not None:
-            weight = weight + self.scale.dense().to(weight.dtype)
+            weight = self.scale.on(weight)
         if self.shift is not None and bias is not None:
-            bias = bias + self.shift.dense().to(bias.dtype)
+            bias = self.shift.on(bias)
         return weight, bias
