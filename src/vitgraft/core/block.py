@@ -53,10 +53,10 @@ class Visitor:
         return y
 
     def through(self, place: str, x: Tensor, step: Step) -> Tensor:
-        """What the place gives for x, edited and read; `step` is not run if the first graft replaces it."""
+        """What the place gives for x, edited and read; `step` is not run if the first graft stands in for it."""
         grafts = self.grafts_at(place)
-        assert not any(graft.replaces for graft in grafts[1:]), "a graft that replaces would undo the others"
-        return self(place, x, x if grafts and grafts[0].replaces else step(x))
+        assert not any(graft.stands_in for graft in grafts[1:]), "one that stands in would undo the others"
+        return self(place, x, x if grafts and grafts[0].stands_in else step(x))
 
     def repeats(self, place: str) -> bool:
         """True if nothing reads this place, and what edits it may run twice."""

@@ -15,7 +15,7 @@ class Graft(nn.Module):
     A fresh graft should leave the model unchanged wherever its method allows that. `per_token` says that a
     token's edited output depends on that token alone; only then may the walk leave out tokens that nothing reads.
     `repeatable` says that it is cheap and leaves nothing to chance; then the walk may run it once more rather than
-    keep what it produced. `replaces` says that it does the place's whole work and asks for nothing of what that
+    keep what it produced. `stands_in` says that it does the place's whole work and asks for nothing of what that
     produced: such a graft must be the first of its site. `units` names the dimension of each parameter along which
     a graft can be cut to a size: ranks, hidden values, tokens; a parameter that is not named is needed whole at
     any size.
@@ -23,7 +23,7 @@ class Graft(nn.Module):
 
     per_token: bool = False
     repeatable: ClassVar[bool] = False
-    replaces: ClassVar[bool] = False
+    stands_in: ClassVar[bool] = False
     units: ClassVar[Mapping[str, int]] = {}
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:

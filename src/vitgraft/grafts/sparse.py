@@ -88,7 +88,7 @@ class NormDelta(Graft):
 
     per_token = True
     repeatable = True
-    replaces = True
+    stands_in = True
 
     def __init__(self, norm: nn.Module, scale: Tensor | None = None, shift: Tensor | None = None) -> None:
         super().__init__()
