@@ -30,15 +30,19 @@ LOOKING = (
 )
 """Methods that look at training data first if they are told to, or choose otherwise on models this small."""
 
+SHORT = {"noah": "noah:supernet=1,population=6,generations=2,parents=2"}
+"""A long look at training data, made short."""
 
-@pytest.fixture(params=BACKBONES)
+
+@pytest.fixture(scope="module", params=BACKBONES)
 def frozen(request: pytest.FixtureRequest) -> Backbone:
+    """One backbone for every method: what one of them did to it, another would show."""
     return backbone(request.param)
 
 
 @pytest.fixture(params=(*methods.names(), *LOOKING))
 def method(request: pytest.FixtureRequest) -> methods.Method:
-    return methods.parse(request.param)
+    return methods.parse(SHORT.get(request.param, request.param))
 
 
 def tuned(frozen: Backbone, method: methods.Method) -> Tuned:
