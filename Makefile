@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint bench clean distclean
+.PHONY: help install demo test test-slow test-gpu lint bench clean distclean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1#\2/p' $(MAKEFILE_LIST) | column -t -s '#' 2>/dev/null \
@@ -24,6 +24,9 @@ test: $(VENV)/.installed-dev  ## the default tests
 
 test-slow: $(VENV)/.installed-dev  ## the tests that take longer
 	$(BIN)/python -m pytest -m 'slow and not gpu' $(PYTEST)
+
+test-gpu: $(VENV)/.installed-dev  ## the tests that need an accelerator
+	$(BIN)/python -m pytest -m gpu $(PYTEST)
 
 lint: $(VENV)/.installed-dev  ## ruff and mypy
 	$(BIN)/python -m ruff check .
