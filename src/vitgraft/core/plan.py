@@ -16,11 +16,13 @@ class Head(nn.Module):
 
     `classifier` is the last linear layer; its values are counted apart, as every paper's table does.
     `reads` is all that it needs beside the plan's taps: every token after the final norm, the pooled vector, or
-    nothing (taps).
+    nothing (taps). `stacks` says that several heads like it, with the same shapes and the frozen part in common,
+    run as one under torch.func.vmap in fp32: it has no buffer that training changes.
     """
 
     classifier: nn.Linear
     reads: ClassVar[Literal["tokens", "pooled", "taps"]] = "tokens"
+    stacks: ClassVar[bool] = False
 
     def forward(self, features: Features, backbone: Backbone) -> Tensor:
         raise NotImplementedError

@@ -45,7 +45,7 @@ def _attend(view: BlockView, u: Tensor, h: Tensor, absorb: bool) -> Tensor:
     if not (absorb and view.absorbs):
         h = h.to(q.dtype)
         return view.attend(q, F.linear(h, k_weight, k_bias), F.linear(h, v_weight, v_bias))
-    mixed: Tensor = _AbsorbedAttention.apply(q, h, k_weight, v_weight, view.heads)
+    mixed: Tensor = _AbsorbedAttention.apply(q, h, k_weight, v_weight, view.heads)[0]
     return view.after_attention(mixed if v_bias is None else mixed + v_bias)
 
 
@@ -54,11 +54,12 @@ class _AbsorbedAttention(torch.autograd.Function):
 
     Keeps h, which the caller holds anyway, and the attention map (B, N, T heads). Computes in q's type, a few
     images at a time: what the heads ask for, (T heads, D) an image, stays small, and h is never held twice.
-    Queries that are the same for every image (batch 1) are projected once.
+    Queries that are the same for every image (batch 1) are projected once. Returns the maps, too, for that is
+    how torch.func lets a function keep them.
     """
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, h: Tensor, k_weight: Tensor, v_weight: Tensor, heads: int) -> Tensor:
+    def forward(q: Tensor, h: Tensor, k_weight: Tensor, v_weight: Tensor, heads: int) -> tuple[Tensor, Tensor]:
         shared = len(q) < len(h)
         k_rows, v_rows = (_by_head(weight, heads, q.dtype) for weight in (k_weight, v_weight))
         q = q * k_rows.shape[1] ** -0.5
@@ -70,9 +71,25 @@ class _AbsorbedAttention(torch.autograd.Function):
             scores = _products(images, wanted).softmax(1).to(q.dtype)
             mixed.append(_from_tokens(scores.transpose(1, 2) @ images, v_rows))
             maps.append(scores)
-        ctx.save_for_backward(h, torch.cat(maps), k_weight, v_weight)
-        ctx.heads, ctx.shared = heads, shared
-        return torch.cat(mixed)
+        return torch.cat(mixed), torch.cat(maps)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        q, h, k_weight, v_weight, ctx.heads = inputs
+        ctx.shared = len(q) < len(h)
+        ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(h, output[1], k_weight, v_weight)
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], q: Tensor, h: Tensor, *rest: Any
+    ) -> tuple[tuple[Tensor, Tensor], tuple[int, None]]:
+        """M sets of queries on the same images are one larger set, for no query sees another."""
+        assert in_dims[0] is not None and set(in_dims[1:]) == {None}, "the frozen block and its input are shared"
+        sets = q.movedim(in_dims[0], 1)  # (B or 1, M, T, A)
+        mixed, maps = _AbsorbedAttention.apply(sets.flatten(1, 2), h, *rest)
+        return (mixed.unflatten(1, sets.shape[1:3]), maps), (1, None)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:

@@ -22,6 +22,7 @@ class LinearHead(Head):
     """logits = W pooled + b."""
 
     reads = "pooled"
+    stacks = True
 
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()

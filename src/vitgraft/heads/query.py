@@ -47,6 +47,7 @@ class QueryHead(Head):
     """
 
     reads: ClassVar[Literal["taps"]] = "taps"
+    stacks: ClassVar[bool] = True
     queries: Tensor
     weights: Tensor | None
     kept: Tensor | None

@@ -1,6 +1,6 @@
 """`fit`, `evaluate`, `predict`: training a model on one task, measuring it, asking it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from vitgraft.core.sites import Recompute
 from vitgraft.core.tuned import Tuned
 from vitgraft.data.task import Split
 from vitgraft.data.transforms import Preprocessing
-from vitgraft.errors import ConfigError
+from vitgraft.errors import ConfigError, TrainingError
 from vitgraft.methods.base import Recipe
 from vitgraft.train import state as snapshots
 from vitgraft.train.batches import Layout
@@ -32,8 +32,9 @@ from vitgraft.train.run import Data, Run
 from vitgraft.train.seeds import own_randomness
 from vitgraft.train.settings import Training
 from vitgraft.train.state import State
+from vitgraft.train.together import Together
 
-__all__ = ["Fitted", "Metrics", "evaluate", "fit", "predict"]
+__all__ = ["Fitted", "Metrics", "evaluate", "fit", "fit_together", "predict"]
 
 DEFAULT = Recipe()
 
@@ -112,6 +113,59 @@ def fit(
         run.go()
     check_backbone(model, before)
     return replace(_finish(run), cached=cache.kept)
+
+
+def fit_together(
+    models: Sequence[Tuned],
+    train: Split,
+    val: Split | None,
+    settings: Sequence[Training],
+    *,
+    preprocessing: Preprocessing,
+    recipe: Recipe = DEFAULT,
+) -> list[Fitted | TrainingError]:
+    """Train several models at once, in place, as `fit` would each: up to rounding, they end with the same values.
+
+    The models are of one plan on one backbone and train a head that `stacks`; their settings differ by `lr` and
+    `weight_decay` alone, compute in fp32, and have neither patience nor micro-batches. A model whose loss is no
+    longer finite does not stop the others; its place has the error. Seconds are a share of what all took. Nothing
+    can be resumed.
+
+    Raises:
+        DataError: an empty split, or labels that the models have no class for.
+        TrainingError: a tensor that cannot learn, a backbone that changed.
+    """
+    told = [_resolved(one, recipe) for one in settings]
+    lead, first = models[0], told[0]
+    assert all(replace(one, lr=first.lr, weight_decay=first.weight_decay) == first for one in told), "one recipe"
+    assert (first.precision, first.patience, first.accumulate) == ("fp32", None, 1), "what cannot be stacked"
+    splits = {"train": train, "val": val}
+    _check(lead, splits, first)
+    here = place(first.device)
+    assert here.processes == 1, "one process trains them all"
+    lead.to(here.device)
+    before = lead.backbone.fingerprint()
+    layout = _layout(lead, len(train), first, here)
+    display = Display(first.epochs, layout.steps)
+    silent = Journal(None, {}, Display(first.epochs, layout.steps, shown=False), 0.0)
+    with own_randomness(here.device), closing(display):
+        cache = Cache(lead, first, here, display, before)
+        data = _data(splits, first, preprocessing, here, cache)
+        objective = _objective(data["train"].labels, lead.classes, first)
+        runs = []
+        for model, one in zip(models, told, strict=True):
+            model.to(here.device)
+            start(model, one)
+            run = Run(model, model, optimizer_of(model, one), objective, layout, data, one, here, State(), silent)
+            runs.append(run)
+        _probe(lead, data["train"], layout, objective, here, first.precision)
+        together = Together(runs, display)
+        together.go()
+    check_backbone(lead, before)
+    kept = replace(cache.kept, seconds=cache.kept.seconds / len(runs))
+    fitted = [_finish(run) for run in runs]
+    shares = [replace(one, seconds=one.seconds / len(runs), cached=kept) for one in fitted]
+    return [together.failed.get(number, one) for number, one in enumerate(shares)]
 
 
 def _resolved(settings: Training, recipe: Recipe) -> Training:

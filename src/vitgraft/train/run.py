@@ -69,14 +69,14 @@ class Run:
 
     def go(self) -> None:
         """Train until the last epoch, the end of patience, or an interrupt."""
-        with self.interrupt, closing(self.data["train"].feed.stream(self._chunks())) as images:
+        with self.interrupt, closing(self.data["train"].feed.stream(self.chunks())) as images:
             while self.state.epoch < self.settings.epochs and not self.state.stopped_early:
                 self._train_epoch(images)
                 if self.interrupted:
                     return
                 self._end_epoch()
 
-    def _chunks(self) -> Generator[Chunk]:
+    def chunks(self) -> Generator[Chunk]:
         """What the micro-batches of this process hold, from here to the end of training."""
         first = self.state.step
         for epoch in range(self.state.epoch, self.settings.epochs):
@@ -114,7 +114,7 @@ class Run:
     def _step(self, batch: Tensor, images: Iterator[Inputs]) -> None:
         """One step of the optimizer on the images `batch` (b,)."""
         state, here, settings = self.state, self.here, self.settings
-        set_lr(self.optimizer, self._lr())
+        self.set_lr()
         mass = self.objective.mass(self.data["train"].labels[batch])
         parts = self.layout.shares(batch, here.rank)
         sums = torch.zeros_like(self._sums)
@@ -139,12 +139,21 @@ class Run:
         state.mass += mass
         if here.blocking:
             self._check_finite()  # before the step: the trained values stay as they were
-        if settings.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
-        self.optimizer.step()
+        self.update()
         self.optimizer.zero_grad()
 
-    def _lr(self) -> float:
+    def update(self) -> None:
+        """One step along the gradients that are there."""
+        if self.settings.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+        self.optimizer.step()
+
+    def set_lr(self) -> None:
+        """Tell the optimizer the learning rate of the next step."""
+        set_lr(self.optimizer, self.lr())
+
+    def lr(self) -> float:
+        """The learning rate of the next step."""
         return Schedule(self.settings, self.layout.steps).at(self.state.epoch, self.state.step)
 
     def _asked(self) -> bool:
@@ -160,7 +169,7 @@ class Run:
             kept = "" if self.journal.folder is None else f" The snapshot before is kept in {self.journal.folder}."
             raise TrainingError(
                 f"The loss is no longer finite in epoch {self.state.epoch + 1} of {self.settings.epochs}, at a "
-                f"learning rate of {self._lr():.3g}. Use a lower lr, clip_norm=1, or precision=fp32.{kept}"
+                f"learning rate of {self.lr():.3g}. Use a lower lr, clip_norm=1, or precision=fp32.{kept}"
             )
 
     def _collect(self) -> None:
@@ -183,14 +192,18 @@ class Run:
 
     def _end_epoch(self) -> None:
         """Validate, select, log, save."""
+        self.end_epoch(self._measure("val") if "val" in self.data else None)
+
+    def end_epoch(self, val: Metrics | None) -> None:
+        """Select by what was found on validation, log, save."""
         state = self.state
         lr = self.optimizer.param_groups[0]["lr"]
         entry: dict[str, Any] = {"epoch": state.epoch + 1, "lr": lr, "train_loss": state.loss / state.mass}
         entry["train_top1"] = 100 * state.hits / self.layout.n
         state.epoch, state.step = state.epoch + 1, 0
         state.loss = state.hits = state.mass = 0.0
-        if "val" in self.data:
-            entry |= {f"val_{key}": value for key, value in self._validate().items()}
+        if val is not None:
+            entry |= {f"val_{key}": value for key, value in self._remember(asdict(val)).items()}
         if "test" in self.data and measured(self.settings.legacy_epochs, state.epoch, self.settings.epochs):
             began = perf_counter()
             entry[KEY] = self._measure("test").top1
@@ -201,10 +214,9 @@ class Run:
         self._save()
         self.journal.epoch(entry)
 
-    def _validate(self) -> dict[str, Any]:
-        """Measure the epoch that is over, and remember it if it is the best."""
+    def _remember(self, found: dict[str, Any]) -> dict[str, Any]:
+        """What was found on validation after the epoch that is over, remembered if it is the best."""
         state, settings = self.state, self.settings
-        found = asdict(self._measure("val"))
         state.last_metrics = found
         if state.best_metrics is None or _rank(found) > _rank(state.best_metrics):
             state.best_epoch, state.best_metrics, state.stale = state.epoch, found, 0
