@@ -13,6 +13,7 @@ from vitgraft.train.settings import Training
 OTHERS: dict[str, Any] = {  # a value for every key, none of them its default
     "data": 'odd "name"\n\\ü\x7f',
     "root": "images",
+    "train_on": "trainval",
     "val_fraction": 0.2,
     "test_fraction": 1e-05,
     "split_seed": 5,

@@ -226,6 +226,15 @@ def test_file_name__of_a_record_outlives_new_keys() -> None:
     assert store.file_name(RunConfig.of(FIRST).table()) == FIRST_NAME
 
 
+def test_file_name__stays_when_inputs_are_moved() -> None:
+    here = {**FIRST, "data": "vtab1k:cifar100", "root": "/here/vtab-1k", "checkpoint": "weights/model.safetensors"}
+    there = {**here, "root": "copies", "checkpoint": "/there/model.safetensors"}
+    assert store.file_name(here) == store.file_name(there)
+    assert store.file_name({**here, "checkpoint": "weights/other.safetensors"}) != store.file_name(here)
+    listed = {**here, "data": "photos.csv"}  # of a list, the root says which images are meant
+    assert store.file_name(listed) != store.file_name({**listed, "root": "copies"})
+
+
 @pytest.mark.parametrize("key", store.LATER)
 def test_file_name__tells_what_is_not_as_it_was(key: str) -> None:
     value = store.LATER[key]

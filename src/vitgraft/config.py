@@ -16,13 +16,19 @@ from pathlib import Path
 from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from vitgraft import methods, protocols
+from vitgraft.data.benchmarks.names import RETRAIN, mentioned
 from vitgraft.errors import ConfigError, unknown
+from vitgraft.methods import Method
+from vitgraft.methods.noah import Noah
+from vitgraft.methods.spt import Spt
 from vitgraft.results.store import slug
 from vitgraft.train.settings import Training
 
 NONE = "none"
 """How a file or a command line says that a value is absent, where that is not the default."""
 
+DATA = "Data"
+"""Where help lists the keys that say which images are meant, and how they are split."""
 
 KEPT = "run.toml"
 """The name of a run's configuration in its folder."""
@@ -45,12 +51,13 @@ class RunConfig:
         ConfigError: an unknown protocol or method, or a field of it that is unknown or wrong.
     """
 
-    data: str = _key("a built-in task, an image folder, a CSV file or a list", "Data")
-    root: str | None = _key("folder that a list's paths are relative to; none: the list's own", "Data", None)
-    val_fraction: float = _key("share of train that becomes val where data has neither", "Data", 0.15)
-    test_fraction: float = _key("share of train that becomes test where data has neither", "Data", 0.15)
-    split_seed: int = _key("which images those shares take", "Data", 0)
-    skip_unreadable: bool = _key("leave out images that cannot be read, and list them", "Data", False)
+    data: str = _key("a built-in task, an image folder, a CSV file, a list, vtab1k:NAME or fgvc:NAME", DATA)
+    root: str | None = _key("folder of a benchmark's copy, or of a list's paths; none: the list's own", DATA, None)
+    train_on: Literal["train", "trainval"] = _key("trainval: train and val together, no val", DATA, "train")
+    val_fraction: float = _key("share of train that becomes val where data has neither", DATA, 0.15)
+    test_fraction: float = _key("share of train that becomes test where data has neither", DATA, 0.15)
+    split_seed: int = _key("which images those shares take", DATA, 0)
+    skip_unreadable: bool = _key("leave out images that cannot be read, and list them", DATA, False)
     method: str = _key("perhaps with fields, as lora:rank=8,places=qv; see vitgraft methods", "Model", "lora")
     backbone: str = _key("figures, which is built in, or a timm name; see vitgraft backbones", "Model", "figures")
     checkpoint: str | None = _key("weights in a local .safetensors, .pth or .npz file", "Model", None)
@@ -70,6 +77,23 @@ class RunConfig:
         method = methods.parse(self.method)
         filled = protocols.named(self.protocol).fields(method.name, self.data)
         object.__setattr__(self, "method", protocols.spelled(method, filled))
+
+    def check_choosing(self) -> None:
+        """Raise ConfigError if something is to be chosen on a val that is trained on."""
+        choosing = {"select=best": self.training.select == "best", "patience": self.training.patience is not None}
+        choosing[self.method] = chooses(methods.parse(self.method))
+        for what, chosen in choosing.items():
+            if chosen and self.retrains:
+                raise ConfigError(
+                    f"{what} chooses on validation images, and there are none where train and val are trained on "
+                    "together (trainval). Train on train alone (train_on = train), or leave it out."
+                )
+
+    @property
+    def retrains(self) -> bool:
+        """True if train and val are trained on together, whichever of the two keys says so."""
+        mention = mentioned(self.data)
+        return self.train_on == RETRAIN or (mention is not None and mention.retrain)
 
     @classmethod
     def of(cls, values: Mapping[str, object]) -> Self:
@@ -142,6 +166,14 @@ class RunConfig:
                 entry = f"{name} = {_toml(value)}"
             lines.append(f"{entry}  # {key.help}")
         return "\n".join(lines) + "\n"
+
+
+def chooses(method: Method) -> bool:
+    """True if a method chooses something by accuracy on validation images, and so cannot do without them."""
+    if isinstance(method, Noah):
+        return method.architecture is None
+    several = isinstance(method, Spt) and (method.budget == "auto" or "+" in str(method.budget))
+    return several and method.mask is None
 
 
 @dataclass(frozen=True)
@@ -233,6 +265,8 @@ def from_text(name: str, text: str) -> Any:
     key = keys()[name]
     if text.lower() == NONE and type(None) in key.kinds:
         return None
+    if bool in key.kinds and text.lower() in ("true", "false"):
+        return text.lower() == "true"
     for kind in key.kinds:
         if kind in (int, float):
             with suppress(ValueError):

@@ -114,12 +114,19 @@ def test_later(config: RunConfig) -> Record:
 
 
 def load_task(config: RunConfig) -> Task:
-    """The task that a configuration names, cut into splits as it says. Raises DataError."""
+    """The task that a configuration names, cut into splits as it says.
+
+    Raises:
+        DataError: data that cannot be used.
+        ConfigError: something is to be chosen on validation images that are trained on.
+    """
+    config.check_choosing()
     options: dict[str, Any] = {
         "seed": config.split_seed,
         "val_fraction": config.val_fraction,
         "test_fraction": config.test_fraction,
         "skip_unreadable": config.skip_unreadable,
+        "train_on": config.train_on,
     }
     if config.root is not None:
         options["root"] = config.root

@@ -1,7 +1,7 @@
 """`vitgraft eval`: how well a saved graft does on labelled images."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,9 +12,7 @@ from vitgraft.cli import show
 from vitgraft.errors import DataError
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from vitgraft.data.task import ImageSource, Split, Task
+    from vitgraft.data.task import Split, Task
     from vitgraft.train.metrics import Metrics
 
 
@@ -32,6 +30,9 @@ def evaluate(
     data: Annotated[
         str | None, typer.Argument(help="Labelled images; by default those of the run.", show_default=False)
     ] = None,
+    root: Annotated[
+        str | None, typer.Option(help="Folder of a benchmark's copy, or that a list's paths are relative to.")
+    ] = None,
     split: Annotated[Part, typer.Option(help="Which of them.")] = Part.test,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     force: Annotated[
@@ -45,8 +46,10 @@ def evaluate(
       vitgraft eval runs/photos
 
       vitgraft eval runs/photos new-photos/ --split all --json
+
+      vitgraft eval runs/cifar vtab1k:cifar100 --root vtab-1k/
     """
-    from vitgraft.config import KEPT, RunConfig, read_toml
+    from vitgraft.config import DATA, KEPT, RunConfig, keys, read_toml
     from vitgraft.model import load
     from vitgraft.run import load_task
 
@@ -54,9 +57,11 @@ def evaluate(
     kept = run / KEPT
     if data is None and not kept.is_file():
         raise DataError(f"'{run}' does not say what it was trained on. Name the images: vitgraft eval {run} DATA")
-    chosen = RunConfig.of((read_toml(kept) if kept.is_file() else {}) | ({"data": data} if data else {}))
+    given = read_toml(kept) if kept.is_file() else {}
+    reading = {key: value for key, value in given.items() if keys()[key].panel == DATA}
     if data is not None:
-        chosen = replace(chosen, root=None)
+        reading |= {"data": data, "root": None, "train_on": "train"}
+    chosen = RunConfig.of(reading if root is None else {**reading, "root": root})
     task = load_task(chosen)
     metrics = model.evaluate(_relabelled(_part(task, split), task.classes, model.class_names))
     if as_json:
@@ -65,43 +70,12 @@ def evaluate(
         _print(metrics, f"{task.name}, {split}")
 
 
-@dataclass(frozen=True)
-class Joined:
-    """Several image sources, one after the other."""
-
-    parts: tuple["ImageSource", ...]
-
-    def __len__(self) -> int:
-        return sum(map(len, self.parts))
-
-    def __getitem__(self, index: int) -> "Image":
-        part, inner = self._at(index)
-        return part[inner]
-
-    def name(self, index: int) -> str:
-        part, inner = self._at(index)
-        return part.name(inner)
-
-    def fingerprint(self) -> str:
-        return "+".join(part.fingerprint() for part in self.parts)
-
-    def _at(self, index: int) -> tuple["ImageSource", int]:
-        for part in self.parts:
-            if index < len(part):
-                return part, index
-            index -= len(part)
-        raise IndexError(index)
-
-
 def _part(task: "Task", split: Part) -> "Split":
     """The images of a split, or of all."""
-    import numpy as np
-
-    from vitgraft.data.task import Split
+    from vitgraft.data.task import joined
 
     if split is Part.all:
-        parts = list(task.splits.values())
-        return Split(Joined(tuple(part.images for part in parts)), np.concatenate([part.labels for part in parts]))
+        return joined(list(task.splits.values()))
     if split not in task.splits:
         have = ", ".join([*task.splits, Part.all])
         raise DataError(f"{task.name} has no {split} split. Choose another with --split: {have}.")

@@ -8,17 +8,21 @@ from pathlib import Path
 
 from vitgraft.data.benchmarks import load as benchmarks
 from vitgraft.data.benchmarks.find import recognised
-from vitgraft.data.benchmarks.names import mentioned, near
+from vitgraft.data.benchmarks.names import RETRAIN, Mention, mentioned, near
 from vitgraft.data.decode import looks_like_image
 from vitgraft.data.files import Reading
 from vitgraft.data.folder import images_below, load_folder
 from vitgraft.data.listing import load_list, train_list
 from vitgraft.data.rows import LISTS
+from vitgraft.data.split import retraining
 from vitgraft.data.task import Task
-from vitgraft.errors import ConfigError, DataError
+from vitgraft.errors import ConfigError, DataError, unknown
+
+TRAIN_ON = ("train", RETRAIN)
+"""What may be trained on: train, or train and val as one."""
 
 
-def load(source: str | Path, **options: object) -> Task:
+def load(source: str | Path, *, train_on: str = "train", **options: object) -> Task:
     """The task called `source`: a built-in one, a folder of class folders or lists, a CSV, TSV or text list.
 
     A text without a path separator is a built-in task first and a path second, so that a folder named like a
@@ -28,7 +32,7 @@ def load(source: str | Path, **options: object) -> Task:
 
     `vtab1k:cifar100` and `fgvc:cub200` are benchmarks' tasks, in any of their spellings, and `root` is the folder
     that holds the copy; `vtab1k:cifar100:trainval` has train and val as one split "train", and no val. The folder
-    of such a task is a source, too.
+    of such a task is a source, too. `train_on` trainval says the same of any task.
 
     Raises:
         DataError: nothing of that name, with near matches; or data that cannot be used as they are.
@@ -36,20 +40,34 @@ def load(source: str | Path, **options: object) -> Task:
     """
     from vitgraft.data import builtin
 
-    text = os.fspath(source)
+    if train_on not in TRAIN_ON:
+        raise ConfigError(unknown("value of train_on", train_on, TRAIN_ON))
+    text, both = os.fspath(source), train_on == RETRAIN
     if isinstance(source, str) and (mention := mentioned(text)) is not None:
-        return benchmarks.load(mention, options.pop("root", None), options)
+        return benchmarks.load(_asked(mention, both), options.pop("root", None), options)
     path = Path(os.path.expanduser(text))
     separated = isinstance(source, Path) or "/" in text or os.sep in text
     if text in builtin.names() and not (separated and os.path.exists(path)):
-        return _built_in(text, options)
+        task = _built_in(text, options)
+        return retraining(task) if both else task
     if not text or not os.path.exists(path):
         raise DataError(_nothing_called(text, builtin.names()))
+    if os.path.isdir(path) and (mention := recognised(path)) is not None:
+        if options.get("root") is not None:
+            raise ConfigError(f"'{path}' is the copy of {mention.row.name} itself: remove root (--root).")
+        rest = {key: options[key] for key in options if key != "root"}
+        return benchmarks.load(_asked(mention, both), path, rest)
+    task = _read(path, options)
+    return retraining(task) if both else task
+
+
+def _asked(mention: Mention, both: bool) -> Mention:
+    return mention._replace(retrain=mention.retrain or both)
+
+
+def _read(path: Path, options: Mapping[str, object]) -> Task:
+    """The task in a folder or a list of images."""
     if os.path.isdir(path):
-        if (mention := recognised(path)) is not None:
-            if options.get("root") is not None:
-                raise ConfigError(f"'{path}' is the copy of {mention.row.name} itself: remove root (--root).")
-            return benchmarks.load(mention, path, {key: options[key] for key in options if key != "root"})
         if train_list(path) is not None:
             return load_list(path, **options)  # type: ignore[arg-type]
         return load_folder(path, **options)

@@ -1,12 +1,14 @@
 """Cutting validation and test images out of labelled ones: stratified, seeded, each image in one split."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vitgraft.data.drawing import stream
-from vitgraft.data.task import Labels
+from vitgraft.data.task import Labels, Task, joined
+from vitgraft.errors import DataError
 
 Indices = NDArray[np.int64]
 
@@ -41,3 +43,21 @@ def missing_splits(given: Sequence[str], val_fraction: float, test_fraction: flo
     if "test" not in given:
         wanted["test"] = test_fraction
     return {} if "val" in given else {name: fraction for name, fraction in wanted.items() if fraction > 0}
+
+
+def retraining(task: Task) -> Task:
+    """The same task with train and val as one split "train", and no val, for a last training.
+
+    There is no val, since it would be a part of train, and select nothing.
+
+    Raises:
+        DataError: there is no val to be added.
+    """
+    if "val" not in task.splits:
+        raise DataError(
+            f"{task.name} has no val split that could be trained on, too. Add one, or train on train alone "
+            "(train_on = train)."
+        )
+    both = joined([task.splits["train"], task.splits["val"]])
+    rest = {name: split for name, split in task.splits.items() if name not in ("train", "val")}
+    return replace(task, splits={"train": both, **rest})

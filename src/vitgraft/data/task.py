@@ -4,7 +4,7 @@ Data flows from here to everything else: `Task` -> backbone -> plan -> tuned mod
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -91,3 +91,37 @@ class ArrayImages:
 
     def fingerprint(self) -> str:
         return hashlib.sha256(np.ascontiguousarray(self.pixels).tobytes()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Several image sources, one after the other."""
+
+    parts: tuple[ImageSource, ...]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def __getitem__(self, index: int) -> Image.Image:
+        part, inner = self._at(index)
+        return part[inner]
+
+    def name(self, index: int) -> str:
+        part, inner = self._at(index)
+        return part.name(inner)
+
+    def fingerprint(self) -> str:
+        return "+".join(part.fingerprint() for part in self.parts)
+
+    def _at(self, index: int) -> tuple[ImageSource, int]:
+        for part in self.parts:
+            if index < len(part):
+                return part, index
+            index -= len(part)
+        raise IndexError(index)
+
+
+def joined(splits: Sequence[Split]) -> Split:
+    """Several splits as one, in their order."""
+    images = Joined(tuple(split.images for split in splits))
+    return Split(images, np.concatenate([split.labels for split in splits]))

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from vitgraft.atomic import write_atomically
+from vitgraft.data.benchmarks.names import mentioned
 from vitgraft.errors import VitgraftError
 from vitgraft.results.record import Record, RecordError
 
@@ -31,6 +32,7 @@ NOT_IDENTITY = (
 
 LATER: Mapping[str, Any] = {
     "protocol": "vitgraft",
+    "train_on": "train",
     "optimizer": "adamw",
     "momentum": 0.9,
     "decay": "matrices",
@@ -65,9 +67,24 @@ class Reading:
 def identity(config: Mapping[str, Any]) -> str:
     """A digest of a resolved configuration: equal runs, equal digest, wherever and when they are written."""
     later = {key for key, value in LATER.items() if config.get(key, value) == value}
-    chosen = {key: value for key, value in config.items() if key not in NOT_IDENTITY and key not in later}
+    told = {**config, **_moved(config)}
+    chosen = {key: value for key, value in told.items() if key not in NOT_IDENTITY and key not in later}
     text = json.dumps(chosen, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _moved(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Paths of inputs as a name tells them, so that it stays when they are moved, or another machine goes on.
+
+    A benchmark's copy is checked to be the benchmark's, wherever it lies. Of a checkpoint the file's own name
+    counts, since a backbone has weights of several kinds. Of a list the root says which images are meant.
+    """
+    found: dict[str, Any] = {}
+    if config.get("root") is not None and mentioned(str(config.get("data", ""))) is not None:
+        found["root"] = None
+    if config.get("checkpoint") is not None:
+        found["checkpoint"] = os.path.basename(str(config["checkpoint"]))
+    return found
 
 
 def file_name(config: Mapping[str, Any]) -> str:
