@@ -2,13 +2,15 @@
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from typer.testing import CliRunner
 
 import vitgraft
+from tests.benchmark_copies import SMALL, noah
 from tests.test_records import record as make
 from vitgraft import methods
 from vitgraft.bench.cell import Cell, Home, Job, cells
@@ -17,10 +19,15 @@ from vitgraft.bench.suite import Suite, load, shipped
 from vitgraft.cli import app
 from vitgraft.config import RunConfig
 from vitgraft.core.shape import measure
-from vitgraft.errors import ConfigError
+from vitgraft.data import source
+from vitgraft.data.benchmarks.names import TABLES
+from vitgraft.data.benchmarks.table import Benchmark
+from vitgraft.data.split import retraining
+from vitgraft.errors import ConfigError, DataError
 from vitgraft.report import patterns
 from vitgraft.results import store
 from vitgraft.results.record import Scores
+from vitgraft.run import load_task
 
 SUITE = """
 tasks = ["digits", "flowers"]
@@ -49,18 +56,20 @@ class Lab:
     broken: str = ""
 
     def submit(self, job: Job) -> "Future[Outcome]":
-        config, test = job
-        self.ran.append(job)
+        first, *others = (self.run(config, job.test) for config in (job.config, *job.others))
         done: Future[Outcome] = Future()
+        done.set_result(replace(first, others=tuple(others)))
+        return done
+
+    def run(self, config: RunConfig, test: bool) -> Outcome:
+        self.ran.append(Job(config, test))
         if config.data == self.broken:
-            done.set_result(Outcome(1.0, "no such data"))
-            return done
+            return Outcome(1.0, "no such data")
         values = config.table()
         score = Scores(loss=1.0, top1=1000 * values["lr"] + values["epochs"], top5=None, mean_per_class=0, n=9)
         record = make(config=values, seed=values["seed"], val=score, test=score if test else None)
         store.add(self.home.records, record)
-        done.set_result(Outcome(1.0))
-        return done
+        return Outcome(1.0)
 
     def fill(self, some: Sequence[Cell]) -> list[str]:
         return fill(some, self.submit, lambda *said: None)
@@ -76,7 +85,7 @@ def suite(folder: Path, text: str = SUITE) -> Suite:
 
 
 def configs(jobs: Iterable[Job]) -> list[tuple[float, int, bool]]:
-    return sorted((config.table()["lr"], config.training.seed, test) for config, test in jobs)
+    return sorted((config.table()["lr"], config.training.seed, test) for config, test, _ in jobs)
 
 
 def test_fill__tries_the_grid_with_one_seed_and_runs_the_best_with_all(tmp_path: Path, lab: Lab) -> None:
@@ -131,10 +140,125 @@ def test_halving__trains_the_better_half_for_longer(tmp_path: Path, lab: Lab) ->
     text = SUITE.replace("[1, 4]", "[1, 2, 3, 4]").replace("seeds", "halving = 2\nseeds")
     (cell,) = cells(suite(tmp_path, text), lab.home, ["digits"], ["linear"])
     lab.fill([cell])
-    epochs = [(config.training.epochs, round(config.table()["lr"], 3)) for config, test in lab.ran if not test]
+    epochs = [(config.training.epochs, round(config.table()["lr"], 3)) for config, test, _ in lab.ran if not test]
     assert sorted(epochs) == [(2, 0.01), (2, 0.02), (2, 0.03), (2, 0.04), (4, 0.03), (4, 0.04)]
     assert configs(job for job in lab.ran if job[1]) == [(0.04, 0, True), (0.04, 1, True)]
     assert cell.done() == cell.size() == len(lab.ran)
+
+
+RETRAINED = SUITE.replace("seeds", "retrain = true\nseeds")
+
+
+def kinds(jobs: Iterable[Job]) -> list[tuple[str, float, int, bool]]:
+    return sorted((config.train_on, config.table()["lr"], config.training.seed, test) for config, test, _ in jobs)
+
+
+def test_retrain__trains_the_choice_on_train_and_val_with_every_seed(tmp_path: Path, lab: Lab) -> None:
+    (cell,) = cells(suite(tmp_path, RETRAINED), lab.home, ["digits"], ["linear"])
+    assert (cell.done(), cell.size()) == (0, 4)
+    assert kinds(cell.missing()) == [("train", 0.01, 0, False), ("train", 0.04, 0, False)]
+    lab.submit(cell.missing()[0])
+    assert (cell.done(), cell.chosen(), len(cell.missing())) == (1, [], 1)
+    lab.submit(cell.missing()[0])
+    assert (cell.done(), cell.choice()) == (2, {"lr_times": 4})
+    assert kinds(cell.missing()) == [("trainval", 0.04, 0, True), ("trainval", 0.04, 1, True)]
+    lab.submit(cell.missing()[0])
+    assert (cell.done(), len(cell.missing())) == (3, 1)
+    assert lab.fill([cell]) == []
+    assert cell.done() == cell.size() == len(lab.ran)
+    assert [record.config["train_on"] for record in cell.tested()] == ["trainval", "trainval"]
+    tried = [config for config, test, _ in lab.ran if not test]
+    assert all((record := lab.home.record(config)) is not None and record.test is None for config in tried)
+
+
+def test_retrain__nothing_to_choose_goes_straight_to_train_and_val(tmp_path: Path, lab: Lab) -> None:
+    text = RETRAINED.replace("grid = { lr_times = [1, 4] }", "")
+    (cell,) = cells(suite(tmp_path, text), lab.home, ["digits"], ["linear"])
+    assert cell.size() == 2
+    assert kinds(cell.missing()) == [("trainval", 0.01, 0, True), ("trainval", 0.01, 1, True)]
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5])
+@pytest.mark.parametrize("halving", [0, 1, 2, 4])
+@pytest.mark.parametrize("extra", ["", "retrain = true\n"])
+def test_size__is_what_runs(tmp_path: Path, lab: Lab, count: int, halving: int, extra: str) -> None:
+    text = SUITE.replace("[1, 4]", str(list(range(1, count + 1)))).replace(
+        "seeds", f"halving = {halving}\n{extra}seeds"
+    )
+    text = text.replace("epochs = 8", "epochs = 16")
+    (cell,) = cells(suite(tmp_path, text), lab.home, ["digits"], ["linear"])
+    assert cell.done() == 0
+    lab.fill([cell])
+    assert cell.done() == cell.size() == len({config.folder for config, *_ in lab.ran})
+    assert cell.missing() == []
+    assert [record.config["lr"] for record in cell.tested()] == [pytest.approx(0.01 * count)] * 2
+
+
+def test_retrain__with_anothers_choice(tmp_path: Path, lab: Lab) -> None:
+    text = RETRAINED.replace('method = "lora", rank_note = 1', 'method = "lora", chosen_by = "linear"')
+    first, second = cells(suite(tmp_path, text), lab.home, ["digits"])
+    assert (second.missing(), second.done(), second.size()) == ([], 0, 2)
+    lab.fill([first])
+    assert kinds(second.missing()) == [("trainval", 0.004, 0, True), ("trainval", 0.004, 1, True)]
+
+
+def test_retrain__an_entry_may_leave_it(tmp_path: Path, lab: Lab) -> None:
+    text = RETRAINED.replace("rank_note = 1", "retrain = false")
+    first, second = cells(suite(tmp_path, text).tuned(1), lab.home, ["digits"])
+    assert {kind for kind, *_ in kinds([*first.missing(), *second.missing()])} == {"train", "trainval"}
+    assert (first.size(), second.size()) == (2, 2)
+
+
+def test_legacy_test__is_left_to_the_runs_that_count(tmp_path: Path, lab: Lab) -> None:
+    text = SUITE.replace("epochs = 8", "epochs = 8, legacy_test = true")
+    (cell,) = cells(suite(tmp_path, text), lab.home, ["digits"], ["linear"])
+    lab.fill([cell])
+    assert {test: config.training.legacy_test for config, test, _ in lab.ran} == {False: False, True: True}
+    assert cell.done() == cell.size() == len(lab.ran) == 4
+
+
+PAPER = """
+tasks = ["vtab1k:svhn", "vtab1k:dmlab"]
+grid = "protocol"
+settings = { protocol = "vpt" }
+[methods]
+deep = { method = "vpt-deep:tokens=10" }
+full = {}
+mine = { method = "lora", grid = { lr_times = [2] } }
+"""
+
+
+def test_protocol__its_grid_is_what_its_paper_chose_from(tmp_path: Path, lab: Lab) -> None:
+    found = suite(tmp_path, PAPER)
+    deep, full = found.entries["deep"], found.entries["full"]
+    assert (len(deep.choices()), len(full.choices())) == (40, 4)
+    choice = {"base_lr": 50.0, "weight_decay": 0.01}
+    assert deep.choices()[0] == choice
+    plain, task_of_its_own = (found.run(task, deep, choice, 0) for task in found.tasks)
+    assert (plain.training.lr, plain.training.batch_size) == (25.0, 128)
+    assert (task_of_its_own.training.lr, task_of_its_own.training.batch_size) == (12.5, 64)
+    assert task_of_its_own.method == "vpt-deep:dropout=0.1,tokens=10", "what the suite says is not filled"
+    assert plain.training.weight_decay == 0.01
+
+
+def test_protocol__rates_are_multiples_of_its_own(tmp_path: Path) -> None:
+    found = suite(tmp_path, PAPER)
+    assert found.run("vtab1k:svhn", found.entries["mine"], {"lr_times": 2}, 0).training.lr == 1.0
+
+
+def test_protocol__a_shorter_run_warms_up_for_a_shorter_time(tmp_path: Path) -> None:
+    found = suite(tmp_path, PAPER)
+    shorter = found.trial("vtab1k:svhn", found.entries["full"], {}, 4).training
+    assert (shorter.epochs, shorter.warmup_epochs) == (25, 1.25)
+
+
+def test_changes__are_keys_of_every_run_and_win(tmp_path: Path) -> None:
+    path = write(tmp_path, PAPER.replace("full = {}", "full = { epochs = 7 }"))
+    found = load(path, {"epochs": 3, "warmup_epochs": 1, "root": "there", "protocol": "vqt"})
+    for name, entry in found.entries.items():
+        made = found.run("vtab1k:svhn", entry, entry.choices()[0], 0)
+        assert (made.training.epochs, made.root, made.protocol) == (3, "there", "vqt"), name
+    assert len(found.entries["deep"].choices()) == 20, "the grid is the new protocol's"
 
 
 def test_tuned__draws_some_of_the_grid_the_same_each_time(tmp_path: Path) -> None:
@@ -168,6 +292,13 @@ def test_suites__share_their_runs(tmp_path: Path, lab: Lab) -> None:
         ("rank_note = 1", 'chosen_by = "linaer"', "wide: .*'linaer'.*'linear'"),
         ("rank_note = 1", "seed = 4", "wide: seed is no setting"),
         ("seeds", "halving = -1\nseeds", "halving=-1: expected how often"),
+        ("seeds", "retrain = 1\nseeds", "linear: retrain=1: expected true or false"),
+        ('"lora", rank_note = 1', '"noah", retrain = true', "wide: noah chooses on val.*retrain = false"),
+        ('"lora", rank_note = 1', '"spt-lora:budget=auto", retrain = true', "wide: .*retrain = false"),
+        ("settings = { epochs = 8 }", 'retrain = true\nsettings.select = "best"', "linear: select=best chooses"),
+        ("epochs = 8", 'train_on = "trainval"', "linear: train_on is no setting"),
+        ("{ lr_times = [1, 4] }", '"protocol"', 'say protocol = "vpt"'),
+        ('"digits", "flowers"', '"vtab1k:cifar:trainval"', "linear: vtab1k:cifar:trainval has no val"),
     ],
 )
 def test_load__a_mistake_is_told_before_anything_runs(tmp_path: Path, old: str, new: str, told: str) -> None:
@@ -177,18 +308,21 @@ def test_load__a_mistake_is_told_before_anything_runs(tmp_path: Path, old: str, 
 
 
 def test_load__what_is_no_suite_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"There is no suite 'nothing'.*builtin, quick"):
+    with pytest.raises(ConfigError, match=r"There is no suite 'nothing'.*builtin, fgvc, quick, vtab1k"):
         load("nothing")
     with pytest.raises(ConfigError, match="is no TOML file that can be read"):
         load(write(tmp_path, "tasks ="))
 
 
-@pytest.mark.parametrize("name", ["builtin", "quick"])
+@pytest.mark.parametrize("name", shipped())
 def test_shipped__are_complete(name: str) -> None:
     found = load(name)
-    assert set(shipped()) == {"builtin", "quick"}
+    assert set(shipped()) == {"builtin", "fgvc", "quick", "vtab1k"}
     assert found.about
-    if name == "builtin":
+    if name in TABLES:
+        assert found.tasks == tuple(row.name for row in TABLES[name].rows)
+        assert {entry.retrain for key, entry in found.entries.items() if key != "noah"} == {True}
+    if name != "quick":
         used = {methods.parse(entry.method).name for entry in found.entries.values()}
         assert used == set(methods.names())
 
@@ -282,6 +416,110 @@ def test_commands__run_status_and_report(tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     call("report", path, "--format", "html", "--to", str(page))
     assert "<td>bias</td>" in page.read_text()
+    assert "2 of 2" in call("status", path, "--set", "workers=3", "--set", "cache=off")
+    assert "0 of 2" in call("status", path, "--set", "epochs=2", "--set", "legacy_test=true")
+    for given, told in (("epochs", "has no value"), ("epohcs=2", "'epochs'"), ("data=x", "data is no setting")):
+        assert told in runner.invoke(app, ["bench", "status", path, "--out", out, "--set", given]).output
     wrong = runner.invoke(app, ["bench", "run", path, "--methods", "lienar", "--out", out])
     assert "'lienar'" in wrong.output
     assert "'linear'" in wrong.output
+
+
+def test_train_on__is_the_same_as_the_benchmarks_spelling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, table in SMALL.items():
+        monkeypatch.setitem(cast("dict[str, Benchmark]", TABLES), name, table)
+    folder = noah(tmp_path / "cifar")
+    root = {"root": tmp_path}
+    spelled, plain = source.load("vtab1k:cifar100:trainval", **root), source.load("vtab1k:cifar100", **root)
+    for found in (
+        source.load("vtab1k:cifar100", train_on="trainval", **root),
+        source.load("vtab1k:cifar100:trainval", train_on="trainval", **root),
+        source.load(folder, train_on="trainval"),
+        retraining(plain),
+    ):
+        assert found.fingerprint() == spelled.fingerprint() != plain.fingerprint()
+        assert {name: len(split) for name, split in found.splits.items()} == {"train": 12, "test": 6}
+
+
+def test_train_on__joins_the_splits_of_any_task() -> None:
+    plain, both = source.load("digits"), source.load("digits", train_on="trainval")
+    train, val = plain.splits["train"], plain.splits["val"]
+    assert both.splits.keys() == {"train", "test"}
+    assert both.splits["train"].labels.tolist() == [*train.labels.tolist(), *val.labels.tolist()]
+    assert both.splits["train"].images.name(len(train)) == val.images.name(0)
+    assert load_task(RunConfig.of({"data": "digits", "train_on": "trainval"})).fingerprint() == both.fingerprint()
+    with pytest.raises(DataError, match="has no val split"):
+        retraining(both)
+    with pytest.raises(ConfigError, match=r"'trainvla'.*'trainval'"):
+        source.load("digits", train_on="trainvla")
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"select": "best"}, "select=best chooses"),
+        ({"patience": 3}, "patience chooses"),
+        ({"method": "spt-lora:budget=auto"}, "spt-lora:budget=auto chooses"),
+        ({"method": "spt-adapter:budget=1k+2k"}, r"spt-adapter:budget=1k\+2k chooses"),
+        ({"method": "noah"}, "noah chooses"),
+        ({"data": "vtab1k:cifar100:trainval", "train_on": "train", "patience": 3}, "patience chooses"),
+    ],
+)
+def test_train_on__what_needs_validation_is_refused_at_once(values: dict[str, Any], told: str) -> None:
+    config = RunConfig.of({"data": "digits", "train_on": "trainval", **values})
+    with pytest.raises(ConfigError, match=told):
+        load_task(config)
+
+
+def test_train_on__what_needs_none_is_not() -> None:
+    for method in ("head2toe", "spt-lora:budget=1k", "spt-lora:budget=auto,mask=m.pth", "noah:architecture=a"):
+        config = RunConfig.of({"data": "digits", "train_on": "trainval", "method": method})
+        config.check_choosing()
+        assert config.retrains
+
+
+TUNED = """
+tasks = ["digits"]
+settings = { epochs = 2, device = "cpu" }
+grid = { lr_times = [1, 4], weight_decay = [0, 0.1] }
+methods = ["linear", "lora"]
+"""
+
+
+def test_missing__candidates_that_can_train_at_once_are_one_job(tmp_path: Path, lab: Lab) -> None:
+    linear, lora = cells(load(write(tmp_path, TUNED)), lab.home)
+    (job,) = linear.missing()
+    rates = [(config.table()["lr"], config.table()["weight_decay"]) for config in (job.config, *job.others)]
+    assert rates == [(0.01, 0.0), (0.01, 0.1), (0.04, 0.0), (0.04, 0.1)]
+    assert [len(job.others) for job in lora.missing()] == [0, 0, 0, 0]
+
+
+def test_work__on_several_at_once_leaves_what_each_would(tmp_path: Path, lab: Lab) -> None:
+    (cell,) = cells(load(write(tmp_path, TUNED)), lab.home, names=["linear"])
+    (job,) = cell.missing()
+    outcome = work(job.config, job.test, 1, job.others)
+    assert [one.failed for one in (outcome, *outcome.others)] == [None] * 4
+    records = [lab.home.record(config) for config in (job.config, *job.others)]
+    found = [record for record in records if record is not None and record.val is not None]
+    assert [(record.cost.together, record.test) for record in found] == [(4, None)] * 4
+    assert len({record.history.train_loss[-1] for record in found}) == 4
+    alone = replace(job.others[0], out=str(tmp_path / "alone"), records=str(tmp_path / "records"))
+    assert work(alone, False, 1).failed is None
+    record = store.read(tmp_path / "alone" / store.FILE)
+    assert record.history.train_loss == pytest.approx(found[1].history.train_loss, abs=1e-4)
+    (chosen,) = cell.missing()
+    assert work(chosen.config, True, 1).failed is None
+    tested = lab.home.record(chosen.config)
+    assert tested is not None
+    assert tested.test is not None
+
+
+def test_work__one_that_diverges_fails_alone(tmp_path: Path, lab: Lab) -> None:
+    text = TUNED.replace("lr_times = [1, 4], weight_decay = [0, 0.1]", "lr_times = [1, 1e40]")
+    (cell,) = cells(load(write(tmp_path, text)), lab.home, names=["linear"])
+    (job,) = cell.missing()
+    outcome = work(job.config, job.test, 1, job.others)
+    assert outcome.failed is None
+    assert "no longer finite" in str(outcome.others[0].failed)
+    assert lab.home.record(job.config) is not None
+    assert lab.home.record(job.others[0]) is None

@@ -221,9 +221,8 @@ def test_fit__every_protocol_trains(name: str) -> None:
 def test_grid__is_what_the_paper_chose_from() -> None:
     vpt = protocols.named("vpt")
     prompts = vpt.grid("vpt-deep")
-    assert (max(prompts["lr"]), min(prompts["lr"])) == (25.0, 0.025)
+    assert (max(prompts["base_lr"]), min(prompts["base_lr"])) == (50.0, 0.05)
     assert prompts["weight_decay"] == [0.01, 0.001, 0.0001, 0.0]
-    assert max(vpt.grid("vpt-deep", 64)["lr"]) == 12.5
-    assert vpt.grid("full") == {"lr": [7.5e-3, 1.5e-3, 7.5e-4, 1.5e-4]}
-    assert len(protocols.named("vqt").grid("vqt")["lr"]) == 5
+    assert vpt.grid("full") == {"base_lr": [5e-3, 1e-3, 5e-4, 1e-4]}
+    assert len(protocols.named("vqt").grid("vqt")["base_lr"]) == 5
     assert protocols.named("noah").grid("lora") == {}

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from tests.test_records import record
 from vitgraft.errors import ConfigError
 from vitgraft.report import against as comparison
 from vitgraft.report import plots, reference, render
-from vitgraft.report.summary import Summary, pareto, summarise
+from vitgraft.report.summary import Spread, Summary, pareto, summarise
 from vitgraft.results.record import Expense, Record, Scores, TaskFacts
 
 GROUPS = {"a": "natural", "b": "natural", "c": "structured"}
@@ -119,7 +120,69 @@ def test_against__pairs_the_same_tasks_and_both_means() -> None:
     assert all(pair.difference == pytest.approx(0.5) for pair in plain)
     assert {"vtab1k:cifar100", "natural", "mean of groups", "mean of tasks"} <= {pair.name for pair in plain}
     text = render.against(whole(0.5), {"mine": "vpt-deep"}, ["synqt-t2"])
-    assert "| mine | vtab1k:cifar100 | 79.3 | 78.8 | +0.5 | VPT-Deep | last epoch | – |" in text
+    assert "| mine | vtab1k:cifar100 | 79.3 | 78.8 | +0.5 | – | VPT-Deep | last epoch | – |" in text
+
+
+def test_against__fields_choose_the_row() -> None:
+    def rows(method: str) -> set[str]:
+        return {pair.row.method for pair in comparison.pairs(whole(0.0), {"mine": method}, "spt-t2")}
+
+    assert rows("lora:rank=16") == {"LoRA-16"}
+    assert rows("lora:rank=8") == {"LoRA-8"}
+    assert rows("spt-lora:budget=0.6M") == {"SPT-LoRA"}
+    assert rows("adapter:hidden=32") == {"Adapter-32"}
+
+
+def test_legacy__stands_apart() -> None:
+    def with_legacy(task: str, top1: float, seed: int) -> Record:
+        plain = done(task, top1, seed)
+        history = replace(plain.history, legacy_best_on_test=top1 + 1, legacy_best_epoch=1)
+        return replace(plain, history=history)
+
+    tasks = {"a": (90.0, 92.0), "b": (80.0, 80.0), "c": (40.0, 50.0)}
+    found = {
+        "both": {
+            task: [with_legacy(task, top1, seed) for seed, top1 in enumerate(each)] for task, each in tasks.items()
+        },
+        "some": {"a": [with_legacy("a", 50.0, 0), with_legacy("a", 50.0, 1)], "b": [done("b", 1.0, 0)] * 2},
+        "none": {task: [done(task, 60.0, seed) for seed in (0, 1)] for task in tasks},
+    }
+    made = summarise(found, list(tasks), 2)
+    both, some, none = made.rows
+    assert (both.mean_of_tasks, both.mean_of_groups) == (pytest.approx(72.0), 65.25)
+    assert both.legacy is not None
+    assert (both.legacy.mean_of_tasks, both.legacy.mean_of_groups) == (pytest.approx(73.0), 66.25)
+    assert some.legacy is not None
+    assert (some.legacy.tasks.keys(), some.legacy.mean_of_tasks) == ({"a"}, None)
+    assert none.legacy is None
+    text = render.markdown(made)
+    table = text.split("\n\n")[1].splitlines()
+    columns = "| best on test (legacy) | a | b | c | natural | structured | mean of groups | mean of tasks |"
+    assert table[0] == columns
+    assert table[2] == "| both | 92.0 ± 1.4 | 81.0 ± 0.0 | 46.0 ± 7.1 | 86.5 | 46.0 | 66.2 | 73.0 |"
+    assert [line.split(" | ")[0] for line in table[2:]] == ["| both", "| some"]
+    assert "<th>best on test (legacy)</th>" in render.html(made, "x")
+    rows = list(csv.DictReader(io.StringIO(render.table(made))))
+    legacy = [row for row in rows if row["kind"] == "all, best on test (legacy)" and row["method"] == "both"]
+    assert {row["name"]: float(row["top1"]) for row in legacy} == {
+        "mean of groups": 66.25,
+        "mean of tasks": pytest.approx(73.0),
+    }
+    assert "legacy" not in render.markdown(summary())
+
+
+def test_legacy__is_compared_with_what_was_published_so() -> None:
+    made = whole(0.0)
+    lines = {row.method: row for row in made.rows}
+    legacy = replace(lines["mine"], tasks={task: Spread(99.0, None, 1) for task in made.tasks}, mean_of_tasks=98.0)
+    beside = replace(made, rows=(replace(lines["mine"], legacy=legacy),))
+    text = render.against(beside, {"mine": "vpt-deep"}, ["spt-t2"])
+    assert "| – | VPT-Deep" not in text
+    assert "| 99.0 | VPT-Deep | last epoch |" in text
+    text = render.against(beside, {"mine": "lora"}, ["spt-t2"])
+    (one,) = (line for line in text.splitlines() if line.startswith("| mine | vtab1k:cifar100 |"))
+    assert "| 99.0 (+31.9) | LoRA-8 | best on test |" in one
+    assert "98.0 (" in text
 
 
 def test_against__other_tasks_are_compared_by_their_order() -> None:

@@ -1,9 +1,11 @@
 """Cell: one method of a suite on one task, what of it was run, what was chosen, what is missing."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
+from vitgraft import sweep
 from vitgraft.bench.suite import Choice, Entry, Suite
 from vitgraft.config import RunConfig
 from vitgraft.results import store
@@ -28,24 +30,37 @@ class Home:
         name = Path(store.file_name(config.table())).stem
         return replace(config, out=str(self.folder / "runs" / name), records=str(self.records))
 
+    def path(self, config: RunConfig) -> Path:
+        """Where the record of a run is that was placed here."""
+        return self.records / f"{config.folder.name}.json"
+
     def record(self, config: RunConfig) -> Record | None:
-        """The record of a run, if there is one."""
-        path = self.records / store.file_name(config.table())
+        """The record of a run that was placed here, if there is one."""
+        path = self.path(config)
         return store.read(path) if path.exists() else None
 
 
-Job = tuple[RunConfig, bool]
-"""A run, and whether it reads the test split."""
+class Job(NamedTuple):
+    """A run, whether it reads the test split, and others that train with it at once."""
+
+    config: RunConfig
+    test: bool
+    others: tuple[RunConfig, ...] = ()
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One entry of a suite on one task: candidates tried with the first seed, the chosen one run with all."""
+    """One entry of a suite on one task: candidates tried with the first seed, the chosen one run with all.
+
+    Where the chosen values are retrained on train and val together, runs that were tried count for nothing.
+    What was found out once is remembered, since a suite asks its cells anew whenever a run has ended.
+    """
 
     suite: Suite
     home: Home
     task: str
     name: str
+    _memory: "_Memory" = field(default_factory=lambda: _Memory(), init=False, repr=False, compare=False)
 
     @property
     def entry(self) -> Entry:
@@ -54,26 +69,33 @@ class Cell:
     def choice(self) -> Choice | None:
         """What was chosen by accuracy on validation (among equals by loss); None while that is not known."""
         if self.entry.chosen_by is not None:
-            return Cell(self.suite, self.home, self.task, self.entry.chosen_by).choice()
+            if self._memory.other is None:
+                self._memory.other = Cell(self.suite, self.home, self.task, self.entry.chosen_by)
+            return self._memory.other.choice()
         left = self._left()
         return left[0] if len(left) == 1 else None
 
     def chosen(self) -> list[RunConfig]:
         """The runs that count, one a seed; none while nothing is chosen."""
         choice = self.choice()
-        return [] if choice is None else [self._run(choice, seed) for seed in self.suite.seeds]
+        if choice is None:
+            return []
+        if not self._memory.runs:
+            runs = (self.suite.run(self.task, self.entry, choice, seed) for seed in self.suite.seeds)
+            self._memory.runs = [self.home.placed(run) for run in runs]
+        return self._memory.runs
 
     def missing(self) -> list[Job]:
         """What is to be run next."""
         chosen = self.chosen()
         if chosen:
-            found = [(config, self.home.record(config)) for config in chosen]
-            return [(config, True) for config, record in found if record is None or record.test is None]
+            return [Job(config, True) for config in chosen if not self._is_tested(config)]
         if self.entry.chosen_by is not None:
             return []
         *_, (shorter, candidates) = self._rounds()
-        first = [self._run(choice, self.suite.seeds[0], shorter) for choice in candidates]
-        return [(config, False) for config in first if self.home.record(config) is None]
+        trials = [self._trial(choice, shorter) for choice in candidates]
+        missing = [config for config in trials if not self.home.path(config).exists()]
+        return [Job(first, False, tuple(others)) for first, *others in sweep.groups(missing)]
 
     def tested(self) -> list[Record]:
         """Records of the runs that count, as far as they have read the test split."""
@@ -82,18 +104,19 @@ class Cell:
 
     def found(self, name: str) -> list[Path]:
         """Files of a name that the methods of the runs that count have left beside their records."""
-        records = [self.home.records / store.file_name(config.table()) for config in self.chosen()]
+        records = [self.home.path(config) for config in self.chosen()]
         return [path for path in (store.beside(record, name) for record in records) if path.exists()]
 
     def size(self) -> int:
         """How many runs there are in all."""
-        seeds, count = len(self.suite.seeds), len(self.entry.choices())
-        if count == 1 or self.entry.chosen_by is not None:
+        seeds, choices = len(self.suite.seeds), self.entry.choices()
+        if len(choices) == 1 or self.entry.chosen_by is not None:
             return seeds
-        halves = [count]
-        while len(halves) <= self.suite.halving and halves[-1] > 1:
-            halves.append((halves[-1] + 1) // 2)
-        return sum(halves) + seeds - 1
+        rounds = [len(choices)]
+        while len(rounds) <= self.suite.halving and rounds[-1] > 1:
+            rounds.append((rounds[-1] + 1) // 2)
+        counts = rounds[-1] > 1 and self._counts(choices[0])
+        return sum(tried for tried in rounds if tried > 1) + seeds - counts
 
     def done(self) -> int:
         """How many of them are done; one that is to read the test split and has not is not."""
@@ -101,13 +124,29 @@ class Cell:
             return self.size() - len(self.missing())
         if self.entry.chosen_by is not None:
             return 0
-        tried = [
-            self._run(choice, self.suite.seeds[0], round[0]) for round in self._rounds() for choice in round[1]
-        ]
-        return sum(self.home.record(config) is not None for config in tried)
+        tried = [self._trial(choice, shorter) for shorter, candidates in self._rounds() for choice in candidates]
+        return sum(self.home.path(config).exists() for config in tried)
 
-    def _run(self, choice: Choice, seed: int, shorter: int = 1) -> RunConfig:
-        return self.home.placed(self.suite.run(self.task, self.entry, choice, seed, shorter))
+    def _trial(self, choice: Choice, shorter: int) -> RunConfig:
+        key = (shorter, repr(choice))
+        if key not in self._memory.trials:
+            self._memory.trials[key] = self.home.placed(self.suite.trial(self.task, self.entry, choice, shorter))
+        return self._memory.trials[key]
+
+    def _is_tested(self, config: RunConfig) -> bool:
+        """True if a run that counts is done, and has read the test split."""
+        seed = config.training.seed
+        if seed not in self._memory.tested:
+            record = self.home.record(config)
+            if record is None or record.test is None:
+                return False
+            self._memory.tested.add(seed)
+        return True
+
+    def _counts(self, choice: Choice) -> bool:
+        """True if a run that is tried for all of its epochs counts when it is chosen."""
+        first = self.suite.run(self.task, self.entry, choice, self.suite.seeds[0])
+        return first == self.suite.trial(self.task, self.entry, choice)
 
     def _left(self) -> list[Choice]:
         """Candidates that may still be chosen: all, until those of a round are done."""
@@ -129,13 +168,30 @@ class Cell:
         """What a finished round leaves: the better half, the last one the best; all, if it is not finished."""
         if len(candidates) == 1:
             return candidates
-        records = [self.home.record(self._run(choice, self.suite.seeds[0], shorter)) for choice in candidates]
+        if shorter in self._memory.left:
+            return self._memory.left[shorter]
+        runs = [self._trial(choice, shorter) for choice in candidates]
+        if not all(self.home.path(run).exists() for run in runs):
+            return candidates
+        records = [self.home.record(run) for run in runs]
         scores = [(record.val.top1, -record.val.loss) for record in records if record and record.val]
         if len(scores) < len(candidates):
             return candidates
         order = sorted(range(len(candidates)), key=lambda i: scores[i], reverse=True)
         kept = 1 if shorter == 1 else (len(candidates) + 1) // 2
-        return [candidates[i] for i in order[:kept]]
+        self._memory.left[shorter] = [candidates[i] for i in order[:kept]]
+        return self._memory.left[shorter]
+
+
+@dataclass
+class _Memory:
+    """What a cell has found out: its runs, what rounds have left, which seeds have read the test split."""
+
+    trials: dict[tuple[int, str], RunConfig] = field(default_factory=dict)
+    left: dict[int, list[Choice]] = field(default_factory=dict)
+    runs: list[RunConfig] = field(default_factory=list)
+    tested: set[int] = field(default_factory=set)
+    other: Cell | None = None
 
 
 def cells(

@@ -3,25 +3,31 @@
 import itertools
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vitgraft import config, methods
+from vitgraft import config, methods, protocols
 from vitgraft.config import RunConfig
 from vitgraft.data import builtin
+from vitgraft.data.benchmarks.names import RETRAIN, TABLES, mentioned
 from vitgraft.errors import ConfigError, unknown
 
 Choice = Mapping[str, Any]
-"""What is chosen on validation: keys of a run, fields of its method, `lr_times` for multiples of its rate."""
+"""What is chosen on validation: keys of a run, fields of its method, and two that say its learning rate:
+`lr_times` for multiples of the one it would have, `base_lr` for one of 256 images.
+"""
 
 RATE = "lr_times"
-KEYS = ("name", "about", "tasks", "methods", "seeds", "settings", "grid", "halving")
-ENTRY_KEYS = ("method", "grid", "chosen_by")
-OWN = ("data", "method", "seed", "out", "records")
+PROTOCOL = "protocol"
+"""As a grid: what the protocol's paper chose from for the method."""
+
+KEYS = ("name", "about", "tasks", "methods", "seeds", "settings", "grid", "halving", "retrain")
+ENTRY_KEYS = ("method", "grid", "chosen_by", "retrain")
+OWN = ("data", "method", "seed", "out", "records", "train_on")
 """Keys of a run that a suite sets itself."""
 
 
@@ -30,12 +36,14 @@ class Entry:
     """One method of a suite, with its own settings and the grid that it chooses from.
 
     `grid` has a list of values for each key of a choice; `chosen_by` names an entry whose choice is taken instead.
+    With `retrain` the chosen values are trained on train and val together, and only those runs count.
     """
 
     method: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     chosen_by: str | None = None
+    retrain: bool = False
 
     def choices(self) -> list[Choice]:
         """Every combination of the grid, in its order; one empty choice where there is none."""
@@ -59,32 +67,53 @@ class Suite:
     halving: int = 0
     about: str = ""
 
-    def run(self, task: str, entry: Entry, choice: Choice, seed: int, shorter: int = 1) -> RunConfig:
-        """The configuration of one run, for a part of its epochs.
+    def run(self, task: str, entry: Entry, choice: Choice, seed: int) -> RunConfig:
+        """A run that counts.
 
         Raises:
             ConfigError: a key that no run and no field of the method has, or a wrong value.
         """
+        values = self._values(task, entry, choice) | {"seed": seed}
+        return RunConfig.of(values | {"train_on": RETRAIN} if entry.retrain else values)
+
+    def trial(self, task: str, entry: Entry, choice: Choice, shorter: int = 1) -> RunConfig:
+        """A run that is tried with the first seed, for a part of its epochs. It never looks at the test split.
+
+        Raises:
+            ConfigError: as `run`.
+        """
+        made = RunConfig.of(self._values(task, entry, choice) | {"seed": self.seeds[0], "legacy_test": False})
+        if shorter == 1:
+            return made
+        whole = made.training
+        part: dict[str, Any] = {"epochs": max(1, whole.epochs // shorter)}
+        if whole.warmup_epochs is not None:
+            part["warmup_epochs"] = whole.warmup_epochs / shorter
+        return RunConfig.of(made.given() | part)
+
+    def _values(self, task: str, entry: Entry, choice: Choice) -> dict[str, Any]:
+        """Keys of a run, but for its seed."""
         method = methods.parse(entry.method)
-        values = {**self.settings, **entry.settings, "data": task, "seed": seed}
-        known = config.keys()
-        own = {item.name for item in fields(method)}
+        values = {**self.settings, **entry.settings, "data": task, "method": entry.method}
+        known, own = config.keys(), {item.name for item in fields(method)}
         chosen: dict[str, Any] = {}
         for key, value in choice.items():
-            if key == RATE:
-                values["lr"] = value * values.get("lr", method.recipe.lr)
-            elif key in own:
+            if key in own:
                 chosen[key] = value
             elif key in known and key not in OWN:
                 values[key] = value
-            else:
-                raise ConfigError(unknown("key of a grid", key, (RATE, *own, *known)))
+            elif key not in (RATE, protocols.BASE):
+                raise ConfigError(unknown("key of a grid", key, (RATE, protocols.BASE, *own, *known)))
         if chosen:
             method = methods.parse({**methods.describe(method), **chosen})
-        made = RunConfig.of({**values, "method": methods.spec_of(method)})
-        if shorter == 1:
-            return made
-        return RunConfig.of({**values, "method": made.method, "epochs": max(1, made.training.epochs // shorter)})
+            values["method"] = protocols.spelled(method, (*protocols.fields_in(entry.method), *chosen))
+        if protocols.BASE in choice:
+            protocol = protocols.named(values.get("protocol", protocols.OURS))
+            keys = {"batch_size": known["batch_size"].default, **protocol.keys(method.name, task), **values}
+            values["lr"] = protocols.scaled(choice[protocols.BASE], keys["batch_size"])
+        if RATE in choice:
+            values["lr"] = choice[RATE] * RunConfig.of(values).table()["lr"]
+        return values
 
     def tuned(self, most: int) -> "Suite":
         """The same suite with at most so many choices an entry, drawn from its grid by the entry's name."""
@@ -95,7 +124,7 @@ class Suite:
             if len(choices) > most:
                 entry = Drawn.of(name, entry, choices, most)
             entries[name] = entry
-        return Suite(self.name, self.tasks, entries, self.seeds, self.settings, self.halving, self.about)
+        return replace(self, entries=entries)
 
 
 @dataclass(frozen=True)
@@ -108,7 +137,8 @@ class Drawn(Entry):
     def of(cls, name: str, entry: Entry, choices: Sequence[Choice], most: int) -> "Drawn":
         random = np.random.default_rng(list(name.encode()))
         kept = sorted(random.choice(len(choices), most, replace=False))
-        return cls(entry.method, entry.settings, entry.grid, entry.chosen_by, tuple(choices[i] for i in kept))
+        told = (entry.method, entry.settings, entry.grid, entry.chosen_by, entry.retrain)
+        return cls(*told, drawn=tuple(choices[i] for i in kept))
 
     def choices(self) -> list[Choice]:
         return list(self.drawn)
@@ -120,11 +150,12 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
-def load(source: str) -> Suite:
-    """The suite in a TOML file, or one that is shipped, by its name.
+def load(source: str, changes: Mapping[str, Any] | None = None) -> Suite:
+    """The suite in a TOML file, or one that is shipped, by its name; `changes` are keys of every run and win.
 
     Raises:
         ConfigError: no such suite, a file that cannot be read, a key that is unknown or wrong.
+        DataError: a benchmark's task that does not exist.
     """
     known = shipped()
     path = known.get(source, Path(source))
@@ -135,41 +166,60 @@ def load(source: str) -> Suite:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"'{path}' is no TOML file that can be read ({error}).") from None
     try:
-        return _suite(table, path.stem)
+        return _suite(table, path.stem, changes or {})
     except ConfigError as error:
         raise ConfigError(f"'{path}': {error}") from None
 
 
-def _suite(table: Mapping[str, Any], name: str) -> Suite:
+def _suite(table: Mapping[str, Any], name: str, changes: Mapping[str, Any]) -> Suite:
     for key in table:
         if key not in KEYS:
             raise ConfigError(unknown("key of a suite", key, KEYS))
-    grid = _grid(table.get("grid", {}))
     given = table.get("methods", [])
     if isinstance(given, list):
         given = {method: {} for method in _texts("methods", given)}
     if not isinstance(given, dict) or not given:
         raise ConfigError('methods: expected names, such as ["linear", "lora:rank=8"], or a table for each.')
-    entries = {name: _entry(name, one, grid) for name, one in given.items()}
-    settings, seeds = _table("settings", table.get("settings", {})), table.get("seeds", [0])
+    common = {key: table[key] for key in ("grid", "retrain") if key in table}
+    settings = {**_table("settings", table.get("settings", {})), **changes}
+    entries = {name: _entry(name, one, common, settings, changes) for name, one in given.items()}
+    seeds = table.get("seeds", [0])
     if not isinstance(seeds, list) or not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
         raise ConfigError(f"seeds={seeds!r}: expected whole numbers, such as [0, 1, 2].")
     halving = table.get("halving", 0)
     if type(halving) is not int or halving < 0:
         raise ConfigError(f"halving={halving!r}: expected how often candidates are halved, 0 for never.")
     asked = table.get("tasks")
-    tasks = builtin.DEFAULT_SUITE if asked == "default" else tuple(_texts("tasks", asked))
+    whole = {"default": builtin.DEFAULT_SUITE}
+    whole |= {name: tuple(row.name for row in one.rows) for name, one in TABLES.items()}
+    tasks = whole[asked] if isinstance(asked, str) and asked in whole else tuple(_texts("tasks", asked))
     said = (str(table.get("name", name)), tasks, entries, tuple(seeds), settings, halving)
     suite = Suite(*said, about=str(table.get("about", "")))
     _check(suite)
     return suite
 
 
-def _entry(name: str, given: Any, grid: Mapping[str, Sequence[Any]]) -> Entry:
+def _entry(
+    name: str,
+    given: Any,
+    common: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    changes: Mapping[str, Any],
+) -> Entry:
+    """An entry of a suite, whose own keys win over the suite's; `changes` win over both."""
     table = _table(f"methods.{name}", given)
-    settings = {key: value for key, value in table.items() if key not in ENTRY_KEYS}
-    own = {} if "chosen_by" in table else _grid(table["grid"]) if "grid" in table else grid
-    return Entry(str(table.get("method", name)), settings, own, table.get("chosen_by"))
+    method = str(table.get("method", name))
+    own = {key: value for key, value in table.items() if key not in ENTRY_KEYS} | changes
+    said = {**common, **table}
+    protocol = {"protocol": protocols.OURS, **settings, **own}["protocol"]
+    grid = {} if "chosen_by" in table else _grid(said.get("grid", {}), protocol, method)
+    for key in changes:
+        if key in grid:
+            raise ConfigError(f"{name}: {key} is chosen from a grid, and cannot be set, too.")
+    retrain = said.get("retrain", False)
+    if not isinstance(retrain, bool):
+        raise ConfigError(f"{name}: retrain={retrain!r}: expected true or false.")
+    return Entry(method, own, grid, table.get("chosen_by"), retrain)
 
 
 def _check(suite: Suite) -> None:
@@ -182,14 +232,33 @@ def _check(suite: Suite) -> None:
             raise ConfigError(f"{name}: {unknown('entry to be chosen by', entry.chosen_by, suite.entries)}")
         if entry.chosen_by is not None and suite.entries[entry.chosen_by].chosen_by is not None:
             raise ConfigError(f"{name}: {entry.chosen_by} does not choose for itself.")
-        for choice in entry.choices():
-            try:
-                suite.run(suite.tasks[0], entry, choice, suite.seeds[0])
-            except ConfigError as error:
-                raise ConfigError(f"{name}: {error}") from None
+        try:
+            _check_runs(suite, entry)
+        except ConfigError as error:
+            raise ConfigError(f"{name}: {error}") from None
 
 
-def _grid(given: Any) -> Mapping[str, Sequence[Any]]:
+def _check_runs(suite: Suite, entry: Entry) -> None:
+    """Raise ConfigError if a run of an entry cannot be made, or chooses where nothing is left to choose on."""
+    choices = entry.choices()
+    for choice in choices:
+        suite.trial(suite.tasks[0], entry, choice, 2**suite.halving)
+    try:
+        suite.run(suite.tasks[0], entry, choices[0], suite.seeds[0]).check_choosing()
+    except ConfigError as error:
+        raise ConfigError(f"{error} In a suite that retrains: retrain = false for this method.") from None
+    for task in suite.tasks:
+        mention = mentioned(task)
+        if mention is not None and mention.retrain and len(choices) > 1:
+            what = f"{task} has no val to choose on. Name the task without {RETRAIN}"
+            raise ConfigError(f"{what}; retrain = true trains on train and val when all is chosen.")
+
+
+def _grid(given: Any, protocol: str, method: str) -> Mapping[str, Sequence[Any]]:
+    if given == PROTOCOL:
+        if protocol == protocols.OURS:
+            raise ConfigError('grid = "protocol" needs one: say protocol = "vpt" or another in settings.')
+        return protocols.named(protocol).grid(methods.parse(method).name)
     table = _table("grid", given)
     for key, values in table.items():
         if not isinstance(values, list) or not values:

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,11 +21,17 @@ app = typer.Typer(
     help="Suites of methods, tasks and seeds: run what is missing, see what there is, report it.",
 )
 
-SuiteName = Annotated[str, typer.Argument(help="A TOML file, or builtin or quick.", show_default=False)]
+SuiteName = Annotated[
+    str, typer.Argument(help="A TOML file, or builtin, quick, vtab1k or fgvc.", show_default=False)
+]
 Out = Annotated[Path, typer.Option(help="Folder of all suites' runs and records.")]
 Tasks = Annotated[str | None, typer.Option(help="Some of the tasks, with commas.")]
 Names = Annotated[str | None, typer.Option("--methods", help="Some of the methods, with commas.")]
 Tune = Annotated[int | None, typer.Option(min=1, help="Choose from so many random points of each grid.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="A key of every run, as fit has them; wins over the suite's.", metavar="KEY=VALUE"),
+]
 HOME = Path("bench")
 PLACES = ("local", "ray")
 FORMS = ("md", "csv", "html")
@@ -40,6 +46,7 @@ def run(
     tasks: Tasks = None,
     names: Names = None,
     tune: Tune = None,
+    sets: Set = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Runs at a time; none: one a core, or 4 on an accelerator.")
     ] = None,
@@ -52,7 +59,7 @@ def run(
 
     A suite is a TOML file of tasks, methods, seeds and settings. A method with a grid tries its points with the
     first seed, chooses by validation accuracy, and runs the rest with the choice; only runs that were chosen read
-    the test split.
+    the test split. A suite that says retrain = true trains the chosen values on train and val together.
 
     Examples:
 
@@ -61,6 +68,8 @@ def run(
       vitgraft bench run builtin --methods linear,lora --workers 2
 
       vitgraft bench run mine.toml --tune 8
+
+      vitgraft bench run vtab1k --set root=vtab-1k/ --set precision=bf16
 
       vitgraft bench run mine.toml --on ray --address auto --gpus 0.25
     """
@@ -71,7 +80,7 @@ def run(
     if on not in PLACES:
         raise ConfigError(unknown("place to run", on, PLACES))
 
-    found = _cells(suite, out, tasks, names, tune)
+    found = _cells(suite, out, tasks, names, tune, sets)
     before = sum(cell.done() for cell in found)
     total = sum(cell.size() for cell in found)
     note(f"{before} of {total} runs are done already, in {out}.")
@@ -90,10 +99,11 @@ def status(
     tasks: Tasks = None,
     names: Names = None,
     tune: Tune = None,
+    sets: Set = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say how many runs of a suite are done, by method and task."""
-    found = _cells(suite, out, tasks, names, tune)
+    found = _cells(suite, out, tasks, names, tune, sets)
     columns = list(dict.fromkeys(cell.task for cell in found))
     done = {(cell.name, cell.task): (cell.done(), cell.size()) for cell in found}
     if as_json:
@@ -113,6 +123,7 @@ def report(
     tasks: Tasks = None,
     names: Names = None,
     tune: Tune = None,
+    sets: Set = None,
     form: Annotated[str, typer.Option("--format", help="md, csv or html.")] = "md",
     to: Annotated[Path | None, typer.Option(help="A file to write instead of printing.")] = None,
     against: Annotated[
@@ -139,13 +150,14 @@ def report(
 
     if form not in FORMS:
         raise ConfigError(unknown("format", form, FORMS))
-    cells = _cells(suite, out, tasks, names, tune)
+    cells = _cells(suite, out, tasks, names, tune, sets)
     found: dict[str, dict[str, list[Record]]] = {}
     for cell in cells:
         found.setdefault(cell.name, {})[cell.task] = cell.tested()
     if not any(records for one in found.values() for records in one.values()):
         raise ConfigError(
-            f"There are no tested runs of {suite} in {out} yet. Make some: vitgraft bench run {suite}"
+            f"There are no tested runs of {suite} in {out} yet, with the keys that were set (--set). Make some: "
+            f"vitgraft bench run {suite}"
         )
     summary = summarise(found, list(dict.fromkeys(cell.task for cell in cells)), len(cells[0].suite.seeds))
     text = _text(form, summary, suite)
@@ -171,13 +183,12 @@ def _text(form: str, summary: "Summary", title: str) -> str:
 
 def _against(cells: "list[Cell]", summary: "Summary", table: str, form: str) -> str:
     """Published numbers beside ours. Raises ConfigError for a table that there is not, or none that compares."""
-    from vitgraft.methods import parse
     from vitgraft.report import render
     from vitgraft.report.against import chosen
 
     if form != "md":
         raise ConfigError(f"--against is for --format md, not {form}.")
-    kinds = {cell.name: parse(cell.entry.method).name for cell in cells}
+    kinds = {cell.name: cell.entry.method for cell in cells}
     found = render.against(summary, kinds, chosen(table))
     if not found:
         raise ConfigError(f"{table} has no number to put beside these: no method in common, or none is complete.")
@@ -200,12 +211,14 @@ def _count(done: int, runs: int) -> str:
     return "done" if done == runs else f"{done} of {runs}"
 
 
-def _cells(suite: str, out: Path, tasks: str | None, names: str | None, tune: int | None) -> "list[Cell]":
+def _cells(
+    suite: str, out: Path, tasks: str | None, names: str | None, tune: int | None, sets: list[str] | None
+) -> "list[Cell]":
     """The cells that a command is about. Raises ConfigError for tasks or methods that the suite does not have."""
     from vitgraft.bench.cell import Home, cells
     from vitgraft.bench.suite import load
 
-    found = load(suite)
+    found = load(suite, _changes(sets or []))
     if tune is not None:
         found = found.tuned(tune)
     for kind, asked, known in (("task", tasks, found.tasks), ("method", names, tuple(found.entries))):
@@ -213,6 +226,21 @@ def _cells(suite: str, out: Path, tasks: str | None, names: str | None, tune: in
             if one not in known:
                 raise ConfigError(unknown(f"{kind} of this suite", one, known))
     return cells(found, Home(out), tasks.split(",") if tasks else None, names.split(",") if names else None)
+
+
+def _changes(sets: list[str]) -> dict[str, Any]:
+    """Keys of every run as --set gives them. Raises ConfigError."""
+    from vitgraft.config import from_text, keys
+
+    found = {}
+    for one in sets:
+        name, equals, value = one.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {one!r} has no value. Write --set KEY=VALUE, such as --set epochs=50.")
+        if name not in keys():
+            raise ConfigError(unknown("key of a run", name, keys()))
+        found[name] = from_text(name, value)
+    return found
 
 
 def _workers() -> int:

@@ -64,14 +64,10 @@ class Protocol:
             found |= layer.get("fields", {})
         return found
 
-    def grid(self, method: str, batch_size: int | None = None) -> dict[str, list[float]]:
-        """What the paper chose from for a method, as keys of a run and lists of values; empty if nothing."""
+    def grid(self, method: str) -> dict[str, list[float]]:
+        """What the paper chose from for a method: values of `base_lr` and of keys of a run; empty if nothing."""
         table = self.grids.get(method, self.grids.get("default", {}))
-        found = {key: list(values) for key, values in table.items()}
-        if BASE in found:
-            images = self.keys(method, "")["batch_size"] if batch_size is None else batch_size
-            found = {"lr": [scaled(rate, images) for rate in found.pop(BASE)], **found}
-        return found
+        return {key: list(values) for key, values in table.items()}
 
     def _layers(self, method: str, data: str) -> list[Table]:
         """The tables that apply; later ones win."""
@@ -130,7 +126,7 @@ def completed(given: Table) -> dict[str, Any]:
     """
     protocol, method = named(given["protocol"]), methods.parse(given["method"])
     filled = protocol.fields(method.name, given["data"])
-    own = {name: value for name, value in filled.items() if name not in _fields_in(given["method"])}
+    own = {name: value for name, value in filled.items() if name not in fields_in(given["method"])}
     whole = methods.parse({**methods.describe(method), **own})
     keys = protocol.keys(method.name, given["data"], given.get("batch_size"))
     return {**keys, **given, "method": spelled(whole, filled)}
@@ -139,11 +135,11 @@ def completed(given: Table) -> dict[str, Any]:
 def spelled(method: Method, fields: Iterable[str]) -> str:
     """A method's text in which these fields stand even at their defaults, so that nothing fills them again."""
     spec = methods.spec_of(method)
-    at_default = [f"{name}={getattr(method, name)}" for name in fields if name not in _fields_in(spec)]
+    at_default = [f"{name}={getattr(method, name)}" for name in fields if name not in fields_in(spec)]
     told = ",".join(filter(None, (spec.partition(":")[2], *at_default)))
     return f"{method.name}:{told}" if told else method.name
 
 
-def _fields_in(spec: str) -> set[str]:
-    """The fields that a method's text names."""
-    return {part.partition("=")[0].strip() for part in spec.partition(":")[2].split(",")}
+def fields_in(spec: str) -> set[str]:
+    """The fields that a method's text says, whatever their values."""
+    return {part.partition("=")[0].strip() for part in spec.partition(":")[2].split(",")} - {""}

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from vitgraft import methods
 from vitgraft.errors import ConfigError
 from vitgraft.report import reference
-from vitgraft.report.summary import Row, Summary
+from vitgraft.report.summary import Row, Spread, Summary
 
 PAPER = "paper"
 """Every published table at once."""
@@ -13,13 +14,18 @@ PAPER = "paper"
 
 @dataclass(frozen=True)
 class Pair:
-    """One of our numbers and a published one, in percent, of the same task (or mean over the same tasks)."""
+    """One of our numbers and a published one, in percent, of the same task (or mean over the same tasks).
+
+    `legacy` is ours of the epoch that was best on test, where runs were asked for it: to be compared with numbers
+    that were published so, and with nothing else.
+    """
 
     method: str
     name: str
     ours: float
     published: float
     row: reference.Row
+    legacy: float | None = None
 
     @property
     def difference(self) -> float:
@@ -47,7 +53,7 @@ def chosen(table: str) -> list[str]:
 
 
 def pairs(summary: Summary, kinds: Mapping[str, str], table: str) -> list[Pair]:
-    """Numbers of the same task in one published table; `kinds` has vitgraft's name of each method.
+    """Numbers of the same task in one published table; `kinds` has the text of each method, as lora:rank=16.
 
     A task is the same if it is a benchmark's and has the table's name there, as in vtab1k:cifar100. Where a whole
     benchmark was run, both kinds of mean are paired, too, recomputed from the table's cells.
@@ -57,7 +63,11 @@ def pairs(summary: Summary, kinds: Mapping[str, str], table: str) -> list[Pair]:
         for cells in _published(table, kinds.get(row.method, "")):
             values = {cell.task: cell for cell in cells}
             same = {task: values[key] for task in row.tasks if (key := _key(task)) in values}
-            found += [Pair(row.method, task, row.tasks[task].mean, one.value, one) for task, one in same.items()]
+            legacy = {} if row.legacy is None else row.legacy.tasks
+            found += [
+                Pair(row.method, task, row.tasks[task].mean, one.value, one, _mean(legacy.get(task)))
+                for task, one in same.items()
+            ]
             if len(same) == len(values) == len(summary.tasks):
                 found += _means(row, cells)
     return found
@@ -90,12 +100,20 @@ def _key(task: str) -> str | None:
     return parts[1] if len(parts) > 1 else None
 
 
-def _published(table: str, kind: str) -> list[Sequence[reference.Row]]:
-    """The cells of each of a table's rows of accuracies that are of a method of ours."""
-    rows = [row for row in reference.rows(table=table) if row.ours == kind != "" and row.unit == "%"]
+def _published(table: str, method: str) -> list[Sequence[reference.Row]]:
+    """The cells of each of a table's rows of accuracies that are of a method of ours, given as text.
+
+    Rows of just these fields are preferred (lora:rank=16 is LoRA-16); where no table has any, the method's name
+    decides (spt-lora:budget=0.6M is SPT-LoRA).
+    """
+    if not method:
+        return []
+    parsed = methods.parse(method)
+    known = {row.ours for row in reference.rows(unit="%")}
+    ours = spec if (spec := methods.spec_of(parsed)) in known else parsed.name
     found: dict[tuple[str, str], list[reference.Row]] = {}
-    for row in rows:
-        if row.kind == "cell":
+    for row in reference.rows(table=table):
+        if row.ours == ours and row.unit == "%" and row.kind == "cell":
             found.setdefault((row.method, row.variant), []).append(row)
     return [cells for cells in found.values() if _whole(cells)]
 
@@ -110,10 +128,18 @@ def _whole(cells: Sequence[reference.Row]) -> bool:
 
 def _means(row: Row, cells: Sequence[reference.Row]) -> list[Pair]:
     means = reference.means(cells)
-    ours = {**row.groups, "mean of groups": row.mean_of_groups, "mean of tasks": row.mean_of_tasks}
     theirs = {**means.groups, "mean of groups": means.of_groups, "mean of tasks": means.of_tasks}
+    ours, legacy = _all_means(row), {} if row.legacy is None else _all_means(row.legacy)
     return [
-        Pair(row.method, name, value, published, cells[0])
+        Pair(row.method, name, value, published, cells[0], legacy.get(name))
         for name, value in ours.items()
         if value is not None and (published := theirs.get(name)) is not None
     ]
+
+
+def _all_means(row: Row) -> dict[str, float | None]:
+    return {**row.groups, "mean of groups": row.mean_of_groups, "mean of tasks": row.mean_of_tasks}
+
+
+def _mean(cell: Spread | None) -> float | None:
+    return None if cell is None else cell.mean

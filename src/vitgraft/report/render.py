@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from html import escape
 
 from vitgraft.report import against as comparison
@@ -23,16 +24,18 @@ COSTS: tuple[tuple[str, Callable[[Cost], str]], ...] = (
 """Columns of what a method costs: trained values without, of, and with the classifier; medians over runs."""
 
 
+LEGACY = "best on test (legacy)"
+"""What labels accuracies of epochs that were chosen on test: to compare with papers that did so, no results."""
+
+
 def markdown(summary: Summary) -> str:
-    """A Markdown table of accuracies, and one of costs."""
-    accuracies = _piped(*_accuracies(summary))
-    costs = _piped(("method", *(name for name, _ in COSTS)), _costs(summary))
-    return f"{accuracies}\n\n{costs}\n"
+    """Markdown tables of accuracies, of those that were best on test if there are any, and of costs."""
+    return "\n\n".join(_piped(*table) for table in _tables(summary)) + "\n"
 
 
 def html(summary: Summary, title: str) -> str:
-    """One HTML page with both tables."""
-    tables = [_accuracies(summary), (("method", *(name for name, _ in COSTS)), _costs(summary))]
+    """One HTML page with the same tables."""
+    tables = _tables(summary)
     body = "\n".join(_html(columns, rows) for columns, rows in tables)
     style = (
         "body{font:14px sans-serif;margin:2em}table{border-collapse:collapse;margin:1em 0}"
@@ -50,16 +53,22 @@ def table(summary: Summary) -> str:
     writer.writerow(("method", "kind", "name", "top1", "deviation", "seeds", *(name for name, _ in FIELDS)))
     for row in summary.rows:
         costs = [get(row.cost) if row.cost else "" for _, get in FIELDS]
-        for task, cell in row.tasks.items():
-            deviation = "" if cell.deviation is None else cell.deviation
-            writer.writerow((row.method, "task", task, cell.mean, deviation, cell.seeds, *costs))
-        for group, mean in row.groups.items():
-            writer.writerow((row.method, "group", group, mean, "", "", *costs))
-        means = (("mean of groups", row.mean_of_groups), ("mean of tasks", row.mean_of_tasks), ("rank", row.rank))
-        for name, value in means:
-            if value is not None:
-                writer.writerow((row.method, "all", name, value, "", "", *costs))
+        writer.writerows((row.method, *cells, *costs) for cells in _lines(row))
+        if row.legacy is not None:
+            legacy = _lines(row.legacy)
+            writer.writerows((row.method, f"{kind}, {LEGACY}", *cells, *costs) for kind, *cells in legacy)
     return out.getvalue()
+
+
+def _lines(row: Row) -> list[tuple[object, ...]]:
+    """What CSV says of one method's accuracies: kind, name, mean, deviation, seeds."""
+    lines: list[tuple[object, ...]] = []
+    for task, cell in row.tasks.items():
+        deviation = "" if cell.deviation is None else cell.deviation
+        lines.append(("task", task, cell.mean, deviation, cell.seeds))
+    lines += [("group", group, mean, "", "") for group, mean in row.groups.items()]
+    means = (("mean of groups", row.mean_of_groups), ("mean of tasks", row.mean_of_tasks), ("rank", row.rank))
+    return lines + [("all", name, value, "", "") for name, value in means if value is not None]
 
 
 FIELDS: tuple[tuple[str, Callable[[Cost], float]], ...] = (
@@ -84,7 +93,7 @@ def against(summary: Summary, kinds: Mapping[str, str], tables: Sequence[str]) -
     for table in tables:
         source = f"Published: {reference.tables()[table]} ({table})."
         if pairs := comparison.pairs(summary, kinds, table):
-            columns = ("method", "task", "ours", "published", "difference", *AS)
+            columns = ("method", "task", "ours", "published", "difference", LEGACY, *AS)
             found.append(f"{source}\n\n{_piped(columns, [_pair(one) for one in pairs])}\n")
         elif places := comparison.order(summary, kinds, table):
             columns = ("method", "ours", "place", "published", "place there", *AS)
@@ -94,11 +103,20 @@ def against(summary: Summary, kinds: Mapping[str, str], tables: Sequence[str]) -
 
 
 AS = ("published as", "epoch chosen", "flag")
+ON_TEST = "best on test"
+"""What reference tables say of numbers whose epoch was chosen so."""
 
 
 def _pair(one: comparison.Pair) -> list[str]:
-    numbers = (f"{one.ours:.1f}", f"{one.published:.1f}", f"{one.difference:+.1f}")
+    numbers = (f"{one.ours:.1f}", f"{one.published:.1f}", f"{one.difference:+.1f}", _like(one))
     return [one.method, one.name, *numbers, *_as(one.row)]
+
+
+def _like(one: comparison.Pair) -> str:
+    """Ours of the epoch that was best on test; where the published number is one, too, with the difference."""
+    if one.legacy is None or one.row.selection != ON_TEST:
+        return _number(one.legacy)
+    return f"{one.legacy:.1f} ({one.legacy - one.published:+.1f})"
 
 
 def _place(one: comparison.Order) -> list[str]:
@@ -111,8 +129,21 @@ def _as(row: reference.Row) -> list[str]:
     return [" ".join(filter(None, (row.method, row.variant))), row.selection or MISSING, row.flag or MISSING]
 
 
-def _accuracies(summary: Summary) -> tuple[Sequence[str], list[list[str]]]:
-    """Columns and rows: tasks, group means, both kinds of mean, the mean rank."""
+Table = tuple[Sequence[str], list[list[str]]]
+"""Columns and rows."""
+
+
+def _tables(summary: Summary) -> list[Table]:
+    tables = [_accuracies(summary), (("method", *(name for name, _ in COSTS)), _costs(summary))]
+    legacy = tuple(row.legacy for row in summary.rows if row.legacy is not None)
+    if legacy:
+        (_, *columns), rows = _accuracies(replace(summary, rows=legacy))
+        tables.insert(1, ((LEGACY, *columns[:-1]), [row[:-1] for row in rows]))
+    return tables
+
+
+def _accuracies(summary: Summary) -> Table:
+    """Tasks, group means, both kinds of mean, the mean rank."""
     groups = list(summary.groups) if len(summary.groups) > 1 else []
     columns = ["method", *summary.tasks, *groups, "mean of groups", "mean of tasks", "mean rank"]
     if not groups:

@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from vitgraft.results.record import Expense, Record
 
@@ -54,7 +54,11 @@ class Cost:
 
 @dataclass(frozen=True)
 class Row:
-    """One method. Means over tasks exist only where every task has all seeds."""
+    """One method. Means over tasks exist only where every task has all seeds.
+
+    `legacy` has the accuracies of the epochs that were best on test, where every run of a task was asked for them:
+    apart from all others, and without rank or cost.
+    """
 
     method: str
     tasks: Mapping[str, Spread]
@@ -63,6 +67,7 @@ class Row:
     mean_of_tasks: float | None = None
     rank: float | None = None
     cost: Cost | None = None
+    legacy: "Row | None" = None
 
 
 @dataclass(frozen=True)
@@ -88,23 +93,37 @@ def summarise(found: Found, tasks: Sequence[str], seeds: int) -> Summary:
         method: {task: cells[task] for task in tasks if len(cells.get(task, ())) >= seeds}
         for method, cells in found.items()
     }
-    spreads = {
-        method: {task: Spread.of([_top1(record) for record in cell]) for task, cell in cells.items()}
-        for method, cells in whole.items()
-    }
-    complete = [method for method, cells in spreads.items() if len(cells) == len(tasks)]
-    ranks = _ranks({method: [spreads[method][task].mean for task in tasks] for method in complete})
-    rows = []
-    for method, cells in spreads.items():
-        records = [record for cell in whole[method].values() for record in cell]
+    rows = {}
+    for method, cells in whole.items():
+        reached = {task: Spread.of([_top1(record) for record in cell]) for task, cell in cells.items()}
+        rows[method] = _row(method, reached, groups)
+    complete = [row.method for row in rows.values() if row.mean_of_tasks is not None]
+    ranks = _ranks({method: [rows[method].tasks[task].mean for task in tasks] for method in complete})
+    for method, cells in whole.items():
+        records = [record for cell in cells.values() for record in cell]
         cost = Cost.of(records) if records else None
-        if method not in complete:
-            rows.append(Row(method, cells, cost=cost))
-            continue
-        means = {name: statistics.mean(cells[task].mean for task in own) for name, own in groups.items()}
-        of_tasks = statistics.mean(cell.mean for cell in cells.values())
-        rows.append(Row(method, cells, means, statistics.mean(means.values()), of_tasks, ranks[method], cost=cost))
-    return Summary(tuple(tasks), {name: tuple(own) for name, own in groups.items()}, tuple(rows))
+        legacy = _legacy(method, cells, groups)
+        rows[method] = replace(rows[method], rank=ranks.get(method), cost=cost, legacy=legacy)
+    return Summary(tuple(tasks), {name: tuple(own) for name, own in groups.items()}, tuple(rows.values()))
+
+
+def _row(method: str, cells: Mapping[str, Spread], groups: Mapping[str, Sequence[str]]) -> Row:
+    """Accuracies by task with their means, if every task of every group has one."""
+    if any(task not in cells for own in groups.values() for task in own):
+        return Row(method, cells)
+    means = {name: statistics.mean(cells[task].mean for task in own) for name, own in groups.items()}
+    of_tasks = statistics.mean(cell.mean for cell in cells.values())
+    return Row(method, cells, means, statistics.mean(means.values()), of_tasks)
+
+
+def _legacy(method: str, cells: Mapping[str, Sequence[Record]], groups: Mapping[str, Sequence[str]]) -> Row | None:
+    """What the epochs that were best on test reached; None where no task's runs recorded that."""
+    found = {}
+    for task, records in cells.items():
+        values = [best for record in records if (best := record.history.legacy_best_on_test) is not None]
+        if len(values) == len(records):
+            found[task] = Spread.of(values)
+    return _row(method, found, groups) if found else None
 
 
 def pareto(points: Mapping[str, tuple[float, float]]) -> set[str]:
