@@ -1,61 +1,114 @@
-"""A real Ray of two workers: runs are spread over them, records come back, what fails is told."""
+"""A real Ray of two workers: runs share features, records come back, what is lost is tried again or told."""
 
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from tests import toy
 from vitgraft.bench import on_ray
-from vitgraft.bench.cell import Home, cells
+from vitgraft.bench.cell import Home, Job, cells
 from vitgraft.bench.on_ray import Share
-from vitgraft.bench.runner import Outcome, fill
+from vitgraft.bench.runner import LOG, Outcome, fill
 from vitgraft.bench.suite import load
 from vitgraft.cli import app
+from vitgraft.config import RunConfig
 from vitgraft.errors import ConfigError
 from vitgraft.results import store
+from vitgraft.train.entries import Entry
 
 ray = pytest.importorskip("ray", reason="Ray is an extra")
 SUITE = """
-tasks = ["digits"]
-seeds = [0, 1]
-methods = ["linear"]
+tasks = ["TASK"]
 settings = { epochs = 1, device = "cpu" }
+[methods]
+linear = {}
+faster = { method = "linear", lr = 0.05 }
 """
 
 
 @pytest.fixture(scope="module", autouse=True)
-def two_workers() -> object:
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
+def features(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Two workers with a cache of their own, which is what they keep of features."""
+    cache = tmp_path_factory.mktemp("cache")
+    own = {"env_vars": {"VITGRAFT_CACHE": str(cache)}}
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=own)
+    yield cache / "features"
     ray.shutdown()
 
 
-def test_runs__land_in_the_store(tmp_path: Path) -> None:
-    path = tmp_path / "suite.toml"
-    path.write_text(SUITE)
+def suite_file(folder: Path) -> Path:
+    path = folder / "suite.toml"
+    path.write_text(SUITE.replace("TASK", str(toy.some_digits(folder / "digits"))))
+    return path
+
+
+def one_run(folder: Path) -> RunConfig:
+    suite = load(str(suite_file(folder)))
+    return suite.run(suite.tasks[0], suite.entries["linear"], {}, 0)
+
+
+def test_runs__land_in_the_store_and_compute_features_once(tmp_path: Path, features: Path) -> None:
+    """Two runs at the same time, with two learning rates: one walks the backbone, the other waits for it."""
+    path = suite_file(tmp_path)
     found = cells(load(str(path)), Home(tmp_path / "bench"))
     said: list[Outcome] = []
     with on_ray.on_ray(None, Share()) as submit:
         assert fill(found, submit, lambda cell, config, outcome, left: said.append(outcome)) == []
-    assert len(said) == 2
-    assert [record.config["seed"] for record in found[0].tested()] == [0, 1]
+    assert [outcome.failed for outcome in said] == [None, None]
+    records = [record for cell in found for record in cell.tested()]
+    assert [record.config["lr"] for record in records] == [0.01, 0.05]
+    assert [record.cost.cache_place for record in records] == ["disk", "disk"]
+    folders = [tmp_path / "bench" / "runs" / Path(record.config["out"]).name for record in records]
+    logs = "".join((folder / LOG).read_text() for folder in folders)
+    assert sorted(re.findall(r"features of (\w+): \d+ images in", logs)) == ["train", "val"]
+    kept = [Entry(folder) for folder in features.iterdir() if folder.is_dir()]
+    assert [entry.complete for entry in kept] == [True, True], "an entry each for train and val"
     again = CliRunner().invoke(app, ["bench", "run", str(path), "--out", str(tmp_path / "bench"), "--on", "ray"])
     assert again.exit_code == 0, again.output
     assert "2 of 2 runs are done already" in again.output
 
 
+def dies_once(config: RunConfig, test: bool, threads: int, others: Sequence[RunConfig]) -> on_ray.Landed:
+    """A run whose process is lost the first time."""
+    tried = config.folder / "tried"
+    if not tried.exists():
+        tried.parent.mkdir(parents=True)
+        tried.touch()
+        os._exit(1)
+    return on_ray.Landed(Outcome(1.0), b"a record", {})
+
+
+def test_run__whose_process_was_lost_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_ray, "remote", dies_once)
+    home = Home(tmp_path)
+    run = home.placed(one_run(tmp_path))
+    with on_ray.on_ray(None, Share()) as submit:
+        assert submit(Job(run, True)).result(timeout=120) == Outcome(1.0)
+    assert (home.records / store.file_name(run.table())).read_bytes() == b"a record"
+
+
+def test_run__that_failed_comes_back_as_its_sentence(tmp_path: Path) -> None:
+    run = Home(tmp_path).placed(replace(one_run(tmp_path), data=str(tmp_path / "nowhere")))
+    landed = on_ray.remote(run, True, 1)
+    assert "nowhere" in str(landed.outcome.failed)
+    assert (landed.record, landed.beside) == (None, {})
+
+
 def test_record__is_written_by_whoever_asked(tmp_path: Path) -> None:
     """As if the node had no file system in common with this one."""
-    path = tmp_path / "suite.toml"
-    path.write_text(SUITE)
-    suite, here, there = load(str(path)), Home(tmp_path / "here"), Home(tmp_path / "there")
-    run = suite.run("digits", suite.entries["linear"], {}, 0)
+    here, there = Home(tmp_path / "here"), Home(tmp_path / "there")
+    run = one_run(tmp_path)
     landed = on_ray.remote(there.placed(run), True, 1)
     beside = on_ray.Landed(landed.outcome, landed.record, {"pattern.json": b"{}"})
     done: on_ray.Future[Outcome] = on_ray.Future()
     future: on_ray.Future[on_ray.Landed] = on_ray.Future()
     future.set_result(beside)
-    on_ray._land(future, here.placed(run), done)
+    on_ray._land(future, [here.placed(run)], done)
     assert done.result().failed is None
     record = here.record(here.placed(run))
     assert record == there.record(there.placed(run))
@@ -67,11 +120,8 @@ def test_run__that_was_lost_is_a_failure_of_its_own(tmp_path: Path) -> None:
     done: on_ray.Future[Outcome] = on_ray.Future()
     future: on_ray.Future[on_ray.Landed] = on_ray.Future()
     future.set_exception(ray.exceptions.WorkerCrashedError())
-    path = tmp_path / "suite.toml"
-    path.write_text(SUITE)
-    suite = load(str(path))
-    run = Home(tmp_path).placed(suite.run("digits", suite.entries["linear"], {}, 0))
-    on_ray._land(future, run, done)
+    run = Home(tmp_path).placed(one_run(tmp_path))
+    on_ray._land(future, [run], done)
     assert "WorkerCrashedError" in str(done.result().failed)
 
 

@@ -1,5 +1,7 @@
 """A toy task and a toy backbone on which training takes milliseconds."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 
@@ -7,6 +9,7 @@ from tests.tiny import backbone
 from vitgraft import methods
 from vitgraft.core.backbone import Backbone
 from vitgraft.core.tuned import Tuned
+from vitgraft.data import builtin
 from vitgraft.data.task import ArrayImages, Split
 from vitgraft.data.transforms import Preprocessing
 from vitgraft.methods import Method
@@ -25,6 +28,17 @@ def split(n: int = 40, seed: int = 0, shift: int = 0) -> Split:
     for index, label in enumerate(labels):
         pixels[index, ..., label] += 90
     return Split(ArrayImages(pixels, "toy"), ((labels + shift) % CLASSES).astype(np.int64))
+
+
+def some_digits(folder: Path, n: int = 120) -> Path:
+    """A folder of real digits for whole runs: few, and enough that models differ in accuracy."""
+    digits = builtin.load("digits").splits["train"]
+    for index in range(n):
+        image, label = digits[index]
+        place = folder / str(label)
+        place.mkdir(parents=True, exist_ok=True)
+        image.save(place / f"{index}.png")
+    return folder
 
 
 def model(method: str = "lora", frozen: Backbone | None = None, classes: int = CLASSES) -> Tuned:
