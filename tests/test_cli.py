@@ -320,7 +320,7 @@ def test_predict__hostile_names_and_files(run: Path, tmp_path: Path) -> None:
 
 def test_predict__several_runs_share_the_pictures(home: Path, run: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
-    made = call("fit", home / "photos", "--method", "vqt", "--epochs", 1, "--out", other)
+    made = call("fit", *options(home, out=other, epochs=1, method="vqt"))
     assert made.exit_code == 0, made.output
     pictures = home / "photos" / "red"
     alone = [json.loads(call("predict", one, pictures, "--format", "json").stdout) for one in (run, other)]

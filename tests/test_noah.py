@@ -188,7 +188,7 @@ class Killed(BaseException):
 
 def test_run__that_was_killed_in_the_search_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = {
-        "data": "digits",
+        "data": str(toy.some_digits(tmp_path / "digits")),
         "method": QUICK.replace("generations=2", "generations=3"),
         "epochs": 1,
         "batch_size": 64,
