@@ -119,7 +119,7 @@ def test_grid__takes_fields_of_the_method_and_keys_of_a_run(tmp_path: Path, lab:
     grid = { rank = [2, 4], label_smoothing = [0.0, 0.1] }
     """
     (cell,) = cells(suite(tmp_path, text), lab.home)
-    assert {(config.method, config.training.label_smoothing) for config, _ in cell.missing()} == {
+    assert {(config.method, config.training.label_smoothing) for config, *_ in cell.missing()} == {
         ("lora:rank=2", 0.0),
         ("lora:rank=2", 0.1),
         ("lora:rank=4", 0.0),
@@ -355,7 +355,7 @@ def test_found__is_kept_with_the_record_and_summed_up(tmp_path: Path) -> None:
     """
     (cell,) = cells(suite(tmp_path, text), Home(tmp_path / "bench"))
     assert cell.found("pattern.json") == []
-    ((config, _),) = cell.missing()
+    ((config, *_),) = cell.missing()
     assert work(config, True, 1).failed is None
     (path,) = cell.found("pattern.json")
     assert path.read_bytes() == (config.folder / "pattern.json").read_bytes()

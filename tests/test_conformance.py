@@ -18,6 +18,7 @@ from vitgraft.core.shape import measure
 from vitgraft.core.sites import Tap
 from vitgraft.core.tuned import Tuned, perturbed
 from vitgraft.errors import NotFoldable
+from vitgraft.train.together import stackable
 
 CLASSES = 5
 BACKBONES = ("plain", "mae_average", "siglip_attention_pool", "dinov2_registers", "qk_norm", "distilled")
@@ -73,6 +74,10 @@ def test_count__is_the_papers_formula(frozen: Backbone, method: methods.Method) 
     formula = method.formula(measure(frozen))
     assert values.method == formula if method.counts == "exactly" else 0 < values.method <= formula
     assert values.head == sum(value.numel() for value in model.head.classifier.parameters())
+
+
+def test_stacks__is_what_the_head_can(frozen: Backbone, method: methods.Method) -> None:
+    assert method.stacks == (stackable([tuned(frozen, method)] * 2) and not method.looks())
 
 
 def test_fresh__is_the_frozen_model(frozen: Backbone, method: methods.Method) -> None:

@@ -28,6 +28,7 @@ ORDER = (
     "protocols",
     "config",
     "run",
+    "sweep",
     "bench",
     "cli",
 )

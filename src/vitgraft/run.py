@@ -15,6 +15,7 @@ from vitgraft import artefact
 from vitgraft import model as models
 from vitgraft.atomic import write_atomically
 from vitgraft.config import RunConfig, read_toml
+from vitgraft.core.backbone import Backbone
 from vitgraft.data import source
 from vitgraft.data.task import Task
 from vitgraft.data.transforms import preset
@@ -62,11 +63,11 @@ def run(
         VitgraftError: anything in configuration, data or weights that cannot be used.
         KeyboardInterrupt: training was stopped, and its state saved.
     """
-    before = _finished(config, resume, force)
+    before = finished(config, resume, force)
     if before is not None:
         tell(f"{config.folder} is finished already; nothing was trained.")
         return before
-    started = _now()
+    started = now()
     task = load_task(config)
     _tell_skipped(task, tell)
     legacy_split = legacy.asked(config.training, task.splits.get("test"))
@@ -91,9 +92,9 @@ def run(
     )
     if fitted.interrupted:
         raise KeyboardInterrupt
-    record = _record(config, task, model, fitted, started, test)
+    record = record_of(config, task, model, fitted, started, test)
     if main:
-        _keep(config, model, record)
+        keep(config, model, record)
     return record
 
 
@@ -133,19 +134,20 @@ def load_task(config: RunConfig) -> Task:
     return source.load(config.data, **options)
 
 
-def build(config: RunConfig, task: Task, resume: bool = False) -> Model:
-    """The untrained model of a configuration; a method that looks at training data first keeps in the run's
-    folder what it has finished, and goes on with it if `resume`.
+def build(config: RunConfig, task: Task, resume: bool = False, backbone: Backbone | None = None) -> Model:
+    """The untrained model of a configuration, on `backbone` if that was made already; a method that looks at
+    training data first keeps in the run's folder what it has finished, and goes on with it if `resume`.
 
     Raises:
         BackboneError, CheckpointError, ConfigError: see `model.graft`.
     """
-    backbone = models.load_backbone(
-        config.backbone,
-        checkpoint=config.checkpoint,
-        image_size=config.image_size,
-        global_pool=config.global_pool,
-    )
+    if backbone is None:
+        backbone = models.load_backbone(
+            config.backbone,
+            checkpoint=config.checkpoint,
+            image_size=config.image_size,
+            global_pool=config.global_pool,
+        )
     pictures = preset(config.preprocessing, models.own_preprocessing(backbone))
     return models.graft(
         backbone,
@@ -161,8 +163,8 @@ def build(config: RunConfig, task: Task, resume: bool = False) -> Model:
     )
 
 
-def _finished(config: RunConfig, resume: bool, force: bool) -> Record | None:
-    """The record of a finished run that is asked for again.
+def finished(config: RunConfig, resume: bool, force: bool) -> Record | None:
+    """The record of a finished run that is asked for again; `force` makes room for a new one.
 
     Raises:
         ConfigError: the folder holds a run that is neither resumed nor replaced, or one of another configuration.
@@ -207,7 +209,16 @@ def _tell_skipped(task: Task, tell: Callable[[str], None]) -> None:
         tell(f"Unreadable images left out: {len(task.skipped)}.")
 
 
-def _record(config: RunConfig, task: Task, model: Model, fitted: "Fitted", started: str, test: bool) -> Record:
+def record_of(
+    config: RunConfig,
+    task: Task,
+    model: Model,
+    fitted: "Fitted",
+    started: str,
+    test: bool,
+    cost: Expense | None = None,
+) -> Record:
+    """What a run was and what it reached; its cost is measured unless that of its like is known."""
     peak = peak_memory_mib(model.backbone.device)  # before anything that is not training
     tested = _test(config, model, task) if test else None
     described = describe(model.method)
@@ -227,12 +238,12 @@ def _record(config: RunConfig, task: Task, model: Model, fitted: "Fitted", start
         val=None if fitted.val is None else Scores(**asdict(fitted.val)),
         test=tested,
         history=_history(fitted),
-        cost=_expense(config.training, model, fitted, peak),
+        cost=cost or _expense(config.training, model, fitted, peak),
         versions=versions(),
         device=device_name(model.backbone.device),
         commit=commit(),
         started=started,
-        ended=_now(),
+        ended=now(),
     )
 
 
@@ -289,7 +300,7 @@ def _expense(settings: Training, model: Model, fitted: "Fitted", peak: float | N
     )
 
 
-def _keep(config: RunConfig, model: Model, record: Record) -> None:
+def keep(config: RunConfig, model: Model, record: Record) -> None:
     """Write the graft, then the record, whose presence says that the run is finished."""
     metrics = {name: asdict(scores) for name, scores in (("val", record.val), ("test", record.test)) if scores}
     model.save(config.folder, metrics=metrics, cost=asdict(record.cost))
@@ -302,5 +313,6 @@ def _keep(config: RunConfig, model: Model, record: Record) -> None:
     calibrate.discard(config.folder)
 
 
-def _now() -> str:
+def now() -> str:
+    """This moment in UTC, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")

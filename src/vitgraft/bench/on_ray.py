@@ -4,10 +4,10 @@ Nodes need vitgraft and the data at the same paths, and nothing else in common: 
 task's result and lands in the store of whoever asked. Features are cached once a node, where every cache lies.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +32,26 @@ class Share:
 
 @dataclass(frozen=True)
 class Landed:
-    """What comes back from a node: how a run ended, its record as a file, and what lies beside that."""
+    """What comes back from a node: how a run ended, its record as a file, and what lies beside that.
+
+    `others` are those that trained with it.
+    """
 
     outcome: Outcome
     record: bytes | None
     beside: dict[str, bytes]
+    others: tuple["Landed", ...] = ()
 
 
-def remote(config: RunConfig, test: bool, threads: int) -> Landed:
-    """One run on some node."""
-    outcome = work(config, test, threads)
+def remote(config: RunConfig, test: bool, threads: int, others: Sequence[RunConfig] = ()) -> Landed:
+    """One run on some node, and others that train with it at once."""
+    outcome = work(config, test, threads, others)
+    landed = [_gathered(*one) for one in zip(others, outcome.others, strict=True)]
+    return replace(_gathered(config, outcome), others=tuple(landed))
+
+
+def _gathered(config: RunConfig, outcome: Outcome) -> Landed:
+    """What a run that has ended left behind."""
     path = _path(config)
     if not path.exists():
         return Landed(outcome, None, {})
@@ -74,7 +84,8 @@ def on_ray(address: str | None, share: Share) -> "Iterator[Callable[[Job], Futur
 
         def submit(job: Job) -> "Future[Outcome]":
             done: Future[Outcome] = Future()
-            task.remote(*job, threads).future().add_done_callback(lambda future: _land(future, job[0], done))
+            future = task.remote(job.config, job.test, threads, job.others).future()
+            future.add_done_callback(lambda future: _land(future, (job.config, *job.others), done))
             return done
 
         yield submit
@@ -83,18 +94,24 @@ def on_ray(address: str | None, share: Share) -> "Iterator[Callable[[Job], Futur
             ray.shutdown()
 
 
-def _land(future: "Future[Landed]", config: RunConfig, done: "Future[Outcome]") -> None:
-    """Put what came back into the store; a run whose processes were lost too often has failed."""
+def _land(future: "Future[Landed]", configs: Sequence[RunConfig], done: "Future[Outcome]") -> None:
+    """Put what came back into the store; a run whose processes were lost too often has failed, with its others."""
     try:
-        landed = future.result()
-        path = _path(config)
-        if landed.record is not None and (not path.exists() or path.read_bytes() != landed.record):
-            write_atomically(path, landed.record)
-        for name, content in landed.beside.items():
-            write_atomically(store.beside(path, name), content)
-        done.set_result(landed.outcome)
+        found = future.result()
+        for config, landed in zip(configs, (found, *found.others), strict=True):
+            _keep(config, landed)
+        done.set_result(found.outcome)
     except Exception as error:  # of Ray, which has many kinds
-        done.set_result(Outcome(0.0, f"{type(error).__name__}: {str(error).splitlines()[0]}"))
+        lost = Outcome(0.0, f"{type(error).__name__}: {str(error).splitlines()[0]}")
+        done.set_result(replace(lost, others=(lost,) * (len(configs) - 1)))
+
+
+def _keep(config: RunConfig, landed: Landed) -> None:
+    path = _path(config)
+    if landed.record is not None and (not path.exists() or path.read_bytes() != landed.record):
+        write_atomically(path, landed.record)
+    for name, content in landed.beside.items():
+        write_atomically(store.beside(path, name), content)
 
 
 def _path(config: RunConfig) -> Path:

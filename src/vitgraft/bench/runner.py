@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,17 +25,20 @@ LOG = "output.txt"
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: `failed` is a sentence where it failed."""
+    """How a run ended: `failed` is a sentence where it failed. `others` are those that trained with it."""
 
     seconds: float
     failed: str | None = None
+    others: tuple["Outcome", ...] = ()
 
 
-def work(config: RunConfig, test: bool, threads: int) -> Outcome:
-    """One run in this process, which says what it has to say in the run's folder.
+def work(config: RunConfig, test: bool, threads: int, others: Sequence[RunConfig] = ()) -> Outcome:
+    """One run in this process, which says what it has to say in the run's folder; `others` train with it at once.
 
     Another process that is at the same run is waited for; what it has done is not done again.
     """
+    if others:
+        return _work_together([config, *others], threads)
     from time import perf_counter
 
     from filelock import FileLock
@@ -72,6 +75,38 @@ def _finish(config: RunConfig, test: bool, threads: int) -> None:
         test_later(config)
 
 
+def _work_together(configs: Sequence[RunConfig], threads: int) -> Outcome:
+    """Runs that train at once; whatever ends them ends them all, but for one that diverges."""
+    from time import perf_counter
+
+    began = perf_counter()
+    first = configs[0]
+    first.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with _logged(first.folder / LOG):
+            found = _train_together(configs, threads)
+    except VitgraftError as error:
+        found = [str(error)] * len(configs)
+    except Exception as error:
+        with (first.folder / LOG).open("a") as file:
+            traceback.print_exc(file=file)
+        found = [f"{type(error).__name__}: {error}; see {first.folder / LOG}"] * len(configs)
+    share = (perf_counter() - began) / len(configs)
+    one, *others = (Outcome(share, failed) for failed in found)
+    return replace(one, others=tuple(others))
+
+
+def _train_together(configs: Sequence[RunConfig], threads: int) -> list[str | None]:
+    """Sentences on those that failed, None for the others."""
+    import torch
+
+    from vitgraft.sweep import run_together
+
+    torch.set_num_threads(threads)
+    found = run_together(configs, partial(print, file=sys.stderr))
+    return [str(one) if isinstance(one, VitgraftError) else None for one in found]
+
+
 @contextmanager
 def _logged(path: Path) -> Iterator[None]:
     """Send what is printed to a file."""
@@ -85,26 +120,27 @@ Tell = Callable[[Cell, RunConfig, Outcome, int], None]
 
 def fill(cells: Sequence[Cell], submit: Callable[[Job], "Future[Outcome]"], tell: Tell) -> list[str]:
     """Run whatever is missing, and what that makes possible; returns sentences on runs that failed."""
-    waiting: dict[Future[Outcome], tuple[Cell, RunConfig]] = {}
+    waiting: dict[Future[Outcome], tuple[Cell, Job]] = {}
     begun: set[tuple[str, bool]] = set()
     failures = []
 
     def look() -> None:
         for cell in cells:
-            for config, test in cell.missing():
-                key = (str(config.folder), test)
+            for job in cell.missing():
+                key = (str(job.config.folder), job.test)
                 if key not in begun:
-                    begun.add(key)
-                    waiting[submit((config, test))] = cell, config
+                    begun.update((str(config.folder), job.test) for config in (job.config, *job.others))
+                    waiting[submit(job)] = cell, job
 
     look()
     while waiting:
         future = next(as_completed(waiting))
-        cell, config = waiting.pop(future)
+        cell, job = waiting.pop(future)
         outcome = future.result()
-        if outcome.failed is not None:
-            failures.append(f"{cell.task}, {cell.name}, seed {config.training.seed}: {outcome.failed}")
-        tell(cell, config, outcome, len(waiting))
+        for config, one in zip((job.config, *job.others), (outcome, *outcome.others), strict=True):
+            if one.failed is not None:
+                failures.append(f"{cell.task}, {cell.name}, seed {config.training.seed}: {one.failed}")
+            tell(cell, config, one, len(waiting))
         look()
     return failures
 
@@ -117,6 +153,6 @@ def local(workers: int) -> Iterator[Callable[[Job], "Future[Outcome]"]]:
     context.set_forkserver_preload(PRELOADED)
     pool: Executor = ProcessPoolExecutor(workers, mp_context=context, max_tasks_per_child=1)
     try:
-        yield lambda job: pool.submit(work, *job, threads)
+        yield lambda job: pool.submit(work, job.config, job.test, threads, job.others)
     finally:
         pool.shutdown(cancel_futures=True)

@@ -86,8 +86,10 @@ class _AbsorbedAttention(torch.autograd.Function):
         info: Any, in_dims: tuple[int | None, ...], q: Tensor, h: Tensor, *rest: Any
     ) -> tuple[tuple[Tensor, Tensor], tuple[int, None]]:
         """M sets of queries on the same images are one larger set, for no query sees another."""
-        assert in_dims[0] is not None and set(in_dims[1:]) == {None}, "the frozen block and its input are shared"
-        sets = q.movedim(in_dims[0], 1)  # (B or 1, M, T, A)
+        where, *others = in_dims
+        assert where is not None, "queries differ"
+        assert set(others) == {None}, "the frozen block and its input are shared"
+        sets = q.movedim(where, 1)  # (B or 1, M, T, A)
         mixed, maps = _AbsorbedAttention.apply(sets.flatten(1, 2), h, *rest)
         return (mixed.unflatten(1, sets.shape[1:3]), maps), (1, None)
 

@@ -77,8 +77,9 @@ class Method(ABC):
     """A way of fine-tuning. Its fields are the keys of the command line and of the configuration file.
 
     `trains` and `where` are for people; `merges` says that a plain model with the same logits exists, `fresh`
-    that an untrained plan leaves the features unchanged, `crosses` how far gradients run through the backbone, and
-    `counts` whether the formula is what is trained or a limit to it. The conformance suite holds every one of
+    that an untrained plan leaves the features unchanged, `crosses` how far gradients run through the backbone,
+    `counts` whether the formula is what is trained or a limit to it, `stacks` that models which differ by their
+    optimizers alone can train at once. The conformance suite holds every one of
     these claims against the code.
     """
 
@@ -90,6 +91,7 @@ class Method(ABC):
     fresh: ClassVar[bool] = True
     crosses: ClassVar[Literal["all blocks", "last blocks", "no block"]] = "all blocks"
     counts: ClassVar[Literal["exactly", "at most"]] = "exactly"
+    stacks: ClassVar[bool] = False
     recipe: ClassVar[Recipe] = Recipe()
 
     def looks(self) -> bool:

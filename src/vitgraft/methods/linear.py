@@ -25,6 +25,7 @@ class Linear(Method):
     source: ClassVar[str] = "baseline"
     merges: ClassVar[bool] = True
     crosses: ClassVar[Literal["no block"]] = "no block"
+    stacks: ClassVar[bool] = True
     recipe: ClassVar[Recipe] = Recipe(lr=1e-2, weight_decay=1e-4)
 
     def plan(self, backbone: "Backbone", classes: int, findings: Findings | None = None) -> "Plan":

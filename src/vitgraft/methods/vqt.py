@@ -48,6 +48,7 @@ class VQT(Method):
     source: ClassVar[str] = "Tu 2023"
     merges: ClassVar[bool] = False
     crosses: ClassVar[Literal["no block"]] = "no block"
+    stacks: ClassVar[bool] = True
     recipe: ClassVar[Recipe] = Recipe(lr=5e-3, weight_decay=1e-4)
 
     tokens: int = 1

@@ -88,7 +88,8 @@ class Expense:
     values on disk; the process's peak memory in MiB (of the accelerator, where training ran on one); seconds of
     training with its validation; images a second through training steps. Of the frozen part that was computed
     once: where it was kept (disk, ram, off), its bytes, and the seconds of computing what was not there yet, which
-    `train_seconds` leaves out. None: not measured.
+    `train_seconds` leaves out. How many configurations trained at once: seconds are a share of what all took.
+    None: not measured.
     """
 
     trained_method: int
@@ -103,6 +104,7 @@ class Expense:
     cache_place: str = "off"
     cache_bytes: int = 0
     cache_seconds: float = 0.0
+    together: int = 1
 
 
 @dataclass(frozen=True)

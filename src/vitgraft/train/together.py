@@ -6,7 +6,7 @@ values are a slice of it (torch.func.vmap). Each keeps its own optimizer, learni
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 
 import torch
@@ -57,7 +57,7 @@ class Stack:
         lead = self.models[0]
         features: Features = lead.features(inputs)
 
-        def one(values: Mapping[str, Tensor]) -> Tensor:
+        def one(values: dict[str, Tensor]) -> Tensor:
             logits: Tensor = functional_call(lead.head, values, (features, lead.backbone))
             return logits
 
@@ -120,7 +120,7 @@ class Together:
         self.display.say(self._line(found))
 
     def _step(self, batch: Tensor, inputs: Inputs, sums: Tensor) -> float:
-        """One step of each optimizer on the images `batch` (b,), added to losses and hits (2, M); gives its mass."""
+        """One step of each optimizer on the images `batch` (b,), added to losses and hits (2, M); its mass."""
         lead = self.runs[0]
         seed_all(derive(lead.settings.seed, DROPOUT, lead.state.epoch, lead.state.step, 0, 0), lead.here.device)
         labels = lead.data["train"].labels[batch]

@@ -1,0 +1,75 @@
+"""Runs that train at once: those of one method, task and seed that differ by what their optimizers are told.
+
+Each leaves what it would have left alone: its folder, its graft, its record. Its seconds are a share of what all
+took, and its peak memory is that of all. It keeps no log and cannot be resumed, as it is one of many and short.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from vitgraft import methods, run
+from vitgraft.atomic import write_atomically
+from vitgraft.config import RunConfig
+from vitgraft.errors import VitgraftError
+from vitgraft.results.record import Record
+from vitgraft.train import loop
+
+FREE = ("lr", "weight_decay", "out", "records")
+"""What may differ: what an optimizer is told, and where a run is kept."""
+
+
+def groups(configs: Sequence[RunConfig]) -> list[list[RunConfig]]:
+    """Runs that can train at once, together; each other one alone. In the order of their first ones."""
+    found: dict[object, list[RunConfig]] = {}
+    for number, config in enumerate(configs):
+        table = {key: value for key, value in config.table().items() if key not in FREE}
+        key = repr(sorted(table.items())) if _stacks(config) else number
+        found.setdefault(key, []).append(config)
+    return list(found.values())
+
+
+def _stacks(config: RunConfig) -> bool:
+    """True if a run could be one of several that train at once."""
+    training, method = config.training, methods.parse(config.method)
+    alone = training.patience is not None or training.accumulate > 1 or training.legacy_test
+    return method.stacks and not method.looks() and training.precision == "fp32" and not alone
+
+
+def run_together(
+    configs: Sequence[RunConfig], tell: Callable[[str], None] = print
+) -> list[Record | VitgraftError]:
+    """Do one of `groups`, without reading the test split. A run that diverges has its error in its place.
+
+    A folder that holds something is written anew.
+
+    Raises:
+        VitgraftError: anything in configuration, data or weights that none of them can use.
+    """
+    first, cost = configs[0], None
+    started = run.now()
+    task = run.load_task(first)
+    for config in configs:
+        run.finished(config, resume=False, force=True)
+    lead = run.build(first, task)
+    built = [lead, *(run.build(config, task, backbone=lead.backbone) for config in configs[1:])]
+    fitted = loop.fit_together(
+        [model.tuned for model in built],
+        task.splits["train"],
+        task.splits.get("val"),
+        [config.training for config in configs],
+        preprocessing=lead.preprocessing,
+        recipe=lead.method.recipe,
+    )
+    found: list[Record | VitgraftError] = []
+    for config, model, one in zip(configs, built, fitted, strict=True):
+        if isinstance(one, VitgraftError):
+            found.append(one)
+            continue
+        write_atomically(config.kept, config.toml().encode())
+        record = run.record_of(config, task, model, one, started, False, cost)
+        cost = replace(record.cost, together=len(configs))  # their shapes and shares are the same
+        record = replace(record, cost=cost)
+        run.keep(config, model, record)
+        found.append(record)
+    tell(f"{len(configs)} configurations of {first.method} on {task.name} were trained at once.")
+    return found
