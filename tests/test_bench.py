@@ -523,3 +523,17 @@ def test_work__one_that_diverges_fails_alone(tmp_path: Path, lab: Lab) -> None:
     assert "no longer finite" in str(outcome.others[0].failed)
     assert lab.home.record(job.config) is not None
     assert lab.home.record(job.others[0]) is None
+
+
+def test_damaged_record__is_told_and_run_anew(tmp_path: Path, lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
+    text = 'tasks = ["digits"]\nmethods = ["linear"]\nsettings = { epochs = 1, device = "cpu" }'
+    (cell,) = cells(load(write(tmp_path, text)), lab.home)
+    (job,) = cell.missing()
+    assert work(job.config, True, 1).failed is None
+    for path in (lab.home.path(job.config), job.config.folder / store.FILE):
+        path.write_text("{")
+    (again,) = cells(load(write(tmp_path, text)), lab.home)
+    assert (again.done(), again.missing()) == (0, [job])
+    assert "Taken for a run that is not done" in caplog.text
+    assert work(job.config, True, 1).failed is None
+    assert lab.home.record(job.config) is not None

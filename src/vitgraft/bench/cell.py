@@ -35,9 +35,8 @@ class Home:
         return self.records / f"{config.folder.name}.json"
 
     def record(self, config: RunConfig) -> Record | None:
-        """The record of a run that was placed here, if there is one."""
-        path = self.path(config)
-        return store.read(path) if path.exists() else None
+        """The record of a run that was placed here, if there is one that can be read."""
+        return store.find(self.path(config))
 
 
 class Job(NamedTuple):
@@ -94,7 +93,7 @@ class Cell:
             return []
         *_, (shorter, candidates) = self._rounds()
         trials = [self._trial(choice, shorter) for choice in candidates]
-        missing = [config for config in trials if not self.home.path(config).exists()]
+        missing = [config for config in trials if not self._is_there(config)]
         return [Job(first, False, tuple(others)) for first, *others in sweep.groups(missing)]
 
     def tested(self) -> list[Record]:
@@ -125,13 +124,22 @@ class Cell:
         if self.entry.chosen_by is not None:
             return 0
         tried = [self._trial(choice, shorter) for shorter, candidates in self._rounds() for choice in candidates]
-        return sum(self.home.path(config).exists() for config in tried)
+        return sum(self._is_there(config) for config in tried)
 
     def _trial(self, choice: Choice, shorter: int) -> RunConfig:
         key = (shorter, repr(choice))
         if key not in self._memory.trials:
             self._memory.trials[key] = self.home.placed(self.suite.trial(self.task, self.entry, choice, shorter))
         return self._memory.trials[key]
+
+    def _is_there(self, config: RunConfig) -> bool:
+        """True if a run is done."""
+        name = config.folder.name
+        if name not in self._memory.there:
+            if self.home.record(config) is None:
+                return False
+            self._memory.there.add(name)
+        return True
 
     def _is_tested(self, config: RunConfig) -> bool:
         """True if a run that counts is done, and has read the test split."""
@@ -171,7 +179,7 @@ class Cell:
         if shorter in self._memory.left:
             return self._memory.left[shorter]
         runs = [self._trial(choice, shorter) for choice in candidates]
-        if not all(self.home.path(run).exists() for run in runs):
+        if not all(self._is_there(run) for run in runs):
             return candidates
         records = [self.home.record(run) for run in runs]
         scores = [(record.val.top1, -record.val.loss) for record in records if record and record.val]
@@ -185,12 +193,13 @@ class Cell:
 
 @dataclass
 class _Memory:
-    """What a cell has found out: its runs, what rounds have left, which seeds have read the test split."""
+    """What a cell has found out: its runs, which are done, what rounds have left, which seeds have read test."""
 
     trials: dict[tuple[int, str], RunConfig] = field(default_factory=dict)
     left: dict[int, list[Choice]] = field(default_factory=dict)
     runs: list[RunConfig] = field(default_factory=list)
     tested: set[int] = field(default_factory=set)
+    there: set[str] = field(default_factory=set)
     other: Cell | None = None
 
 

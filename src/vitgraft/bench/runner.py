@@ -20,7 +20,7 @@ from vitgraft.results import store
 PRELOADED = ["torch", "timm", "torchvision", "sklearn.datasets", "vitgraft.run"]
 """What processes have loaded before they begin."""
 
-LOG = "output.txt"
+LOG, LOCK = "output.txt", ".lock"
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def work(config: RunConfig, test: bool, threads: int, others: Sequence[RunConfig
     began = perf_counter()
     config.folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(f"{config.folder}.lock"), _logged(config.folder / LOG):
+        with FileLock(config.folder / LOCK), _logged(config.folder / LOG):
             _finish(config, test, threads)
     except VitgraftError as error:
         return Outcome(perf_counter() - began, str(error))
@@ -65,10 +65,9 @@ def _finish(config: RunConfig, test: bool, threads: int) -> None:
     torch.set_num_threads(threads)
     assert config.records is not None, "a suite's runs keep their records together"
     path = Path(config.records) / store.file_name(config.table())
-    record = store.read(path) if path.exists() else None
-    has_values = (config.folder / store.FILE).exists()
-    if record is None or (test and record.test is None and not has_values):
-        goes_on = config.kept.exists()
+    record, own = store.find(path), config.folder / store.FILE
+    if record is None or (test and record.test is None and not own.exists()):
+        goes_on = config.kept.exists() and (not own.exists() or store.find(own) is not None)
         record = run(config, resume=goes_on, force=not goes_on, test=test, tell=partial(print, file=sys.stderr))
         store.write(path, record)  # a run that was finished does not write it again
     if test and record.test is None:
