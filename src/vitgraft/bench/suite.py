@@ -241,8 +241,12 @@ def _check(suite: Suite) -> None:
 def _check_runs(suite: Suite, entry: Entry) -> None:
     """Raise ConfigError if a run of an entry cannot be made, or chooses where nothing is left to choose on."""
     choices = entry.choices()
+    seen: set[tuple[str, str]] = set()
     for choice in choices:
-        suite.trial(suite.tasks[0], entry, choice, 2**suite.halving)
+        values = {(key, repr(value)) for key, value in choice.items()}
+        if not values <= seen or not choice:  # each value of a grid once, not each combination
+            suite.trial(suite.tasks[0], entry, choice, 2**suite.halving)
+        seen |= values
     try:
         suite.run(suite.tasks[0], entry, choices[0], suite.seeds[0]).check_choosing()
     except ConfigError as error:
