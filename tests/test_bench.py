@@ -19,7 +19,7 @@ from vitgraft.bench.suite import Suite, load, shipped
 from vitgraft.cli import app
 from vitgraft.config import RunConfig
 from vitgraft.core.shape import measure
-from vitgraft.data import source
+from vitgraft.data import builtin, source
 from vitgraft.data.benchmarks.names import TABLES
 from vitgraft.data.benchmarks.table import Benchmark
 from vitgraft.data.split import retraining
@@ -154,14 +154,14 @@ def kinds(jobs: Iterable[Job]) -> list[tuple[str, float, int, bool]]:
 
 
 def test_retrain__trains_the_choice_on_train_and_val_with_every_seed(tmp_path: Path, lab: Lab) -> None:
-    (cell,) = cells(suite(tmp_path, RETRAINED), lab.home, ["digits"], ["linear"])
+    (cell,) = cells(suite(tmp_path, RETRAINED), lab.home, ["digits"], ["wide"])
     assert (cell.done(), cell.size()) == (0, 4)
-    assert kinds(cell.missing()) == [("train", 0.01, 0, False), ("train", 0.04, 0, False)]
+    assert kinds(cell.missing()) == [("train", 0.001, 0, False), ("train", 0.004, 0, False)]
     lab.submit(cell.missing()[0])
     assert (cell.done(), cell.chosen(), len(cell.missing())) == (1, [], 1)
     lab.submit(cell.missing()[0])
     assert (cell.done(), cell.choice()) == (2, {"lr_times": 4})
-    assert kinds(cell.missing()) == [("trainval", 0.04, 0, True), ("trainval", 0.04, 1, True)]
+    assert kinds(cell.missing()) == [("trainval", 0.004, 0, True), ("trainval", 0.004, 1, True)]
     lab.submit(cell.missing()[0])
     assert (cell.done(), len(cell.missing())) == (3, 1)
     assert lab.fill([cell]) == []
@@ -338,7 +338,9 @@ def test_studies__are_found() -> None:
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_studies__are_what_they_say(path: Path) -> None:
     found = load(str(path))
-    assert (len(found.tasks), found.seeds) == (9, (0, 1, 2))
+    assert set(found.tasks) <= set(builtin.DEFAULT_SUITE)
+    assert {builtin.info(task).group for task in found.tasks} == {"natural", "specialized", "structured"}
+    assert found.seeds == (0, 1, 2)
     assert "Declared before any run" in found.about
     if path.stem == "where_to_tune":
         shape = measure(vitgraft.load_backbone("figures"))

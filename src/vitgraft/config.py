@@ -172,8 +172,9 @@ def chooses(method: Method) -> bool:
     """True if a method chooses something by accuracy on validation images, and so cannot do without them."""
     if isinstance(method, Noah):
         return method.architecture is None
-    several = isinstance(method, Spt) and (method.budget == "auto" or "+" in str(method.budget))
-    return several and method.mask is None
+    if isinstance(method, Spt) and method.mask is None:
+        return method.budget == "auto" or "+" in str(method.budget)
+    return False
 
 
 @dataclass(frozen=True)

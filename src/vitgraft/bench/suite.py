@@ -209,7 +209,7 @@ def _entry(
     """An entry of a suite, whose own keys win over the suite's; `changes` win over both."""
     table = _table(f"methods.{name}", given)
     method = str(table.get("method", name))
-    own = {key: value for key, value in table.items() if key not in ENTRY_KEYS} | changes
+    own = {**{key: value for key, value in table.items() if key not in ENTRY_KEYS}, **changes}
     said = {**common, **table}
     protocol = {"protocol": protocols.OURS, **settings, **own}["protocol"]
     grid = {} if "chosen_by" in table else _grid(said.get("grid", {}), protocol, method)

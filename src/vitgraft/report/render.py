@@ -93,12 +93,12 @@ def against(summary: Summary, kinds: Mapping[str, str], tables: Sequence[str]) -
     for table in tables:
         source = f"Published: {reference.tables()[table]} ({table})."
         if pairs := comparison.pairs(summary, kinds, table):
-            columns = ("method", "task", "ours", "published", "difference", LEGACY, *AS)
-            found.append(f"{source}\n\n{_piped(columns, [_pair(one) for one in pairs])}\n")
+            of_pairs = ("method", "task", "ours", "published", "difference", LEGACY, *AS)
+            found.append(f"{source}\n\n{_piped(of_pairs, [_pair(one) for one in pairs])}\n")
         elif places := comparison.order(summary, kinds, table):
-            columns = ("method", "ours", "place", "published", "place there", *AS)
+            of_places = ("method", "ours", "place", "published", "place there", *AS)
             rest = "Other tasks than ours, perhaps another backbone: only the order can be compared."
-            found.append(f"{source} {rest}\n\n{_piped(columns, [_place(one) for one in places])}\n")
+            found.append(f"{source} {rest}\n\n{_piped(of_places, [_place(one) for one in places])}\n")
     return "\n".join(found)
 
 
