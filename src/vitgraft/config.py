@@ -18,9 +18,6 @@ from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hin
 from vitgraft import methods, protocols
 from vitgraft.data.benchmarks.names import RETRAIN, mentioned
 from vitgraft.errors import ConfigError, unknown
-from vitgraft.methods import Method
-from vitgraft.methods.noah import Noah
-from vitgraft.methods.spt import Spt
 from vitgraft.results.store import slug
 from vitgraft.train.settings import Training
 
@@ -81,7 +78,7 @@ class RunConfig:
     def check_choosing(self) -> None:
         """Raise ConfigError if something is to be chosen on a val that is trained on."""
         choosing = {"select=best": self.training.select == "best", "patience": self.training.patience is not None}
-        choosing[self.method] = chooses(methods.parse(self.method))
+        choosing[self.method] = methods.parse(self.method).chooses()
         for what, chosen in choosing.items():
             if chosen and self.retrains:
                 raise ConfigError(
@@ -166,15 +163,6 @@ class RunConfig:
                 entry = f"{name} = {_toml(value)}"
             lines.append(f"{entry}  # {key.help}")
         return "\n".join(lines) + "\n"
-
-
-def chooses(method: Method) -> bool:
-    """True if a method chooses something by accuracy on validation images, and so cannot do without them."""
-    if isinstance(method, Noah):
-        return method.architecture is None
-    if isinstance(method, Spt) and method.mask is None:
-        return method.budget == "auto" or "+" in str(method.budget)
-    return False
 
 
 @dataclass(frozen=True)

@@ -98,6 +98,10 @@ class Method(ABC):
         """True if training data must be looked at before there can be a plan."""
         return False
 
+    def chooses(self) -> bool:
+        """True if something is chosen by accuracy on validation images, which it then cannot do without."""
+        return False
+
     def find(self, backbone: "Backbone", classes: int, calibration: Calibration) -> "dict[str, Tensor]":
         """What `plan` needs to know of the training data; asked only of a method that `looks`.
 

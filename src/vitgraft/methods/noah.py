@@ -72,6 +72,9 @@ class Noah(Method):
     def looks(self) -> bool:
         return True
 
+    def chooses(self) -> bool:
+        return self.architecture is None
+
     def find(self, backbone: "Backbone", classes: int, calibration: Calibration) -> "dict[str, Tensor]":
         import torch
 

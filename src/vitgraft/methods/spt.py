@@ -76,6 +76,9 @@ class Spt(Method):
     def looks(self) -> bool:
         return True
 
+    def chooses(self) -> bool:
+        return self.mask is None and self._asked() is None
+
     def find(self, backbone: "Backbone", classes: int, calibration: Calibration) -> "dict[str, Tensor]":
         from vitgraft.backbones.published_masks import read_mask
         from vitgraft.core.allocation import candidates

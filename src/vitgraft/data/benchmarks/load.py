@@ -3,17 +3,13 @@
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-from PIL import Image
 
 from vitgraft.data.benchmarks.copy import JPEG, OWN_CUT, OWN_TENTH, Copy, look
 from vitgraft.data.benchmarks.names import TABLES, Mention, Tables
 from vitgraft.data.benchmarks.pictures import open_pictures
 from vitgraft.data.files import Reading
-from vitgraft.data.task import ImageSource, Split, Task
+from vitgraft.data.task import Split, Task, joined
 from vitgraft.errors import ConfigError, DataError
 
 SHOWN = 5
@@ -69,34 +65,4 @@ def _warn(copy: Copy, retrain: bool) -> None:
 
 def _retraining(copy: Copy) -> dict[str, Split]:
     """Train and val as one, and the test. There is no val: it would be a part of train, and select nothing."""
-    train, val = copy.splits["train"], copy.splits["val"]
-    both = Split(Joined((train.images, val.images)), np.concatenate([train.labels, val.labels]))
-    return {"train": both, "test": copy.splits["test"]}
-
-
-@dataclass(frozen=True)
-class Joined:
-    """Several image sources, one after the other."""
-
-    parts: tuple[ImageSource, ...]
-
-    def __len__(self) -> int:
-        return sum(map(len, self.parts))
-
-    def __getitem__(self, index: int) -> Image.Image:
-        part, inner = self._at(index)
-        return part[inner]
-
-    def name(self, index: int) -> str:
-        part, inner = self._at(index)
-        return part.name(inner)
-
-    def fingerprint(self) -> str:
-        return "+".join(part.fingerprint() for part in self.parts)
-
-    def _at(self, index: int) -> tuple[ImageSource, int]:
-        for part in self.parts:
-            if index < len(part):
-                return part, index
-            index -= len(part)
-        raise IndexError(index)
+    return {"train": joined([copy.splits["train"], copy.splits["val"]]), "test": copy.splits["test"]}
