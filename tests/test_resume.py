@@ -203,12 +203,15 @@ def test_interrupt__saves_and_says_how_to_go_on(
     assert_same(train("vpt-deep", tmp_path), expected, tmp_path)
 
 
-def test_interrupt__a_second_one_ends_the_run_at_once(tmp_path: Path) -> None:
+def test_interrupt__a_second_one_ends_the_run_at_once(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     def twice(read: int) -> None:
         if read == 50:
             signal.raise_signal(signal.SIGINT)
             signal.raise_signal(signal.SIGINT)
 
+    # A shell's background job has SIGINT ignored, and would go on.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     with pytest.raises(KeyboardInterrupt):
         train("vpt-deep", tmp_path, look=twice)
 
