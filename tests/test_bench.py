@@ -506,6 +506,7 @@ def test_work__on_several_at_once_leaves_what_each_would(tmp_path: Path, lab: La
     found = [record for record in records if record is not None and record.val is not None]
     assert [(record.cost.together, record.test) for record in found] == [(4, None)] * 4
     assert len({record.history.train_loss[-1] for record in found}) == 4
+    assert not {"out", "records"} & found[0].config.keys(), "where a run was kept is nobody else's matter"
     alone = replace(job.others[0], out=str(tmp_path / "alone"), records=str(tmp_path / "records"))
     assert work(alone, False, 1).failed is None
     record = store.read(tmp_path / "alone" / store.FILE)
@@ -540,3 +541,17 @@ def test_damaged_record__is_told_and_run_anew(tmp_path: Path, lab: Lab, caplog: 
     assert "Taken for a run that is not done" in caplog.text
     assert work(job.config, True, 1).failed is None
     assert lab.home.record(job.config) is not None
+
+
+def test_work__on_several_does_what_is_missing_of_them(tmp_path: Path, lab: Lab) -> None:
+    """As when another process has done some of them in the meantime."""
+    (cell,) = cells(load(write(tmp_path, TUNED)), lab.home, names=["linear"])
+    (job,) = cell.missing()
+    done = job.others[1]
+    assert work(done, False, 1).failed is None
+    before = lab.home.path(done).read_bytes()
+    outcome = work(job.config, job.test, 1, job.others)
+    assert [one.failed for one in (outcome, *outcome.others)] == [None] * 4
+    assert lab.home.path(done).read_bytes() == before
+    records = [lab.home.record(config) for config in (job.config, *job.others)]
+    assert [record.cost.together for record in records if record is not None] == [3, 3, 1, 3]

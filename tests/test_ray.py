@@ -63,7 +63,7 @@ def test_runs__land_in_the_store_and_compute_features_once(tmp_path: Path, featu
     records = [record for cell in found for record in cell.tested()]
     assert [record.config["lr"] for record in records] == [0.01, 0.05]
     assert [record.cost.cache_place for record in records] == ["disk", "disk"]
-    folders = [tmp_path / "bench" / "runs" / Path(record.config["out"]).name for record in records]
+    folders = [config.folder for cell in found for config in cell.chosen()]
     logs = "".join((folder / LOG).read_text() for folder in folders)
     assert sorted(re.findall(r"features of (\w+): \d+ images in", logs)) == ["train", "val"]
     kept = [Entry(folder) for folder in features.iterdir() if folder.is_dir()]

@@ -276,8 +276,9 @@ def test_resume__other_settings_are_named(tmp_path: Path) -> None:
 
 
 def test_resume__other_workers_are_no_matter(tmp_path: Path) -> None:
-    train("lora", tmp_path, replace(EVERY_STEP, epochs=1))
-    train("lora", tmp_path, replace(EVERY_STEP, epochs=1, workers=1, eval_batch_size=3, snapshot_seconds=9.0))
+    first = train("lora", tmp_path, replace(EVERY_STEP, epochs=1))
+    more = replace(EVERY_STEP, epochs=1, workers=1, eval_batch_size=3, snapshot_seconds=9.0)
+    assert_same(train("lora", tmp_path, more), first, tmp_path)
 
 
 def test_resume__patience_remembers(tmp_path: Path) -> None:

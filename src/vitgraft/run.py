@@ -223,7 +223,7 @@ def record_of(
     tested = _test(config, model, task) if test else None
     described = describe(model.method)
     return Record(
-        config=config.table(),
+        config=store.shared(config.table()),
         seed=config.training.seed,
         method=MethodFacts(described.pop("name"), spec_of(model.method), described),
         backbone=BackboneFacts(model.backbone.name, model.backbone.fingerprint()),

@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from vitgraft.atomic import write_atomically
 from vitgraft.bench.cell import Job
-from vitgraft.bench.runner import Outcome, work
+from vitgraft.bench.runner import Outcome, record_path, work
 from vitgraft.config import RunConfig
 from vitgraft.errors import ConfigError
 from vitgraft.results import store
@@ -52,7 +51,7 @@ def remote(config: RunConfig, test: bool, threads: int, others: Sequence[RunConf
 
 def _gathered(config: RunConfig, outcome: Outcome) -> Landed:
     """What a run that has ended left behind."""
-    path = _path(config)
+    path = record_path(config)
     if not path.exists():
         return Landed(outcome, None, {})
     found = {
@@ -107,16 +106,11 @@ def _land(future: "Future[Landed]", configs: Sequence[RunConfig], done: "Future[
 
 
 def _keep(config: RunConfig, landed: Landed) -> None:
-    path = _path(config)
+    path = record_path(config)
     if landed.record is not None and (not path.exists() or path.read_bytes() != landed.record):
         write_atomically(path, landed.record)
     for name, content in landed.beside.items():
         write_atomically(store.beside(path, name), content)
-
-
-def _path(config: RunConfig) -> Path:
-    assert config.records is not None, "a suite's runs keep their records together"
-    return Path(config.records) / store.file_name(config.table())
 
 
 def _check(ray: Any, share: Share) -> None:

@@ -6,7 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -35,26 +35,34 @@ class Outcome:
 def work(config: RunConfig, test: bool, threads: int, others: Sequence[RunConfig] = ()) -> Outcome:
     """One run in this process, which says what it has to say in the run's folder; `others` train with it at once.
 
-    Another process that is at the same run is waited for; what it has done is not done again.
+    Another process that is at the same runs is waited for; what it has done is not done again.
     """
-    if others:
-        return _work_together([config, *others], threads)
     from time import perf_counter
 
     from filelock import FileLock
 
-    began = perf_counter()
-    config.folder.mkdir(parents=True, exist_ok=True)
+    began, configs = perf_counter(), [config, *others]
+    log = config.folder / LOG
+    failed: list[str | None] = [None] * len(configs)
     try:
-        with FileLock(config.folder / LOCK), _logged(config.folder / LOG):
-            _finish(config, test, threads)
+        with ExitStack() as held:
+            for folder in sorted(one.folder for one in configs):  # in one order, or two would wait for each other
+                folder.mkdir(parents=True, exist_ok=True)
+                held.enter_context(FileLock(folder / LOCK))
+            held.enter_context(_logged(log))
+            if others:
+                failed = _finish_together(configs, threads)
+            else:
+                _finish(config, test, threads)
     except VitgraftError as error:
-        return Outcome(perf_counter() - began, str(error))
+        failed = [str(error)] * len(configs)
     except Exception as error:  # a bug ends one run, not the night
-        with (config.folder / LOG).open("a") as file:
+        with log.open("a") as file:
             traceback.print_exc(file=file)
-        return Outcome(perf_counter() - began, f"{type(error).__name__}: {error}; see {config.folder / LOG}")
-    return Outcome(perf_counter() - began)
+        failed = [f"{type(error).__name__}: {error}; see {log}"] * len(configs)
+    share = (perf_counter() - began) / len(configs)
+    first, *rest = (Outcome(share, reason) for reason in failed)
+    return replace(first, others=tuple(rest))
 
 
 def _finish(config: RunConfig, test: bool, threads: int) -> None:
@@ -63,8 +71,7 @@ def _finish(config: RunConfig, test: bool, threads: int) -> None:
     from vitgraft.run import run, test_later
 
     torch.set_num_threads(threads)
-    assert config.records is not None, "a suite's runs keep their records together"
-    path = Path(config.records) / store.file_name(config.table())
+    path = record_path(config)
     record, own = store.find(path), config.folder / store.FILE
     if record is None or (test and record.test is None and not own.exists()):
         goes_on = config.kept.exists() and (not own.exists() or store.find(own) is not None)
@@ -74,36 +81,25 @@ def _finish(config: RunConfig, test: bool, threads: int) -> None:
         test_later(config)
 
 
-def _work_together(configs: Sequence[RunConfig], threads: int) -> Outcome:
-    """Runs that train at once; whatever ends them ends them all, but for one that diverges."""
-    from time import perf_counter
-
-    began = perf_counter()
-    first = configs[0]
-    first.folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with _logged(first.folder / LOG):
-            found = _train_together(configs, threads)
-    except VitgraftError as error:
-        found = [str(error)] * len(configs)
-    except Exception as error:
-        with (first.folder / LOG).open("a") as file:
-            traceback.print_exc(file=file)
-        found = [f"{type(error).__name__}: {error}; see {first.folder / LOG}"] * len(configs)
-    share = (perf_counter() - began) / len(configs)
-    one, *others = (Outcome(share, failed) for failed in found)
-    return replace(one, others=tuple(others))
-
-
-def _train_together(configs: Sequence[RunConfig], threads: int) -> list[str | None]:
-    """Sentences on those that failed, None for the others."""
+def _finish_together(configs: Sequence[RunConfig], threads: int) -> list[str | None]:
+    """Train at once what of these is not done; sentences on those that diverged, None for the others."""
     import torch
 
     from vitgraft.sweep import run_together
 
     torch.set_num_threads(threads)
-    found = run_together(configs, partial(print, file=sys.stderr))
-    return [str(one) if isinstance(one, VitgraftError) else None for one in found]
+    left = [config for config in configs if store.find(record_path(config)) is None]
+    found = run_together(left, partial(print, file=sys.stderr)) if left else []
+    failed = {
+        str(one.folder): str(end) for one, end in zip(left, found, strict=True) if isinstance(end, Exception)
+    }
+    return [failed.get(str(config.folder)) for config in configs]
+
+
+def record_path(config: RunConfig) -> Path:
+    """Where the record of a suite's run is."""
+    assert config.records is not None, "a suite's runs keep their records together"
+    return Path(config.records) / store.file_name(config.table())
 
 
 @contextmanager

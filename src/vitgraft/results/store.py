@@ -24,8 +24,11 @@ from vitgraft.results.record import Record, RecordError
 FILE = "record.json"
 """The name of a run's record in its own folder."""
 
+PLACES = ("out", "records")
+"""Keys of a configuration that say where a run was kept: of one machine, and no part of what is shared."""
+
 NOT_IDENTITY = (
-    *("out", "records", "workers", "device", "eval_batch_size", "snapshot_seconds"),
+    *(*PLACES, "workers", "device", "eval_batch_size", "snapshot_seconds"),
     *("cache", "cache_limit"),
 )
 """Keys of a configuration that say where and with what to run, not what: they do not enter its name."""
@@ -62,6 +65,11 @@ class Reading:
     def rows(self) -> list[dict[str, Any]]:
         """A flat row a record, which `pandas.DataFrame` takes as it is; `file` names the record, for doubters."""
         return [{"file": str(path), **record.flat()} for path, record in self.records.items()]
+
+
+def shared(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A resolved configuration as a record tells it to others: without the places where a run was kept."""
+    return {key: value for key, value in config.items() if key not in PLACES}
 
 
 def identity(config: Mapping[str, Any]) -> str:

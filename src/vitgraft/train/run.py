@@ -166,11 +166,16 @@ class Run:
 
     def _check_finite(self) -> None:
         if not math.isfinite(float(self._sums[0])):
-            kept = "" if self.journal.folder is None else f" The snapshot before is kept in {self.journal.folder}."
-            raise TrainingError(
-                f"The loss is no longer finite in epoch {self.state.epoch + 1} of {self.settings.epochs}, at a "
-                f"learning rate of {self.lr():.3g}. Use a lower lr, clip_norm=1, or precision=fp32.{kept}"
-            )
+            raise self.diverged()
+
+    def diverged(self) -> TrainingError:
+        """What is to be said of a loss that is no longer finite."""
+        kept = "" if self.journal.folder is None else f" The snapshot before is kept in {self.journal.folder}."
+        rate = self.optimizer.param_groups[0]["lr"]
+        return TrainingError(
+            f"The loss is no longer finite in epoch {self.state.epoch + 1} of {self.settings.epochs}, at a "
+            f"learning rate of {rate:.3g}. Use a lower lr, clip_norm=1, or precision=fp32.{kept}"
+        )
 
     def _collect(self) -> None:
         """Bring what the device holds of this epoch's sums into the state."""

@@ -111,10 +111,7 @@ class Together:
         found = self._validate() if "val" in lead.data else [None] * count
         for number, (run, loss, hit, val) in enumerate(zip(self.runs, losses, hits, found, strict=True)):
             if not math.isfinite(loss) and number not in self.failed:
-                self.failed[number] = TrainingError(
-                    f"The loss is no longer finite in epoch {run.state.epoch + 1} of {run.settings.epochs}, at a "
-                    f"learning rate of {run.lr():.3g}. Use a lower lr, or clip_norm=1."
-                )
+                self.failed[number] = run.diverged()
             run.state.loss, run.state.hits, run.state.mass = loss, hit, mass
             run.end_epoch(val)
         self.display.say(self._line(found))
