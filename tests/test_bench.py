@@ -13,8 +13,8 @@ import vitgraft
 from tests.benchmark_copies import SMALL, noah
 from tests.test_records import record as make
 from vitgraft import methods
-from vitgraft.bench.cell import Cell, Home, Job, cells
-from vitgraft.bench.runner import Outcome, fill, work
+from vitgraft.bench.cell import DIVERGED, Cell, Home, Job, cells
+from vitgraft.bench.runner import HOPELESS, Outcome, fill, work
 from vitgraft.bench.suite import Suite, load, shipped
 from vitgraft.cli import app
 from vitgraft.config import RunConfig
@@ -518,15 +518,32 @@ def test_work__on_several_at_once_leaves_what_each_would(tmp_path: Path, lab: La
     assert tested.test is not None
 
 
-def test_work__one_that_diverges_fails_alone(tmp_path: Path, lab: Lab) -> None:
+def test_work__one_that_diverges_is_not_chosen(tmp_path: Path, lab: Lab) -> None:
     text = TUNED.replace("lr_times = [1, 4], weight_decay = [0, 0.1]", "lr_times = [1, 1e40]")
     (cell,) = cells(load(write(tmp_path, text)), lab.home, names=["linear"])
     (job,) = cell.missing()
     outcome = work(job.config, job.test, 1, job.others)
     assert outcome.failed is None
-    assert "no longer finite" in str(outcome.others[0].failed)
     assert lab.home.record(job.config) is not None
     assert lab.home.record(job.others[0]) is None
+    assert "no longer finite" in store.beside(lab.home.path(job.others[0]), DIVERGED).read_text()
+    assert cell.choice() == {"lr_times": 1}
+
+
+def test_fill__says_when_every_candidate_diverged(tmp_path: Path, lab: Lab) -> None:
+    text = TUNED.replace("lr_times = [1, 4], weight_decay = [0, 0.1]", "lr_times = [1e39, 1e40]")
+    found = cells(load(write(tmp_path, text)), lab.home, names=["lora"])
+    told: list[str | None] = []
+
+    def submit(job: Job) -> "Future[Outcome]":
+        done: Future[Outcome] = Future()
+        done.set_result(work(job.config, job.test, 1, job.others))
+        return done
+
+    assert fill(found, submit, lambda *ended: told.append(ended[2].failed)) == [f"digits, lora: {HOPELESS}"]
+    assert told == [None, None]
+    assert fill(found, submit, lambda *ended: told.append(ended[2].failed)) == [f"digits, lora: {HOPELESS}"]
+    assert told == [None, None], "what diverged is not tried again"
 
 
 def test_damaged_record__is_told_and_run_anew(tmp_path: Path, lab: Lab, caplog: pytest.LogCaptureFixture) -> None:

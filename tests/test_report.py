@@ -62,6 +62,17 @@ def test_markdown__labels_both_means_and_marks_what_is_missing() -> None:
     assert lines[8] == "| good | 100 | 50 | 150 | 1.00 MiB | 1 | 6 s |"
 
 
+def test_origin__tells_of_several_versions_of_the_code() -> None:
+    some = [replace(done("a", 1.0, seed), commit=f"{seed}abcdef0123", device="card") for seed in range(6)]
+    one = summarise({"m": {"a": some[:1]}}, ["a"], 1).origin
+    assert render.origin(one).startswith("1 runs by vitgraft 0abcdef, torch ")
+    several = summarise({"m": {"a": [*some, replace(some[0], commit="9abcdef0123+")]}}, ["a"], 1).origin
+    assert several.code[-1] == "9abcdef+"
+    said = render.origin(several)
+    assert said.startswith("7 runs by 7 versions of the code (vitgraft 0abcdef, 1abcdef, 2abcdef, 3abcdef, ..;")
+    assert said.endswith("on card.")
+
+
 def test_csv__is_not_rounded_and_read_back() -> None:
     rows = list(csv.DictReader(io.StringIO(render.table(summary()))))
     (cell,) = (row for row in rows if (row["method"], row["kind"], row["name"]) == ("good", "task", "c"))

@@ -117,23 +117,23 @@ class RunConfig:
 
     def table(self) -> dict[str, Any]:
         """Every key with its resolved value; `of` reads it back as the same run."""
-        return {name: self._derived(name) if value is None else value for name, value in self.given().items()}
+        derived = self._derived()
+        return {name: derived.get(name) if value is None else value for name, value in self.given().items()}
 
     def given(self) -> dict[str, Any]:
         """Every key with its value, None where it is left open."""
         own = {item.name: getattr(self, item.name) for item in dataclasses.fields(self) if item.name != "training"}
         return {**own, **{key: getattr(self.training, name) for name, key in _training_keys().items()}}
 
-    def _derived(self, name: str) -> Any:
-        """The value of a key that is left open, None if only the backbone knows."""
+    def _derived(self) -> dict[str, Any]:
+        """Values of keys that may be left open, but for those that only the backbone knows."""
         recipe = methods.parse(self.method).recipe
-        derived = {
+        return {
             "out": str(self.folder),
             "lr": recipe.lr,
             "weight_decay": recipe.weight_decay,
             "warmup_epochs": self.training.warmup,
         }
-        return derived.get(name)
 
     @property
     def kept(self) -> Path:
@@ -157,7 +157,7 @@ class RunConfig:
             if value is None and published.get(name) is not None:
                 entry = f"{name} = {_toml(NONE)}"
             elif value is None:
-                derived = self._derived(name)
+                derived = self._derived().get(name)
                 entry = f"# {name} = {_toml(NONE if derived is None else derived)}"
             else:
                 entry = f"{name} = {_toml(value)}"

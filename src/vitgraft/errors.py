@@ -37,7 +37,11 @@ class NotFoldable(VitgraftError):
 
 
 class TrainingError(VitgraftError):
-    """Training that cannot start or must not go on, such as a loss that is not finite."""
+    """Training that cannot start or must not go on."""
+
+
+class DivergedError(TrainingError):
+    """Training whose loss is no longer finite."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:

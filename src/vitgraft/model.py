@@ -233,7 +233,8 @@ def fit(
     Raises:
         ConfigError: an unknown or wrong setting.
         DataError: labels that the model has no class for.
-        TrainingError: a loss that is not finite, a value that gets no gradient.
+        DivergedError: a loss that is not finite.
+        TrainingError: a value that gets no gradient.
     """
     chosen = settings or Training()
     if overrides:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from vitgraft import methods, run
 from vitgraft.atomic import write_atomically
 from vitgraft.config import RunConfig
-from vitgraft.errors import VitgraftError
+from vitgraft.errors import DivergedError
 from vitgraft.results.record import Record
 from vitgraft.train import loop
 
@@ -37,7 +37,7 @@ def _stacks(config: RunConfig) -> bool:
 
 def run_together(
     configs: Sequence[RunConfig], tell: Callable[[str], None] = print
-) -> list[Record | VitgraftError]:
+) -> list[Record | DivergedError]:
     """Do one of `groups`, without reading the test split. A run that diverges has its error in its place.
 
     A folder that holds something is written anew.
@@ -60,9 +60,9 @@ def run_together(
         preprocessing=lead.preprocessing,
         recipe=lead.method.recipe,
     )
-    found: list[Record | VitgraftError] = []
+    found: list[Record | DivergedError] = []
     for config, model, one in zip(configs, built, fitted, strict=True):
-        if isinstance(one, VitgraftError):
+        if isinstance(one, DivergedError):
             found.append(one)
             continue
         write_atomically(config.kept, config.toml().encode())

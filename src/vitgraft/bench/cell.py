@@ -1,5 +1,6 @@
 """Cell: one method of a suite on one task, what of it was run, what was chosen, what is missing."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,6 +11,12 @@ from vitgraft.bench.suite import Choice, Entry, Suite
 from vitgraft.config import RunConfig
 from vitgraft.results import store
 from vitgraft.results.record import Record
+
+DIVERGED = "diverged.txt"
+"""Why a run that was tried did not end, beside the place that its record would have."""
+
+NOWHERE = (0.0, -math.inf)
+"""Accuracy and loss, negative, of a run that diverged: worse than any other's."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,10 @@ class Home:
     def record(self, config: RunConfig) -> Record | None:
         """The record of a run that was placed here, if there is one that can be read."""
         return store.find(self.path(config))
+
+    def diverged(self, config: RunConfig) -> bool:
+        """True if a run was tried here that diverged, as it would again."""
+        return store.beside(self.path(config), DIVERGED).exists()
 
 
 class Job(NamedTuple):
@@ -67,12 +78,12 @@ class Cell:
 
     def choice(self) -> Choice | None:
         """What was chosen by accuracy on validation (among equals by loss); None while that is not known."""
-        if self.entry.chosen_by is not None:
-            if self._memory.other is None:
-                self._memory.other = Cell(self.suite, self.home, self.task, self.entry.chosen_by)
-            return self._memory.other.choice()
-        left = self._left()
+        left = self._chooser()._left()
         return left[0] if len(left) == 1 else None
+
+    def hopeless(self) -> bool:
+        """True if there is nothing to choose, as every candidate diverged."""
+        return not self._chooser()._left()
 
     def chosen(self) -> list[RunConfig]:
         """The runs that count, one a seed; none while nothing is chosen."""
@@ -126,6 +137,14 @@ class Cell:
         tried = [self._trial(choice, shorter) for shorter, candidates in self._rounds() for choice in candidates]
         return sum(self._is_there(config) for config in tried)
 
+    def _chooser(self) -> "Cell":
+        """The cell whose choice counts here."""
+        if self.entry.chosen_by is None:
+            return self
+        if self._memory.other is None:
+            self._memory.other = Cell(self.suite, self.home, self.task, self.entry.chosen_by)
+        return self._memory.other
+
     def _trial(self, choice: Choice, shorter: int) -> RunConfig:
         key = (shorter, repr(choice))
         if key not in self._memory.trials:
@@ -133,10 +152,10 @@ class Cell:
         return self._memory.trials[key]
 
     def _is_there(self, config: RunConfig) -> bool:
-        """True if a run is done."""
+        """True if a run that is tried is done, be it that it diverged."""
         name = config.folder.name
         if name not in self._memory.there:
-            if self.home.record(config) is None:
+            if self.home.record(config) is None and not self.home.diverged(config):
                 return False
             self._memory.there.add(name)
         return True
@@ -157,7 +176,7 @@ class Cell:
         return first == self.suite.trial(self.task, self.entry, choice)
 
     def _left(self) -> list[Choice]:
-        """Candidates that may still be chosen: all, until those of a round are done."""
+        """Candidates that may still be chosen: all, until those of a round are done; none if all diverged."""
         return self._after(*self._rounds()[-1])
 
     def _rounds(self) -> list[tuple[int, list[Choice]]]:
@@ -173,7 +192,10 @@ class Cell:
         return rounds
 
     def _after(self, shorter: int, candidates: list[Choice]) -> list[Choice]:
-        """What a finished round leaves: the better half, the last one the best; all, if it is not finished."""
+        """What a finished round leaves: the better half, the last one the best; all, if it is not finished.
+
+        The last one leaves none if all diverged.
+        """
         if len(candidates) == 1:
             return candidates
         if shorter in self._memory.left:
@@ -181,14 +203,19 @@ class Cell:
         runs = [self._trial(choice, shorter) for choice in candidates]
         if not all(self._is_there(run) for run in runs):
             return candidates
-        records = [self.home.record(run) for run in runs]
-        scores = [(record.val.top1, -record.val.loss) for record in records if record and record.val]
-        if len(scores) < len(candidates):
-            return candidates
+        scores = [self._score(run) for run in runs]
         order = sorted(range(len(candidates)), key=lambda i: scores[i], reverse=True)
-        kept = 1 if shorter == 1 else (len(candidates) + 1) // 2
+        kept = (len(candidates) + 1) // 2
+        if shorter == 1:
+            kept = 0 if scores[order[0]] == NOWHERE else 1
         self._memory.left[shorter] = [candidates[i] for i in order[:kept]]
         return self._memory.left[shorter]
+
+    def _score(self, config: RunConfig) -> tuple[float, float]:
+        """Of a run that was tried, the higher the better; one that diverged is worse than any."""
+        record = self.home.record(config)
+        scores = record and record.val
+        return (scores.top1, -scores.loss) if scores and math.isfinite(scores.loss) else NOWHERE
 
 
 @dataclass

@@ -52,13 +52,11 @@ def remote(config: RunConfig, test: bool, threads: int, others: Sequence[RunConf
 def _gathered(config: RunConfig, outcome: Outcome) -> Landed:
     """What a run that has ended left behind."""
     path = record_path(config)
-    if not path.exists():
-        return Landed(outcome, None, {})
     found = {
         file.name.removeprefix(f"{path.stem}."): file.read_bytes()
         for file in store.beside(path, "").parent.glob(f"{path.stem}.*")
     }
-    return Landed(outcome, path.read_bytes(), found)
+    return Landed(outcome, path.read_bytes() if path.exists() else None, found)
 
 
 @contextmanager

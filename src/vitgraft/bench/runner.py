@@ -8,19 +8,20 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vitgraft.bench.cell import Cell, Job
+from vitgraft.atomic import write_atomically
+from vitgraft.bench.cell import DIVERGED, Cell, Job
 from vitgraft.config import RunConfig
-from vitgraft.errors import VitgraftError
+from vitgraft.errors import DivergedError, VitgraftError
 from vitgraft.results import store
 
 PRELOADED = ["torch", "timm", "torchvision", "sklearn.datasets", "vitgraft.run"]
 """What processes have loaded before they begin."""
 
 LOG, LOCK = "output.txt", ".lock"
+HOPELESS = "every candidate diverged. Give it lower learning rates to choose from, or clip_norm."
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def work(config: RunConfig, test: bool, threads: int, others: Sequence[RunConfig
 
     began, configs = perf_counter(), [config, *others]
     log = config.folder / LOG
-    failed: list[str | None] = [None] * len(configs)
+    failed: str | None = None
     try:
         with ExitStack() as held:
             for folder in sorted(one.folder for one in configs):  # in one order, or two would wait for each other
@@ -51,18 +52,17 @@ def work(config: RunConfig, test: bool, threads: int, others: Sequence[RunConfig
                 held.enter_context(FileLock(folder / LOCK))
             held.enter_context(_logged(log))
             if others:
-                failed = _finish_together(configs, threads)
+                _finish_together(configs, threads)
             else:
                 _finish(config, test, threads)
     except VitgraftError as error:
-        failed = [str(error)] * len(configs)
+        failed = str(error)
     except Exception as error:  # a bug ends one run, not the night
         with log.open("a") as file:
             traceback.print_exc(file=file)
-        failed = [f"{type(error).__name__}: {error}; see {log}"] * len(configs)
-    share = (perf_counter() - began) / len(configs)
-    first, *rest = (Outcome(share, reason) for reason in failed)
-    return replace(first, others=tuple(rest))
+        failed = f"{type(error).__name__}: {error}; see {log}"
+    outcome = Outcome((perf_counter() - began) / len(configs), failed)
+    return replace(outcome, others=(outcome,) * len(others))
 
 
 def _finish(config: RunConfig, test: bool, threads: int) -> None:
@@ -75,31 +75,44 @@ def _finish(config: RunConfig, test: bool, threads: int) -> None:
     record, own = store.find(path), config.folder / store.FILE
     if record is None or (test and record.test is None and not own.exists()):
         goes_on = config.kept.exists() and (not own.exists() or store.find(own) is not None)
-        record = run(config, resume=goes_on, force=not goes_on, test=test, tell=partial(print, file=sys.stderr))
+        try:
+            record = run(config, resume=goes_on, force=not goes_on, test=test, tell=_say)
+        except DivergedError as error:
+            if test:
+                raise
+            return _keep_diverged(config, error)
         store.write(path, record)  # a run that was finished does not write it again
     if test and record.test is None:
         test_later(config)
 
 
-def _finish_together(configs: Sequence[RunConfig], threads: int) -> list[str | None]:
-    """Train at once what of these is not done; sentences on those that diverged, None for the others."""
+def _finish_together(configs: Sequence[RunConfig], threads: int) -> None:
+    """Train at once what of these is not done."""
     import torch
 
     from vitgraft.sweep import run_together
 
     torch.set_num_threads(threads)
     left = [config for config in configs if store.find(record_path(config)) is None]
-    found = run_together(left, partial(print, file=sys.stderr)) if left else []
-    failed = {
-        str(one.folder): str(end) for one, end in zip(left, found, strict=True) if isinstance(end, Exception)
-    }
-    return [failed.get(str(config.folder)) for config in configs]
+    found = run_together(left, _say) if left else []
+    for config, end in zip(left, found, strict=True):
+        if isinstance(end, DivergedError):
+            _keep_diverged(config, end)
+
+
+def _keep_diverged(config: RunConfig, error: DivergedError) -> None:
+    """Remember that a run that was tried leads nowhere."""
+    write_atomically(store.beside(record_path(config), DIVERGED), f"{error}\n".encode())
 
 
 def record_path(config: RunConfig) -> Path:
     """Where the record of a suite's run is."""
     assert config.records is not None, "a suite's runs keep their records together"
     return Path(config.records) / store.file_name(config.table())
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 @contextmanager
@@ -137,7 +150,8 @@ def fill(cells: Sequence[Cell], submit: Callable[[Job], "Future[Outcome]"], tell
                 failures.append(f"{cell.task}, {cell.name}, seed {config.training.seed}: {one.failed}")
             tell(cell, config, one, len(waiting))
         look()
-    return failures
+    lost = (f"{cell.task}, {cell.name}: {HOPELESS}" for cell in cells if cell.hopeless())
+    return [*failures, *lost]
 
 
 @contextmanager

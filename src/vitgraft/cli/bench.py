@@ -1,6 +1,7 @@
 """`vitgraft bench`: suites of methods, tasks and seeds; running what is missing, and what was found."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,6 +33,10 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", help="A key of every run, as fit has them; wins over the suite's.", metavar="KEY=VALUE"),
 ]
+Halving = Annotated[
+    int | None,
+    typer.Option(min=0, help="Halve the candidates so often, by ever longer runs; wins over the suite's."),
+]
 HOME = Path("bench")
 PLACES = ("local", "ray")
 FORMS = ("md", "csv", "html")
@@ -46,6 +51,7 @@ def run(
     tasks: Tasks = None,
     names: Names = None,
     tune: Tune = None,
+    halving: Halving = None,
     sets: Set = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Runs at a time; none: one a core, or 4 on an accelerator.")
@@ -69,6 +75,8 @@ def run(
 
       vitgraft bench run mine.toml --tune 8
 
+      vitgraft bench run mine.toml --tune 16 --halving 2
+
       vitgraft bench run vtab1k --set root=vtab-1k/ --set precision=bf16
 
       vitgraft bench run mine.toml --on ray --address auto --gpus 0.25
@@ -80,7 +88,7 @@ def run(
     if on not in PLACES:
         raise ConfigError(unknown("place to run", on, PLACES))
 
-    found = _cells(suite, out, tasks, names, tune, sets)
+    found = _cells(suite, out, tasks, names, tune, halving, sets)
     before = sum(cell.done() for cell in found)
     total = sum(cell.size() for cell in found)
     note(f"{before} of {total} runs are done already, in {out}.")
@@ -88,7 +96,7 @@ def run(
     with place as submit, Progress(total, before) as progress:
         failures = fill(found, submit, progress.tell)
     if failures:
-        raise failed("\n".join([f"{len(failures)} runs failed; run the suite again to try them anew.", *failures]))
+        raise failed("\n".join(["Not all is done. Run the suite again to try anew what failed.", *failures]))
     note(f"All {total} runs are done. See them: vitgraft bench report {suite}")
 
 
@@ -99,11 +107,12 @@ def status(
     tasks: Tasks = None,
     names: Names = None,
     tune: Tune = None,
+    halving: Halving = None,
     sets: Set = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say how many runs of a suite are done, by method and task."""
-    found = _cells(suite, out, tasks, names, tune, sets)
+    found = _cells(suite, out, tasks, names, tune, halving, sets)
     columns = list(dict.fromkeys(cell.task for cell in found))
     done = {(cell.name, cell.task): (cell.done(), cell.size()) for cell in found}
     if as_json:
@@ -123,6 +132,7 @@ def report(
     tasks: Tasks = None,
     names: Names = None,
     tune: Tune = None,
+    halving: Halving = None,
     sets: Set = None,
     form: Annotated[str, typer.Option("--format", help="md, csv or html.")] = "md",
     to: Annotated[Path | None, typer.Option(help="A file to write instead of printing.")] = None,
@@ -150,7 +160,7 @@ def report(
 
     if form not in FORMS:
         raise ConfigError(unknown("format", form, FORMS))
-    cells = _cells(suite, out, tasks, names, tune, sets)
+    cells = _cells(suite, out, tasks, names, tune, halving, sets)
     found: dict[str, dict[str, list[Record]]] = {}
     for cell in cells:
         found.setdefault(cell.name, {})[cell.task] = cell.tested()
@@ -212,7 +222,13 @@ def _count(done: int, runs: int) -> str:
 
 
 def _cells(
-    suite: str, out: Path, tasks: str | None, names: str | None, tune: int | None, sets: list[str] | None
+    suite: str,
+    out: Path,
+    tasks: str | None,
+    names: str | None,
+    tune: int | None,
+    halving: int | None,
+    sets: list[str] | None,
 ) -> "list[Cell]":
     """The cells that a command is about. Raises ConfigError for tasks or methods that the suite does not have."""
     from vitgraft.bench.cell import Home, cells
@@ -221,6 +237,8 @@ def _cells(
     found = load(suite, _changes(sets or []))
     if tune is not None:
         found = found.tuned(tune)
+    if halving is not None:
+        found = replace(found, halving=halving)
     for kind, asked, known in (("task", tasks, found.tasks), ("method", names, tuple(found.entries))):
         for one in asked.split(",") if asked else ():
             if one not in known:

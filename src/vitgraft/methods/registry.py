@@ -74,10 +74,15 @@ def parse(spec: "str | Mapping[str, Any] | Method") -> Method:
     return _build(method_named(name.strip()), given)
 
 
-def _build(kind: type[Method], given: Mapping[str, Any]) -> Method:
+@cache
+def _types(kind: type[Method]) -> dict[str, Any]:
+    """The type of each field of a method."""
     hints = get_type_hints(kind)
-    known = {item.name: hints[item.name] for item in fields(kind)}
-    values = {}
+    return {item.name: hints[item.name] for item in fields(kind)}
+
+
+def _build(kind: type[Method], given: Mapping[str, Any]) -> Method:
+    known, values = _types(kind), {}
     for key, value in given.items():
         if key not in known:
             if not known:

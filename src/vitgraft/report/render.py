@@ -9,7 +9,7 @@ from html import escape
 from vitgraft.report import against as comparison
 from vitgraft.report import reference
 from vitgraft.report.patterns import Shares
-from vitgraft.report.summary import Cost, Row, Spread, Summary
+from vitgraft.report.summary import Cost, Origin, Row, Spread, Summary
 
 MISSING = "–"
 
@@ -29,14 +29,14 @@ LEGACY = "best on test (legacy)"
 
 
 def markdown(summary: Summary) -> str:
-    """Markdown tables of accuracies, of those that were best on test if there are any, and of costs."""
-    return "\n\n".join(_piped(*table) for table in _tables(summary)) + "\n"
+    """Markdown tables of accuracies, of those best on test if there are any, and of costs; then their origin."""
+    return "\n\n".join([*(_piped(*table) for table in _tables(summary)), origin(summary.origin)]) + "\n"
 
 
 def html(summary: Summary, title: str) -> str:
     """One HTML page with the same tables."""
     tables = _tables(summary)
-    body = "\n".join(_html(columns, rows) for columns, rows in tables)
+    body = "\n".join([*(_html(*table) for table in tables), f"<p>{escape(origin(summary.origin))}</p>"])
     style = (
         "body{font:14px sans-serif;margin:2em}table{border-collapse:collapse;margin:1em 0}"
         "td,th{padding:.2em .7em;text-align:right;border-bottom:1px solid #ddd}"
@@ -44,6 +44,19 @@ def html(summary: Summary, title: str) -> str:
     )
     head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{style}</style>'
     return f"<!doctype html>\n<html><head>{head}</head>\n<body><h1>{escape(title)}</h1>\n{body}\n</body></html>\n"
+
+
+NAMED = 4
+"""So many versions of the code are named at most."""
+
+
+def origin(of: Origin) -> str:
+    """A sentence on where numbers came from; it names some versions of the code, by which they may differ."""
+    code = f"vitgraft {', '.join(of.code[:NAMED])}"
+    if len(of.code) > 1:
+        rest = ", .." if len(of.code) > NAMED else ""
+        code = f"{len(of.code)} versions of the code ({code}{rest}; +: changed since)"
+    return f"{of.runs} runs by {code}, torch {', '.join(of.torch)}, on {'; '.join(of.devices)}."
 
 
 def table(summary: Summary) -> str:

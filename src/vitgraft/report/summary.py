@@ -71,12 +71,35 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where numbers came from: how many runs, by which code (commits, or releases), with which torch, where."""
+
+    runs: int
+    code: tuple[str, ...]
+    torch: tuple[str, ...]
+    devices: tuple[str, ...]
+
+    @classmethod
+    def of(cls, records: Sequence[Record]) -> "Origin":
+        def told(of: Callable[[Record], str]) -> tuple[str, ...]:
+            return tuple(sorted({of(record) for record in records}))
+
+        return cls(
+            len(records),
+            told(_code),
+            told(lambda record: record.versions.get("torch", "?")),
+            told(lambda record: record.device),
+        )
+
+
+@dataclass(frozen=True)
 class Summary:
     """All methods on all tasks; `complete` are those that ran on every task with every seed."""
 
     tasks: tuple[str, ...]
     groups: Mapping[str, tuple[str, ...]]
     rows: tuple[Row, ...]
+    origin: Origin
 
     @property
     def complete(self) -> tuple[Row, ...]:
@@ -104,7 +127,9 @@ def summarise(found: Found, tasks: Sequence[str], seeds: int) -> Summary:
         cost = Cost.of(records) if records else None
         legacy = _legacy(method, cells, groups)
         rows[method] = replace(rows[method], rank=ranks.get(method), cost=cost, legacy=legacy)
-    return Summary(tuple(tasks), {name: tuple(own) for name, own in groups.items()}, tuple(rows.values()))
+    counted = [record for cells in whole.values() for cell in cells.values() for record in cell]
+    told = {name: tuple(own) for name, own in groups.items()}
+    return Summary(tuple(tasks), told, tuple(rows.values()), Origin.of(counted))
 
 
 def _row(method: str, cells: Mapping[str, Spread], groups: Mapping[str, Sequence[str]]) -> Row:
@@ -135,6 +160,16 @@ def pareto(points: Mapping[str, tuple[float, float]]) -> set[str]:
             other != (cost, reached) and other[0] <= cost and other[1] >= reached for other in points.values()
         )
     }
+
+
+SHORT = 7
+"""Digits by which a commit is known."""
+
+
+def _code(record: Record) -> str:
+    if record.commit is None:
+        return record.versions.get("vitgraft", "?")
+    return record.commit[:SHORT] + ("+" if record.commit.endswith("+") else "")
 
 
 def _top1(record: Record) -> float:

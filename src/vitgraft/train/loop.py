@@ -13,7 +13,7 @@ from vitgraft.core.sites import Recompute
 from vitgraft.core.tuned import Tuned
 from vitgraft.data.task import Split
 from vitgraft.data.transforms import Preprocessing
-from vitgraft.errors import ConfigError, TrainingError
+from vitgraft.errors import ConfigError, DivergedError
 from vitgraft.methods.base import Recipe
 from vitgraft.train import state as snapshots
 from vitgraft.train.batches import Layout
@@ -83,7 +83,8 @@ def fit(
     Raises:
         DataError: an empty split, or labels that the model has no class for.
         ConfigError: settings that do not fit the data or this machine, or not the run that is resumed.
-        TrainingError: a tensor that cannot learn, a loss that is not finite, a backbone that changed.
+        DivergedError: a loss that is not finite.
+        TrainingError: a tensor that cannot learn, a backbone that changed.
     """
     settings = _resolved(settings, recipe)
     splits = {"train": train, "val": val} | ({} if legacy is None else {"test": legacy})
@@ -123,7 +124,7 @@ def fit_together(
     *,
     preprocessing: Preprocessing,
     recipe: Recipe = DEFAULT,
-) -> list[Fitted | TrainingError]:
+) -> list[Fitted | DivergedError]:
     """Train several models at once, in place, as `fit` would each: up to rounding, they end with the same values.
 
     The models are of one plan on one backbone and train a head that `stacks`; their settings differ by `lr` and

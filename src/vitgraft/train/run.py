@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vitgraft.core.tuned import Inputs, Tuned
-from vitgraft.errors import TrainingError
+from vitgraft.errors import DivergedError
 from vitgraft.train.batches import Layout
 from vitgraft.train.feed import Chunk, Feed, moved
 from vitgraft.train.interrupt import Interrupt
@@ -168,11 +168,11 @@ class Run:
         if not math.isfinite(float(self._sums[0])):
             raise self.diverged()
 
-    def diverged(self) -> TrainingError:
+    def diverged(self) -> DivergedError:
         """What is to be said of a loss that is no longer finite."""
         kept = "" if self.journal.folder is None else f" The snapshot before is kept in {self.journal.folder}."
         rate = self.optimizer.param_groups[0]["lr"]
-        return TrainingError(
+        return DivergedError(
             f"The loss is no longer finite in epoch {self.state.epoch + 1} of {self.settings.epochs}, at a "
             f"learning rate of {rate:.3g}. Use a lower lr, clip_norm=1, or precision=fp32.{kept}"
         )

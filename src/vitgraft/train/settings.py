@@ -3,6 +3,7 @@
 import math
 import re
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from vitgraft.errors import ConfigError
@@ -105,9 +106,8 @@ class Training:
         self._number("cache_limit", least=0)
         if self.patience is not None:
             self._whole("patience", 1)
-        for name, hint in get_type_hints(type(self)).items():
-            if get_origin(hint) is Literal:
-                self._one_of(name, get_args(hint))
+        for name, options in _options().items():
+            self._one_of(name, options)
         self._check_together()
 
     @property
@@ -169,3 +169,10 @@ class Training:
         value = getattr(self, name)
         if value not in known:
             raise ConfigError(f"{name}={value!r} is not known. Known: {', '.join(known)}.")
+
+
+@cache
+def _options() -> dict[str, tuple[Any, ...]]:
+    """What may be said of each setting that has a few words to choose from."""
+    hints = get_type_hints(Training)
+    return {name: get_args(hint) for name, hint in hints.items() if get_origin(hint) is Literal}

@@ -16,7 +16,7 @@ from torch import Tensor
 from vitgraft.core.tuned import Tuned
 from vitgraft.data.task import Split
 from vitgraft.data.transforms import Preprocessing
-from vitgraft.errors import CheckpointError, ConfigError, TrainingError
+from vitgraft.errors import CheckpointError, ConfigError, DivergedError
 from vitgraft.train.settings import Training
 
 SCHEMA = 1
@@ -70,11 +70,11 @@ def save(
     """Write a snapshot; a kill at any moment leaves it or the one before.
 
     Raises:
-        TrainingError: a trained value that is not finite. Such a run is not worth going on with.
+        DivergedError: a trained value that is not finite. Such a run is not worth going on with.
     """
     broken = [name for name, value in model.named_parameters() if not value.isfinite().all()]
     if broken:
-        raise TrainingError(
+        raise DivergedError(
             f"After epoch {state.epoch}, step {state.step}, {len(broken)} trained tensors are no longer finite, "
             f"such as {broken[0]}. Use a lower lr, clip_norm=1, or precision=fp32."
         )

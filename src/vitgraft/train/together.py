@@ -15,7 +15,7 @@ from torch.func import functional_call, vmap
 
 from vitgraft.core.backbone import Features
 from vitgraft.core.tuned import Inputs, Tuned
-from vitgraft.errors import TrainingError
+from vitgraft.errors import DivergedError
 from vitgraft.train.batches import in_order
 from vitgraft.train.feed import moved
 from vitgraft.train.measure import evaluating
@@ -89,7 +89,7 @@ class Together:
     def __init__(self, runs: Sequence[Run], display: Display) -> None:
         self.runs, self.display = runs, display
         self.stack = Stack([run.model for run in runs])
-        self.failed: dict[int, TrainingError] = {}
+        self.failed: dict[int, DivergedError] = {}
 
     def go(self) -> None:
         """Train all to the last epoch."""
