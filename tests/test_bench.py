@@ -418,6 +418,8 @@ def test_commands__run_status_and_report(tmp_path: Path) -> None:
     assert (tmp_path / "plots" / "ranks.png").stat().st_size > 1_000
     page = tmp_path / "report.html"
     call("report", path, "--format", "html", "--to", str(page))
+    assert "| linear - bias | " in call("compare", path, "linear", "bias")
+    assert "no task yet" in runner.invoke(app, ["bench", "compare", path, "linear", "bias", "--out", "no"]).output
     assert "<td>bias</td>" in page.read_text()
     assert "2 of 2" in call("status", path, "--set", "workers=3", "--set", "cache=off")
     assert "0 of 2" in call("status", path, "--set", "epochs=2", "--set", "legacy_test=true")

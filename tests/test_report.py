@@ -10,7 +10,7 @@ import pytest
 from tests.test_records import record
 from vitgraft.errors import ConfigError
 from vitgraft.report import against as comparison
-from vitgraft.report import plots, reference, render
+from vitgraft.report import pairs, plots, reference, render
 from vitgraft.report.summary import Spread, Summary, pareto, summarise
 from vitgraft.results.record import Expense, Record, Scores, TaskFacts
 
@@ -71,6 +71,37 @@ def test_origin__tells_of_several_versions_of_the_code() -> None:
     said = render.origin(several)
     assert said.startswith("7 runs by 7 versions of the code (vitgraft 0abcdef, 1abcdef, 2abcdef, 3abcdef, ..;")
     assert said.endswith("on card.")
+
+
+def test_difference__is_taken_seed_by_seed() -> None:
+    reached = {
+        "first": {"a": (90.0, 92.0), "b": (80.0, 80.0), "c": (40.0, 50.0)},
+        "second": {"a": (70.0, 70.0), "b": (81.0, 81.0), "c": (30.0, 41.0)},
+    }
+    found = {
+        name: {task: [done(task, top1, seed) for seed, top1 in enumerate(each)] for task, each in cells.items()}
+        for name, cells in reached.items()
+    }
+    found["second"]["a"].reverse()
+    one = pairs.difference(found, "first", "second", ["a", "b", "c"], 2)
+    assert (one.all.mean, one.all.deviation) == (pytest.approx(29.5 / 3), pytest.approx(0.5**0.5 / 3))
+    assert one.tasks == {"a": 21.0, "b": -1.0, "c": 9.5}
+    assert one.groups == {"natural": 10.0, "structured": 9.5}
+    assert (one.ahead, one.sign) == (2, 1)
+    said = render.differences([one, pairs.difference(found, "second", "first", ["a", "b", "c"], 2)]).splitlines()
+    assert said[0] == "| points | difference | deviation | outcome | tasks ahead | natural | structured |"
+    assert said[2] == "| first - second | +9.83 | 0.24 | better | 2 of 3 | +10.0 | +9.5 |"
+    assert said[3] == "| second - first | -9.83 | 0.24 | worse | 1 of 3 | -10.0 | -9.5 |"
+
+
+def test_difference__is_open_within_its_deviation_and_needs_a_task() -> None:
+    found = {
+        "x": {"a": [done("a", 1.0, 0), done("a", 4.0, 1)]},
+        "y": {"a": [done("a", 2.0, 0), done("a", 2.0, 1)]},
+    }
+    assert pairs.difference(found, "x", "y", ["a"], 2).sign == 0
+    with pytest.raises(ConfigError, match="no task yet that x and y have both done"):
+        pairs.difference(found, "x", "y", ["b"], 2)
 
 
 def test_csv__is_not_rounded_and_read_back() -> None:

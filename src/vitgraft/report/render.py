@@ -8,6 +8,7 @@ from html import escape
 
 from vitgraft.report import against as comparison
 from vitgraft.report import reference
+from vitgraft.report.pairs import Difference
 from vitgraft.report.patterns import Shares
 from vitgraft.report.summary import Cost, Origin, Row, Spread, Summary
 
@@ -91,6 +92,24 @@ FIELDS: tuple[tuple[str, Callable[[Cost], float]], ...] = (
     ("flops_per_image", lambda cost: cost.flops),
     ("seconds", lambda cost: cost.seconds),
 )
+
+
+WORTH = {1: "better", 0: "open", -1: "worse"}
+"""What a difference says that is larger than its deviation, or is not."""
+
+
+def differences(found: Sequence[Difference]) -> str:
+    """A Markdown table of differences in points of percent, a method against another in each row."""
+    groups = list(dict.fromkeys(group for one in found for group in one.groups))
+    rows = []
+    for one in found:
+        spread = MISSING if one.all.deviation is None else f"{one.all.deviation:.2f}"
+        cells = [_signed(one.groups.get(group)) for group in groups]
+        ahead = f"{one.ahead} of {len(one.tasks)}"
+        rows.append(
+            [f"{one.first} - {one.second}", f"{one.all.mean:+.2f}", spread, WORTH[one.sign], ahead, *cells]
+        )
+    return _piped(("points", "difference", "deviation", "outcome", "tasks ahead", *groups), rows) + "\n"
 
 
 def shares(found: Mapping[str, Shares]) -> str:
@@ -186,6 +205,10 @@ def _spread(cell: Spread | None) -> str:
 
 def _number(value: float | None) -> str:
     return MISSING if value is None else f"{value:.1f}"
+
+
+def _signed(value: float | None) -> str:
+    return MISSING if value is None else f"{value:+.1f}"
 
 
 def _bytes(count: float) -> str:
