@@ -25,8 +25,8 @@ from vitgraft import load_backbone, methods
 from vitgraft.backbones.timm_vit import wrap
 from vitgraft.core.backbone import Backbone
 from vitgraft.core.tuned import Tuned
+from vitgraft.data.preprocessing import Preprocessing
 from vitgraft.data.task import ArrayImages, Split
-from vitgraft.data.transforms import Preprocessing
 from vitgraft.train import loop
 from vitgraft.train.settings import Training
 

@@ -30,8 +30,8 @@ from vitgraft import methods
 from vitgraft.backbones.timm_vit import wrap
 from vitgraft.core.backbone import Backbone
 from vitgraft.core.tuned import Tuned
+from vitgraft.data.preprocessing import Preprocessing
 from vitgraft.data.task import Split
-from vitgraft.data.transforms import Preprocessing
 from vitgraft.train import loop
 from vitgraft.train.feed import OnDemand, Reader
 from vitgraft.train.settings import Training

@@ -11,8 +11,8 @@ from vitgraft import methods
 from vitgraft.bundle import Bundle
 from vitgraft.core.shared import answers
 from vitgraft.core.tuned import Tuned, perturbed
+from vitgraft.data.preprocessing import Preprocessing
 from vitgraft.data.task import ArrayImages
-from vitgraft.data.transforms import Preprocessing
 from vitgraft.errors import ArtefactError, ConfigError
 
 SPECS = ("synqt:tokens=1", "vqt", "lst", "linear", "mlp", "partial:k=1", "lora:last=1", "lora", "vpt-deep")

@@ -23,6 +23,7 @@ from vitgraft.backbones.timm_vit import wrap
 from vitgraft.cli import app, listings
 from vitgraft.config import RunConfig, keys
 from vitgraft.core.shape import measure
+from vitgraft.data.transforms import evaluation
 from vitgraft.methods import names
 from vitgraft.results import store
 
@@ -221,8 +222,8 @@ def test_fit__leaves_a_record_that_tells_all(home: Path, run: Path) -> None:
     assert record.history.epochs == len(record.history.train_loss) == 2
     assert record.versions["torch"] == torch.__version__
     assert record.started <= record.ended
-    assert RunConfig.of(record.config).table() == record.config
-    assert RunConfig.of(tomllib.loads((run / "run.toml").read_text()) | {"out": str(run)}).table() == record.config
+    assert store.shared(RunConfig.of(record.config).table()) == record.config
+    assert store.shared(RunConfig.of(tomllib.loads((run / "run.toml").read_text())).table()) == record.config
 
 
 def test_fit__a_finished_run_is_safe(home: Path, run: Path) -> None:
@@ -352,7 +353,7 @@ def test_merge__is_plain_timm_with_the_same_logits(home: Path, run: Path, tmp_pa
     rows = json.loads(call("predict", run, *paths, "--format", "json").stdout)
     import vitgraft
 
-    transform: Callable[[Image.Image], torch.Tensor] = vitgraft.load(run).preprocessing.evaluate()
+    transform: Callable[[Image.Image], torch.Tensor] = evaluation(vitgraft.load(run).preprocessing)
     with torch.no_grad():
         batch = torch.stack([transform(Image.open(path)) for path in paths])
         top = found["model"].eval()(batch).softmax(1).max(1)

@@ -18,8 +18,8 @@ from vitgraft.data.benchmarks.copy import look
 from vitgraft.data.benchmarks.fgvc import FGVC
 from vitgraft.data.benchmarks.find import recognised
 from vitgraft.data.benchmarks.names import mentioned
+from vitgraft.data.preprocessing import Preprocessing, preset
 from vitgraft.data.split import stratified
-from vitgraft.data.transforms import Preprocessing, preset
 from vitgraft.errors import DataError
 
 

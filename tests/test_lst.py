@@ -9,6 +9,7 @@ from tests.tiny import backbone, images, vit
 from vitgraft import methods
 from vitgraft.backbones.timm_vit import wrap
 from vitgraft.core.tuned import Tuned
+from vitgraft.data.transforms import evaluation
 from vitgraft.errors import ConfigError
 from vitgraft.heads.ladder import LadderHead, SideBlock
 from vitgraft.heads.pruning import fisher, kept_rows, prune_into
@@ -108,7 +109,7 @@ def test_fisher__is_the_sum_of_single_images_squared_gradients() -> None:
     expected = {name: torch.zeros_like(value) for name, value in plain.named_parameters()}
     for index in range(10):
         image, label = split[index]
-        tensor = toy.PREPROCESSING.evaluate()(image).unsqueeze(0)
+        tensor = evaluation(toy.PREPROCESSING)(image).unsqueeze(0)
         features = plain.forward_head(plain.forward_features(tensor), pre_logits=True)
         loss = torch.nn.functional.cross_entropy(classifier(features), torch.tensor([label]))
         grads = torch.autograd.grad(loss, list(plain.parameters()))

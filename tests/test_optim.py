@@ -12,6 +12,7 @@ from torch import nn
 
 from tests import test_resume, toy
 from vitgraft.core.tuned import Tuned
+from vitgraft.data.transforms import evaluation
 from vitgraft.train import loop
 from vitgraft.train.initial import start
 from vitgraft.train.optim import Schedule, adamw, optimizer_of
@@ -169,7 +170,7 @@ def test_start__noise_in_grafts_as_in_noahs_code(method: str) -> None:
     assert float(matrices.detach().std()) == pytest.approx(0.02, rel=0.1)
     assert not any(value.any() for value in values.values() if value.ndim == 1)
     assert torch.equal(model.head.classifier.weight, toy.model(method).head.classifier.weight)
-    images = toy.PREPROCESSING.evaluate()(toy.split(1).images[0])[None]
+    images = evaluation(toy.PREPROCESSING)(toy.split(1).images[0])[None]
     assert not torch.allclose(model(images), toy.model(method)(images))
 
 

@@ -21,6 +21,7 @@ from vitgraft.core.plan import Plan
 from vitgraft.core.tuned import Tuned
 from vitgraft.data.decode import read_image
 from vitgraft.data.task import Split
+from vitgraft.data.transforms import evaluation
 from vitgraft.errors import ConfigError, DataError, TrainingError, VitgraftError
 from vitgraft.heads.linear import LinearHead
 from vitgraft.train import loop
@@ -175,7 +176,7 @@ def test_fit__learns_and_leaves_everything_else_alone(tmp_path: Path) -> None:
 def test_fit__first_log_entry_is_what_torch_computes() -> None:
     model = toy.model("linear")
     train = toy.split(10)
-    images = torch.stack([toy.PREPROCESSING.evaluate()(train.images[index]) for index in range(10)])
+    images = torch.stack([evaluation(toy.PREPROCESSING)(train.images[index]) for index in range(10)])
     with torch.no_grad():
         loss = nn.functional.cross_entropy(model(images), torch.from_numpy(train.labels))
     fitted, _ = trained(model, replace(SHORT, epochs=1), train=train)

@@ -3,6 +3,7 @@
 import json
 import pickle
 from dataclasses import replace
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -12,16 +13,10 @@ from PIL import Image
 from timm.data import create_transform
 
 from tests.pictures import encoded
+from vitgraft.data.augment import AUGMENTATIONS, deterministic
 from vitgraft.data.decode import read_image
-from vitgraft.data.transforms import (
-    AUGMENTATIONS,
-    NORMALISATIONS,
-    PRESETS,
-    Preprocessing,
-    deterministic,
-    preset,
-    to_tensor,
-)
+from vitgraft.data.preprocessing import NORMALISATIONS, PRESETS, Preprocessing, preset
+from vitgraft.data.transforms import evaluation, to_tensor, training
 from vitgraft.errors import ConfigError
 
 RAW = Preprocessing(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), crop=1.0)
@@ -45,11 +40,11 @@ def test_evaluate__centre_crop_by_hand() -> None:
     """4 x 2 pixels, each its own value, cropped to the middle 2 x 2 without any resizing."""
     values = np.arange(8, dtype=np.uint8).reshape(2, 4)
     image = Image.fromarray(np.stack([values] * 3, axis=-1))
-    tensor = replace(RAW, size=(2, 2)).evaluate()(image)
+    tensor = evaluation(replace(RAW, size=(2, 2)))(image)
     assert (tensor[0] * 255).round().tolist() == [[1, 2], [5, 6]]
     # Resized to 4 x 8 first: every pixel four times, of which the middle 2 x 2 of 4 x 8 lie on values 1, 2, 5, 6.
     nearest = replace(RAW, size=(2, 2), crop=0.5, interpolation="nearest")
-    assert (nearest.evaluate()(image)[0] * 255).round().tolist() == [[1, 2], [5, 6]]
+    assert (evaluation(nearest)(image)[0] * 255).round().tolist() == [[1, 2], [5, 6]]
 
 
 def test_evaluate__stretch_and_pad_by_hand() -> None:
@@ -58,8 +53,8 @@ def test_evaluate__stretch_and_pad_by_hand() -> None:
     stretched = Preprocessing(
         size=(2, 2), mean=RAW.mean, std=RAW.std, crop=1.0, mode="stretch", interpolation="nearest"
     )
-    assert stretched.evaluate()(image)[1].tolist() == [[0.0, 1.0], [0.0, 1.0]]
-    padded = Preprocessing(size=(4, 4), mean=(0.2, 0.4, 0.6), std=RAW.std, crop=1.0, mode="pad").evaluate()(image)
+    assert evaluation(stretched)(image)[1].tolist() == [[0.0, 1.0], [0.0, 1.0]]
+    padded = evaluation(Preprocessing(size=(4, 4), mean=(0.2, 0.4, 0.6), std=RAW.std, crop=1.0, mode="pad"))(image)
     assert padded[:, 0, 0].tolist() == pytest.approx([0.0, 0.0, 0.0], abs=1e-6)  # the mean itself
     assert padded[0, 1:3].tolist() == [[pytest.approx(v) for v in (-0.2, -0.2, 0.8, 0.8)]] * 2
 
@@ -68,13 +63,13 @@ def test_evaluate__shrinking_is_antialiased() -> None:
     stripes = Image.fromarray((np.indices((64, 64, 3))[1] % 2 * 255).astype(np.uint8))
     for interpolation in ("bilinear", "bicubic", "lanczos"):
         small = replace(RAW, size=(8, 8), interpolation=interpolation)
-        assert small.evaluate()(stripes)[:, :, 1:7].sub(0.5).abs().max() < 0.02
+        assert evaluation(small)(stripes)[:, :, 1:7].sub(0.5).abs().max() < 0.02
 
 
 def test_evaluate__a_sixteen_bit_ramp_stays_a_ramp() -> None:
     ramp = (np.arange(64, dtype=np.uint16) * 1040)[None].repeat(64, axis=0)
     image = read_image(encoded(Image.fromarray(ramp), "PNG"))
-    row = replace(RAW, size=(64, 64)).evaluate()(image)[2, 10]
+    row = evaluation(replace(RAW, size=(64, 64)))(image)[2, 10]
     assert torch.allclose(row, torch.arange(64) * 1040 / 65535, atol=0.5 / 255 + 1e-6)
     assert (row.diff() > 0).all()
 
@@ -94,7 +89,7 @@ def test_evaluate__is_timms(mode: str, size: tuple[int, int]) -> None:
             "crop_mode": mode,
         }
         image = noise(width, height)
-        ours = Preprocessing.from_timm(config).evaluate()(image)
+        ours = evaluation(Preprocessing.from_timm(config))(image)
         assert torch.equal(ours, create_transform(**config)(image)), (width, height, crop, interpolation)
 
 
@@ -103,7 +98,7 @@ def test_evaluate__is_timms(mode: str, size: tuple[int, int]) -> None:
 def test_train__any_shape(augment: str, mode: str) -> None:
     colour = (51, 102, 204)
     preprocessing = Preprocessing(size=(16, 24), mean=tuple(v / 255 for v in colour), mode=mode)
-    transform = pickle.loads(pickle.dumps(preprocessing.train(augment)))  # workers get a copy
+    transform = pickle.loads(pickle.dumps(training(preprocessing, augment)))  # workers get a copy
     for shape in SHAPES:
         tensor = transform(Image.new("RGB", shape, colour))
         assert (tensor.shape, tensor.dtype) == ((3, 16, 24), torch.float32)
@@ -117,22 +112,22 @@ def test_elongated__the_centre_is_kept() -> None:
     image = noise(400, 1)
     square = Preprocessing(size=(8, 8), crop=1.0)
     middle = image.crop((100, 0, 300, 1))
-    assert torch.equal(square.evaluate()(image), square.evaluate()(middle))
+    assert torch.equal(evaluation(square)(image), evaluation(square)(middle))
 
 
 def test_train__none_is_evaluation_and_others_vary() -> None:
     image = noise(40, 30)
     preprocessing = Preprocessing(size=(16, 16))
-    expected = preprocessing.evaluate()(image)
+    expected = evaluation(preprocessing)(image)
     for name in AUGMENTATIONS:
         torch.manual_seed(0)
-        first = [preprocessing.train(name)(image) for _ in range(8)]
+        first = [training(preprocessing, name)(image) for _ in range(8)]
         torch.manual_seed(0)
-        second = [preprocessing.train(name)(image) for _ in range(8)]
+        second = [training(preprocessing, name)(image) for _ in range(8)]
         assert all(map(torch.equal, first, second)), name  # torch's generator decides alone
         assert deterministic(name) == all(torch.equal(tensor, expected) for tensor in first), name
     assert deterministic("none")
-    flips = {bool(torch.equal(preprocessing.train("flip")(image), expected)) for _ in range(20)}
+    flips = {bool(torch.equal(training(preprocessing, "flip")(image), expected)) for _ in range(20)}
     assert flips == {True, False}
     assert torch.equal(
         next(t for t in _flips(preprocessing, image) if not torch.equal(t, expected)).flip(2), expected
@@ -141,7 +136,7 @@ def test_train__none_is_evaluation_and_others_vary() -> None:
 
 def _flips(preprocessing: Preprocessing, image: Image.Image) -> list[torch.Tensor]:
     torch.manual_seed(0)
-    return [preprocessing.train("flip")(image) for _ in range(20)]
+    return [training(preprocessing, "flip")(image) for _ in range(20)]
 
 
 @pytest.mark.parametrize(("mode", "shape"), [("crop", (64, 32)), ("stretch", (64, 32)), ("pad", (32, 32))])
@@ -150,7 +145,7 @@ def test_crop_flip__windows_reach_everything(mode: str, shape: tuple[int, int]) 
     ramp = np.zeros((shape[1], shape[0], 3), np.uint8)
     ramp[:, :, 0] = np.linspace(0, 255, shape[0])
     preprocessing = replace(RAW, size=(28, 28), mode=mode)
-    transform = preprocessing.train("crop-flip")
+    transform = training(preprocessing, "crop-flip")
     torch.manual_seed(0)
     tensors = [transform(Image.fromarray(ramp))[0, 14] for _ in range(60)]
     left = [min(float(t[0]), float(t[-1])) for t in tensors]
@@ -172,7 +167,7 @@ def test_presets() -> None:
     assert all(preset(name, own).size == own.size for name in PRESETS)
     with pytest.raises(ConfigError, match=r"no preprocessing preset 'vtap'\. Did you mean 'vtab'"):
         preset("vtap", own)
-    for call in (deterministic, own.train):
+    for call in (deterministic, partial(training, own)):
         with pytest.raises(ConfigError, match=r"no augmentation 'flipp'\. Did you mean 'flip'\? Known: crop-flip"):
             call("flipp")
 

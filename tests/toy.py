@@ -10,8 +10,8 @@ from vitgraft import methods
 from vitgraft.core.backbone import Backbone
 from vitgraft.core.tuned import Tuned
 from vitgraft.data import builtin
+from vitgraft.data.preprocessing import Preprocessing
 from vitgraft.data.task import ArrayImages, Split
-from vitgraft.data.transforms import Preprocessing
 from vitgraft.methods import Method
 from vitgraft.train.calibrate import Calibrator
 from vitgraft.train.settings import Training

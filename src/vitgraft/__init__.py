@@ -9,10 +9,8 @@
 Names are looked up when they are first used, so that `import vitgraft` costs nothing.
 """
 
-from importlib import import_module
+from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "Backbone": "vitgraft.core.backbone",
@@ -44,6 +42,8 @@ def __getattr__(name: str) -> Any:
     """Public names, and every method's class (`vitgraft.LoRA`), found where they live."""
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), "load" if name == "load_task" else name)
+    if name == "__version__":
+        return metadata.version("vitgraft")
     if name[:1].isupper():
         registry = import_module("vitgraft.methods.registry")
         kinds = {kind.__name__: kind for kind in map(registry.method_named, registry.names())}

@@ -15,7 +15,8 @@ from vitgraft import model as models
 from vitgraft.core.backbone import Backbone
 from vitgraft.core.shared import answers
 from vitgraft.data.decode import read_image
-from vitgraft.data.transforms import Preprocessing
+from vitgraft.data.preprocessing import Preprocessing
+from vitgraft.data.transforms import evaluation
 from vitgraft.errors import ConfigError
 from vitgraft.model import Model
 from vitgraft.train.placement import place
@@ -64,7 +65,7 @@ class Bundle:
         while batch := list(islice(pictures, BATCH)):
             for names in self._alike():
                 some = [self.members[name] for name in names]
-                transform = some[0].preprocessing.evaluate()
+                transform = evaluation(some[0].preprocessing)
                 inputs = torch.stack([transform(picture) for picture in batch]).to(where)
                 for name, logits in zip(names, answers([model.tuned for model in some], inputs), strict=True):
                     found[name].append(logits.float().softmax(1).cpu())

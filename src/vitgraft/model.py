@@ -17,8 +17,8 @@ from vitgraft.backbones.timm_vit import wrap
 from vitgraft.core.backbone import Backbone
 from vitgraft.core.tuned import Tuned
 from vitgraft.data.decode import read_image
+from vitgraft.data.preprocessing import Preprocessing
 from vitgraft.data.task import Split
-from vitgraft.data.transforms import Preprocessing
 from vitgraft.errors import ArtefactError, ConfigError
 from vitgraft.methods import Method
 from vitgraft.results.provenance import versions

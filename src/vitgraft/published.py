@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vitgraft.backbones.weight_files import read_weights, shortened
 from vitgraft.core.backbone import Backbone
-from vitgraft.data.transforms import Preprocessing
+from vitgraft.data.preprocessing import Preprocessing
 from vitgraft.errors import ArtefactError, CheckpointError
 from vitgraft.methods.synqt import SynQT
 from vitgraft.model import Model, graft

@@ -17,8 +17,8 @@ from vitgraft.atomic import write_atomically
 from vitgraft.config import RunConfig, read_toml
 from vitgraft.core.backbone import Backbone
 from vitgraft.data import source
+from vitgraft.data.preprocessing import preset
 from vitgraft.data.task import Task
-from vitgraft.data.transforms import preset
 from vitgraft.errors import ConfigError
 from vitgraft.methods import describe, parse, spec_of
 from vitgraft.model import Model

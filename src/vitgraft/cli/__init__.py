@@ -26,9 +26,9 @@ app = typer.Typer(
 
 def _version(asked: bool) -> None:
     if asked:
-        from vitgraft import __version__
+        from importlib import metadata
 
-        typer.echo(f"vitgraft {__version__}")
+        typer.echo(f"vitgraft {metadata.version('vitgraft')}")
         raise typer.Exit
 
 

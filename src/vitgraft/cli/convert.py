@@ -31,7 +31,7 @@ def convert(
     """
     if out.exists():
         raise ArtefactError(f"'{out}' is there already. Name another folder with --out.")
-    from vitgraft.data.transforms import preset
+    from vitgraft.data.preprocessing import preset
     from vitgraft.model import load_backbone, own_preprocessing
     from vitgraft.published import load_synqt
 

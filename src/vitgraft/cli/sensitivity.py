@@ -73,7 +73,7 @@ def _look(config: RunConfig, method: "Spt", budgets: list[int], out: Path) -> Pa
 
     from vitgraft.core import sensitivity as files
     from vitgraft.core.pattern import drawn
-    from vitgraft.data.transforms import preset
+    from vitgraft.data.preprocessing import preset
     from vitgraft.model import load_backbone, own_preprocessing
     from vitgraft.run import load_task
     from vitgraft.train.calibrate import Calibrator

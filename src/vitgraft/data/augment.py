@@ -9,29 +9,20 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
 from torchvision.transforms import InterpolationMode, v2
 
+from vitgraft.data.preprocessing import FILTERS, Preprocessing
 from vitgraft.errors import ConfigError, unknown
 
-if TYPE_CHECKING:
-    from vitgraft.data.transforms import Preprocessing
-
 Step = Callable[[Image.Image], Image.Image]
-FILTERS = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
 SLACK = 256 / 224  # how much larger than the crop a picture is resized before a random crop
 ELONGATED = 64  # a picture longer than this many times the target's aspect loses its ends before resizing
 
 
-def _centre(p: "Preprocessing", image: Image.Image) -> Image.Image:
+def _centre(p: Preprocessing, image: Image.Image) -> Image.Image:
     """Fit to `size / crop`, keep the centre."""
     height, width = p.size
     image = _pad(p, _fit(p, image, (math.floor(height / p.crop), math.floor(width / p.crop))), p.size)
@@ -39,7 +30,7 @@ def _centre(p: "Preprocessing", image: Image.Image) -> Image.Image:
     return image.crop((left, top, left + width, top + height))
 
 
-def _fit(p: "Preprocessing", image: Image.Image, target: tuple[int, int]) -> Image.Image:
+def _fit(p: Preprocessing, image: Image.Image, target: tuple[int, int]) -> Image.Image:
     """Scale to `target` (H, W) as the mode says: to cover it, to its very shape, or to lie within."""
     height, width = target
     to = width, height
@@ -57,7 +48,7 @@ def _fit(p: "Preprocessing", image: Image.Image, target: tuple[int, int]) -> Ima
     return image.resize(to, FILTERS[p.interpolation])
 
 
-def _pad(p: "Preprocessing", image: Image.Image, size: tuple[int, int]) -> Image.Image:
+def _pad(p: Preprocessing, image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """The picture in the middle of the mean colour, where it is smaller than `size` (H, W)."""
     height, width = max(size[0], image.height), max(size[1], image.width)
     if image.size == (width, height):
@@ -75,7 +66,7 @@ def _trim(image: Image.Image, aspect: float) -> Image.Image:
     return image.crop((across, down, image.width - across, image.height - down)) if across or down else image
 
 
-def _window(p: "Preprocessing", image: Image.Image) -> Image.Image:
+def _window(p: Preprocessing, image: Image.Image) -> Image.Image:
     """A random crop of `size` from the picture fitted to 256/224 of it.
 
     The window is cut and scaled in one step, so its place is not rounded to pixels, and nothing large is made.
@@ -98,19 +89,19 @@ def _flip(image: Image.Image) -> Image.Image:
     return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if torch.rand(()) < 0.5 else image
 
 
-def _inception(p: "Preprocessing") -> Step:
+def _inception(p: Preprocessing) -> Step:
     """8 % to 100 % of the picture's area at an aspect of 3/4 to 4/3, brought to `size`."""
     mode = InterpolationMode(p.interpolation)
     step: Step = v2.RandomResizedCrop(p.size, scale=(0.08, 1.0), interpolation=mode, antialias=True)
     return step
 
 
-def _randaugment(p: "Preprocessing") -> Step:
+def _randaugment(p: Preprocessing) -> Step:
     step: Step = v2.RandAugment(num_ops=2, magnitude=9, fill=list(_mean_colour(p)))
     return step
 
 
-def _mean_colour(p: "Preprocessing") -> tuple[int, ...]:
+def _mean_colour(p: Preprocessing) -> tuple[int, ...]:
     return tuple(round(255 * value) for value in p.mean)
 
 
@@ -119,7 +110,7 @@ class Augmentation:
     """What training does to pictures: steps, the first of which gives them their size."""
 
     description: str
-    steps: Callable[["Preprocessing"], tuple[Step, ...]]
+    steps: Callable[[Preprocessing], tuple[Step, ...]]
     deterministic: bool = False
 
 

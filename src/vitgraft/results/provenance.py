@@ -2,12 +2,11 @@
 
 import platform
 import subprocess
+from importlib import metadata
 from pathlib import Path
 
 import timm
 import torch
-
-from vitgraft import __version__
 
 
 def device_name(device: torch.device) -> str:
@@ -46,7 +45,7 @@ def commit() -> str | None:
 def versions() -> dict[str, str]:
     """Versions of what decides a result."""
     return {
-        "vitgraft": __version__,
+        "vitgraft": metadata.version("vitgraft"),
         "torch": torch.__version__,
         "timm": timm.__version__,
         "python": platform.python_version(),

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from vitgraft.core.sites import Tap
 from vitgraft.core.tuned import Tuned
+from vitgraft.data.augment import deterministic
 from vitgraft.data.task import ImageSource
-from vitgraft.data.transforms import deterministic
 from vitgraft.errors import ConfigError
 from vitgraft.train import entries
 from vitgraft.train.entries import Card, Entry

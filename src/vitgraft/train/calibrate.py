@@ -25,8 +25,8 @@ from vitgraft.core.backbone import Backbone
 from vitgraft.core.evolution import Candidate, Evolution, Score, Search
 from vitgraft.core.plan import Plan
 from vitgraft.core.tuned import Tuned
+from vitgraft.data.preprocessing import Preprocessing
 from vitgraft.data.task import Split
-from vitgraft.data.transforms import Preprocessing
 from vitgraft.errors import CheckpointError, ConfigError
 from vitgraft.grafts.elastic import Supernet
 from vitgraft.methods import Method, Recipe, spec_of

@@ -11,8 +11,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vitgraft.core.tuned import Inputs
+from vitgraft.data.augment import deterministic
+from vitgraft.data.preprocessing import Preprocessing
 from vitgraft.data.task import ImageSource, Split
-from vitgraft.data.transforms import Preprocessing, deterministic
+from vitgraft.data.transforms import training
 from vitgraft.errors import DataError
 from vitgraft.train.seeds import PICTURE, derive, picture_seed
 
@@ -59,7 +61,7 @@ class Reader:
         return OnDemand(images, self)
 
     def _read_all(self, images: ImageSource) -> Tensor:
-        transform = self.preprocessing.train(self.augment)
+        transform = training(self.preprocessing, self.augment)
         height, width = self.preprocessing.size
         kept = torch.empty(len(images), 3, height, width)
 
@@ -96,7 +98,7 @@ class OnDemand:
 
     def stream(self, chunks: Iterable[Chunk]) -> Generator[Tensor]:
         reader = self.reader
-        pictures = _Pictures(self.images, reader.preprocessing.train(reader.augment), reader.seed)
+        pictures = _Pictures(self.images, training(reader.preprocessing, reader.augment), reader.seed)
         loader = DataLoader(
             pictures,
             batch_sampler=_Keys(chunks),

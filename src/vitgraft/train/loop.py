@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from vitgraft.core.sites import Recompute
 from vitgraft.core.tuned import Tuned
+from vitgraft.data.preprocessing import Preprocessing
 from vitgraft.data.task import Split
-from vitgraft.data.transforms import Preprocessing
 from vitgraft.errors import ConfigError, DivergedError
 from vitgraft.methods.base import Recipe
 from vitgraft.train import state as snapshots

@@ -9,8 +9,9 @@ from PIL import Image
 from torch import Tensor
 
 from vitgraft.core.tuned import Tuned
+from vitgraft.data.preprocessing import Preprocessing
 from vitgraft.data.task import Split
-from vitgraft.data.transforms import Preprocessing
+from vitgraft.data.transforms import evaluation
 from vitgraft.train.batches import in_order
 from vitgraft.train.feed import Feed, Reader, check_labels, moved
 from vitgraft.train.metrics import Metrics, Tally
@@ -64,7 +65,7 @@ def predict(
     """Probabilities (n, C) of pictures, on the CPU; pictures are taken from the iterable batch by batch."""
     here = Placement(place(device).device)
     model.to(here.device)
-    transform = preprocessing.evaluate()
+    transform = evaluation(preprocessing)
     tensors = (transform(image) for image in images)
     found = [torch.empty(0, model.classes)]
     with evaluating(model), here.autocast(precision):

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from vitgraft.core.tuned import Tuned
+from vitgraft.data.preprocessing import Preprocessing
 from vitgraft.data.task import Split
-from vitgraft.data.transforms import Preprocessing
 from vitgraft.errors import CheckpointError, ConfigError, DivergedError
 from vitgraft.train.settings import Training
 

@@ -1,0 +1,157 @@
+"""Preprocessing: how pictures become what a backbone expects, as values that are saved with a graft.
+
+`Preprocessing` holds what was published with a backbone; `preset` replaces parts of it by another paper's choice.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Self
+
+from PIL import Image
+
+from vitgraft.errors import ConfigError, unknown
+
+FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+NORMALISATIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {  # name -> mean, std a channel
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "inception": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "raw": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+}
+MODES = {"center": "crop", "squash": "stretch", "border": "pad"}  # timm's crop_mode -> ours
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How pictures become the (3, H, W) input of a backbone.
+
+    `size` is (H, W) in pixels; `mean` and `std` are a channel's, over [0, 1]. `mode` is how a picture of another
+    shape is fitted to `size / crop`, of which the centre is kept: "crop" scales the picture to cover it,
+    "stretch" gives it that shape, "pad" scales it to lie within and fills the rest with the mean colour.
+
+    Raises:
+        ConfigError: a value outside its range.
+    """
+
+    size: tuple[int, int] = (224, 224)
+    mean: tuple[float, ...] = NORMALISATIONS["imagenet"][0]
+    std: tuple[float, ...] = NORMALISATIONS["imagenet"][1]
+    interpolation: str = "bicubic"
+    crop: float = 0.875
+    mode: str = "crop"
+
+    def __post_init__(self) -> None:
+        if self.interpolation not in FILTERS:
+            raise ConfigError(unknown("interpolation", self.interpolation, FILTERS))
+        if self.mode not in MODES.values():
+            raise ConfigError(unknown("fitting mode", self.mode, MODES.values()))
+        if len(self.size) != 2 or min(self.size) < 1:
+            raise ConfigError(f"size {self.size}: expected (height, width), each at least 1 pixel.")
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ConfigError(f"mean {self.mean}, std {self.std}: expected three values each, std above 0.")
+        if not 0 < self.crop <= 1:
+            raise ConfigError(f"crop {self.crop}: expected a fraction above 0 and at most 1.")
+
+    @classmethod
+    def from_timm(cls, pretrained_cfg: Mapping[str, object]) -> Self:
+        """From `model.pretrained_cfg` or `timm.data.resolve_data_config`; other keys are left alone.
+
+        A key that is missing or None has timm's own default.
+
+        Raises:
+            ConfigError: input that is not RGB, or a value timm does not have.
+        """
+        names = {"mean": "mean", "std": "std", "interpolation": "interpolation", "crop_pct": "crop"}
+        values = {ours: pretrained_cfg[key] for key, ours in names.items() if pretrained_cfg.get(key) is not None}
+        shape = pretrained_cfg.get("input_size") or (3, 224, 224)
+        if not isinstance(shape, tuple | list) or len(shape) != 3 or shape[0] != 3:
+            raise ConfigError(f"input_size {shape}: expected (3, height, width); only RGB backbones are known.")
+        mode = str(pretrained_cfg.get("crop_mode") or "center")
+        if mode not in MODES:
+            raise ConfigError(unknown("timm crop_mode", mode, MODES))
+        return cls.from_json({**cls().to_json(), **values, "size": shape[1:], "mode": MODES[mode]})
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, object]) -> Self:
+        """The inverse of `to_json`.
+
+        Raises:
+            ConfigError: an unknown or missing key, or a value of the wrong type.
+        """
+        known = [field.name for field in fields(cls)]
+        for key in values:
+            if key not in known:
+                raise ConfigError(unknown("preprocessing key", key, known))
+        missing = [key for key in known if key not in values]
+        if missing:
+            raise ConfigError(f"Preprocessing lacks {', '.join(missing)}. Add what is missing.")
+        try:
+            return cls(
+                size=tuple(_pixels(v) for v in _list(values["size"])),  # type: ignore[arg-type]
+                mean=tuple(float(_number(v)) for v in _list(values["mean"])),
+                std=tuple(float(_number(v)) for v in _list(values["std"])),
+                interpolation=str(values["interpolation"]),
+                crop=float(_number(values["crop"])),
+                mode=str(values["mode"]),
+            )
+        except TypeError as error:
+            raise ConfigError(
+                f"Preprocessing {dict(values)}: {error}. Numbers and lists of numbers only."
+            ) from None
+
+    def to_json(self) -> dict[str, object]:
+        """The fields as JSON values."""
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+
+
+PRESETS: dict[str, Callable[[Preprocessing], Preprocessing]] = {
+    "pretrained": lambda own: own,
+    "vtab": lambda own: replace(_normalised(own, "imagenet"), mode="stretch", crop=1.0, interpolation="bicubic"),
+    "fgvc": lambda own: replace(_normalised(own, "imagenet"), mode="crop", crop=0.875, interpolation="bilinear"),
+    "imagenet-norm": lambda own: _normalised(own, "imagenet"),
+    "inception-norm": lambda own: _normalised(own, "inception"),
+    "raw-norm": lambda own: _normalised(own, "raw"),
+    "clip-norm": lambda own: _normalised(own, "clip"),
+}
+
+
+def preset(name: str, pretrained: Preprocessing) -> Preprocessing:
+    """The preprocessing `name`, one of `PRESETS`, for a backbone whose own is `pretrained`; the size is kept.
+
+    "vtab" is that of the VTAB-1k papers (NOAH, SSF: stretched, bicubic, ImageNet's mean and std), "fgvc" that of
+    VPT's fine-grained tasks (short side 256, centre 224); "<x>-norm" replaces mean and std alone.
+
+    Raises:
+        ConfigError: no such preset.
+    """
+    if name not in PRESETS:
+        raise ConfigError(unknown("preprocessing preset", name, PRESETS))
+    return PRESETS[name](pretrained)
+
+
+def _normalised(own: Preprocessing, name: str) -> Preprocessing:
+    mean, std = NORMALISATIONS[name]
+    return replace(own, mean=mean, std=std)
+
+
+def _list(value: object) -> list[object]:
+    if not isinstance(value, list | tuple):
+        raise TypeError(f"{value!r} is not a list")
+    return list(value)
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{value!r} is not a number")
+    return value
+
+
+def _pixels(value: object) -> int:
+    if _number(value) != int(_number(value)):
+        raise TypeError(f"{value!r} is not a whole number of pixels")
+    return int(_number(value))
