@@ -75,10 +75,14 @@ def shared(config: Mapping[str, Any]) -> dict[str, Any]:
 def identity(config: Mapping[str, Any]) -> str:
     """A digest of a resolved configuration: equal runs, equal digest, wherever and when they are written."""
     later = {key for key, value in LATER.items() if config.get(key, value) == value}
-    told = {**config, **_moved(config)}
-    chosen = {key: value for key, value in told.items() if key not in NOT_IDENTITY and key not in later}
-    text = json.dumps(chosen, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    told = {key: value for key, value in meant(config).items() if key not in later}
+    text = json.dumps(told, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def meant(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a configuration says what is computed: two that are equal in it are the same run, wherever it is."""
+    return {key: value for key, value in {**config, **_moved(config)}.items() if key not in NOT_IDENTITY}
 
 
 def _moved(config: Mapping[str, Any]) -> dict[str, Any]:
