@@ -10,9 +10,7 @@ from typing import Any
 
 import pytest
 
-from vitgraft.atomic import write_atomically
 from vitgraft.config import RunConfig, keys
-from vitgraft.errors import ConfigError
 from vitgraft.results import store
 from vitgraft.results.record import (
     BackboneFacts,
@@ -24,7 +22,6 @@ from vitgraft.results.record import (
     Scores,
     TaskFacts,
 )
-from vitgraft.run import finished
 
 CONFIG = {
     "data": "photos/",
@@ -236,20 +233,6 @@ def test_file_name__stays_when_inputs_are_moved() -> None:
     assert store.file_name({**here, "checkpoint": "weights/other.safetensors"}) != store.file_name(here)
     listed = {**here, "data": "photos.csv"}  # of a list, the root says which images are meant
     assert store.file_name(listed) != store.file_name({**listed, "root": "copies"})
-
-
-def test_finished__goes_on_when_inputs_are_moved(tmp_path: Path) -> None:
-    told = {"data": "vtab1k:cifar100", "root": "/here/vtab-1k", "checkpoint": "weights/model.safetensors"}
-    here = RunConfig.of({**told, "out": str(tmp_path)})
-    write_atomically(here.kept, here.toml().encode())
-    store.write(tmp_path / store.FILE, record())
-    there = replace(here, root="copies", checkpoint="/there/model.safetensors")
-    assert finished(there, resume=True, force=False) == record()
-    other = replace(there, checkpoint="weights/other.safetensors")
-    with pytest.raises(
-        ConfigError, match=r"another configuration: checkpoint is 'other\.safetensors', was 'model"
-    ):
-        finished(other, resume=True, force=False)
 
 
 @pytest.mark.parametrize("key", store.LATER)

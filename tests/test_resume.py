@@ -19,9 +19,14 @@ from PIL import Image
 from torch import Tensor
 
 from tests import toy
+from tests.test_records import record
+from vitgraft.atomic import write_atomically
+from vitgraft.config import RunConfig
 from vitgraft.core.tuned import Tuned
 from vitgraft.data.task import Split
 from vitgraft.errors import CheckpointError, ConfigError, TrainingError
+from vitgraft.results import store
+from vitgraft.run import finished
 from vitgraft.train import state
 from vitgraft.train.loop import Fitted, fit
 from vitgraft.train.probe import IMAGES
@@ -273,6 +278,21 @@ def test_resume__other_settings_are_named(tmp_path: Path) -> None:
     assert "cannot go on with other settings: lr is 0.0001, was 0.003; seed is 3, was 0." in text
     with pytest.raises(ConfigError, match="trained tensors is"):
         train("bias", tmp_path, replace(EVERY_STEP, epochs=1))
+
+
+def test_resume__is_possible_when_inputs_are_moved(tmp_path: Path) -> None:
+    told = {"data": "vtab1k:cifar100", "root": "/here/vtab-1k", "checkpoint": "weights/model.safetensors"}
+    here = RunConfig.of({**told, "out": str(tmp_path)})
+    write_atomically(here.kept, here.toml().encode())
+    done = record()
+    store.write(tmp_path / store.FILE, done)
+    there = replace(here, root="copies", checkpoint="/there/model.safetensors")
+    assert finished(there, resume=True, force=False) == done
+    other = replace(there, checkpoint="weights/other.safetensors")
+    with pytest.raises(
+        ConfigError, match=r"another configuration: checkpoint is 'other\.safetensors', was 'model"
+    ):
+        finished(other, resume=True, force=False)
 
 
 def test_resume__other_workers_are_no_matter(tmp_path: Path) -> None:
