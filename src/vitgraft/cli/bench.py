@@ -1,7 +1,7 @@
 """`vitgraft bench`: suites of methods, tasks and seeds; running what is missing, and what was found."""
 
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,10 +9,12 @@ import typer
 
 from vitgraft.cli import show
 from vitgraft.cli.guard import Commands, failed, note
+from vitgraft.cli.options import given_by
 from vitgraft.errors import ConfigError, unknown
 
 if TYPE_CHECKING:
     from vitgraft.bench.cell import Cell
+    from vitgraft.bench.suite import Suite
     from vitgraft.report.summary import Summary
     from vitgraft.results.record import Record
 
@@ -22,21 +24,7 @@ app = typer.Typer(
     help="Suites of methods, tasks and seeds: run what is missing, see what there is, report it.",
 )
 
-SuiteName = Annotated[
-    str, typer.Argument(help="A TOML file, or builtin, quick, vtab1k or fgvc.", show_default=False)
-]
-Out = Annotated[Path, typer.Option(help="Folder of all suites' runs and records.")]
-Tasks = Annotated[str | None, typer.Option(help="Some of the tasks, with commas.")]
 Names = Annotated[str | None, typer.Option("--methods", help="Some of the methods, with commas.")]
-Tune = Annotated[int | None, typer.Option(min=1, help="Choose from so many random points of each grid.")]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="A key of every run, as fit has them; wins over the suite's.", metavar="KEY=VALUE"),
-]
-Halving = Annotated[
-    int | None,
-    typer.Option(min=0, help="Halve the candidates so often, by ever longer runs; wins over the suite's."),
-]
 HOME = Path("bench")
 PLACES = ("local", "ray")
 FORMS = ("md", "csv", "html")
@@ -44,15 +32,58 @@ SHARE = 4
 """Runs that share an accelerator unless the user says otherwise: small ones leave most of it idle."""
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a command is about: a suite by the name that the user gave it, its folder, the tasks that are meant."""
+
+    name: str
+    suite: "Suite"
+    out: Path
+    tasks: tuple[str, ...]
+
+    def cells(self, names: str | None) -> "list[Cell]":
+        """Of some methods, or all. Raises ConfigError for one that the suite does not have."""
+        from vitgraft.bench.cell import Home, cells
+
+        return cells(self.suite, Home(self.out), self.tasks, _some("method", names, tuple(self.suite.entries)))
+
+
+def _asked(
+    suite: Annotated[
+        str, typer.Argument(help="A TOML file, or builtin, quick, vtab1k or fgvc.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of all suites' runs and records.")] = HOME,
+    tasks: Annotated[str | None, typer.Option(help="Some of the tasks, with commas.")] = None,
+    tune: Annotated[
+        int | None, typer.Option(min=1, help="Choose from so many random points of each grid.")
+    ] = None,
+    halving: Annotated[
+        int | None,
+        typer.Option(min=0, help="Halve the candidates so often, by ever longer runs; wins over the suite's."),
+    ] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="A key of every run, as fit has them; wins over the suite's.", metavar="KEY=VALUE"
+        ),
+    ] = None,
+) -> Asked:
+    """Raises ConfigError for tasks that the suite does not have, or a suite that there is not."""
+    from vitgraft.bench.suite import load
+
+    found = load(suite, _changes(sets or []))
+    if tune is not None:
+        found = found.tuned(tune)
+    if halving is not None:
+        found = replace(found, halving=halving)
+    return Asked(suite, found, out, _some("task", tasks, found.tasks))
+
+
 @app.command("run")
+@given_by(_asked)
 def run(
-    suite: SuiteName,
-    out: Out = HOME,
-    tasks: Tasks = None,
+    asked: Asked,
     names: Names = None,
-    tune: Tune = None,
-    halving: Halving = None,
-    sets: Set = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Runs at a time; none: one a core, or 4 on an accelerator.")
     ] = None,
@@ -88,31 +119,27 @@ def run(
     if on not in PLACES:
         raise ConfigError(unknown("place to run", on, PLACES))
 
-    found = _cells(suite, out, tasks, names, tune, halving, sets)
+    found = asked.cells(names)
     before = sum(cell.done() for cell in found)
     total = sum(cell.size() for cell in found)
-    note(f"{before} of {total} runs are done already, in {out}.")
+    note(f"{before} of {total} runs are done already, in {asked.out}.")
     place = on_ray(address, Share(cpus, gpus)) if on == "ray" else local(workers or _workers())
     with place as submit, Progress(total, before) as progress:
         failures = fill(found, submit, progress.tell)
     if failures:
         raise failed("\n".join(["Not all is done. Run the suite again to try anew what failed.", *failures]))
-    note(f"All {total} runs are done. See them: vitgraft bench report {suite}")
+    note(f"All {total} runs are done. See them: vitgraft bench report {asked.name}")
 
 
 @app.command("status")
+@given_by(_asked)
 def status(
-    suite: SuiteName,
-    out: Out = HOME,
-    tasks: Tasks = None,
+    asked: Asked,
     names: Names = None,
-    tune: Tune = None,
-    halving: Halving = None,
-    sets: Set = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say how many runs of a suite are done, by method and task."""
-    found = _cells(suite, out, tasks, names, tune, halving, sets)
+    found = asked.cells(names)
     columns = list(dict.fromkeys(cell.task for cell in found))
     done = {(cell.name, cell.task): (cell.done(), cell.size()) for cell in found}
     if as_json:
@@ -122,18 +149,16 @@ def status(
     methods = list(dict.fromkeys(cell.name for cell in found))
     table = [[name, *(_count(*done[name, task]) for task in columns)] for name in methods]
     show.table("", ("method", *columns), table, right=columns)
-    typer.echo(f"{sum(a for a, _ in done.values())} of {sum(b for _, b in done.values())} runs are done, in {out}")
+    typer.echo(
+        f"{sum(a for a, _ in done.values())} of {sum(b for _, b in done.values())} runs are done, in {asked.out}"
+    )
 
 
 @app.command("report")
+@given_by(_asked)
 def report(
-    suite: SuiteName,
-    out: Out = HOME,
-    tasks: Tasks = None,
+    asked: Asked,
     names: Names = None,
-    tune: Tune = None,
-    halving: Halving = None,
-    sets: Set = None,
     form: Annotated[str, typer.Option("--format", help="md, csv or html.")] = "md",
     to: Annotated[Path | None, typer.Option(help="A file to write instead of printing.")] = None,
     against: Annotated[
@@ -160,15 +185,15 @@ def report(
 
     if form not in FORMS:
         raise ConfigError(unknown("format", form, FORMS))
-    cells = _cells(suite, out, tasks, names, tune, halving, sets)
+    cells = asked.cells(names)
     found = _tested(cells)
     if not any(records for one in found.values() for records in one.values()):
         raise ConfigError(
-            f"There are no tested runs of {suite} in {out} yet, with the keys that were set (--set). Make some: "
-            f"vitgraft bench run {suite}"
+            f"There are no tested runs of {asked.name} in {asked.out} yet, with the keys that were set (--set). "
+            f"Make some: vitgraft bench run {asked.name}"
         )
-    summary = summarise(found, list(dict.fromkeys(cell.task for cell in cells)), len(cells[0].suite.seeds))
-    text = _text(form, summary, suite)
+    summary = summarise(found, asked.tasks, len(asked.suite.seeds))
+    text = _text(form, summary, asked.name)
     if form == "md":
         text += _shares(cells)
     if against is not None:
@@ -182,15 +207,11 @@ def report(
 
 
 @app.command("compare")
+@given_by(_asked)
 def compare(
-    suite: SuiteName,
+    asked: Asked,
     first: Annotated[str, typer.Argument(help="A method of the suite.", show_default=False)],
     others: Annotated[list[str], typer.Argument(help="Methods to put it against.", show_default=False)],
-    out: Out = HOME,
-    tasks: Tasks = None,
-    tune: Tune = None,
-    halving: Halving = None,
-    sets: Set = None,
 ) -> None:
     """How much better one method of a suite is than others, seed by seed, and what that is worth.
 
@@ -204,12 +225,9 @@ def compare(
     """
     from vitgraft.report import pairs, render
 
-    cells = _cells(suite, out, tasks, ",".join([first, *others]), tune, halving, sets)
-    found, columns = _tested(cells), list(dict.fromkeys(cell.task for cell in cells))
-    seeds = len(cells[0].suite.seeds)
-    typer.echo(
-        render.differences([pairs.difference(found, first, one, columns, seeds) for one in others]), nl=False
-    )
+    found, seeds = _tested(asked.cells(",".join([first, *others]))), len(asked.suite.seeds)
+    differences = [pairs.difference(found, first, one, asked.tasks, seeds) for one in others]
+    typer.echo(render.differences(differences), nl=False)
 
 
 def _tested(cells: "list[Cell]") -> "dict[str, dict[str, list[Record]]]":
@@ -258,29 +276,13 @@ def _count(done: int, runs: int) -> str:
     return "done" if done == runs else f"{done} of {runs}"
 
 
-def _cells(
-    suite: str,
-    out: Path,
-    tasks: str | None,
-    names: str | None,
-    tune: int | None,
-    halving: int | None,
-    sets: list[str] | None,
-) -> "list[Cell]":
-    """The cells that a command is about. Raises ConfigError for tasks or methods that the suite does not have."""
-    from vitgraft.bench.cell import Home, cells
-    from vitgraft.bench.suite import load
-
-    found = load(suite, _changes(sets or []))
-    if tune is not None:
-        found = found.tuned(tune)
-    if halving is not None:
-        found = replace(found, halving=halving)
-    for kind, asked, known in (("task", tasks, found.tasks), ("method", names, tuple(found.entries))):
-        for one in asked.split(",") if asked else ():
-            if one not in known:
-                raise ConfigError(unknown(f"{kind} of this suite", one, known))
-    return cells(found, Home(out), tasks.split(",") if tasks else None, names.split(",") if names else None)
+def _some(kind: str, asked: str | None, known: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of a suite's tasks or methods that were asked for, all by default. Raises ConfigError."""
+    chosen = tuple(asked.split(",")) if asked else known
+    for one in chosen:
+        if one not in known:
+            raise ConfigError(unknown(f"{kind} of this suite", one, known))
+    return chosen
 
 
 def _changes(sets: list[str]) -> dict[str, Any]:

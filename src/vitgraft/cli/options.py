@@ -1,7 +1,7 @@
-"""One option for every key of a run, made from the keys themselves."""
+"""Options that commands share: those of every key of a run, and those that some function makes something of."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING
 from typing import Annotated, Any, get_args
 
@@ -28,7 +28,30 @@ def configured(command: Callable[..., None]) -> Callable[..., None]:
     parameters = [_parameter(key) for key in keys().values()]
     arguments = [one for one in parameters if one.name == ARGUMENT]
     options = [one for one in parameters if one.name != ARGUMENT]
-    everything = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in [*arguments, *own, *options]]
+    return _signed(run, command, [*arguments, *own, *options])
+
+
+def given_by(make: Callable[..., Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A decorator: `command(made, ...)` as one that takes `make`'s options, too, for what it makes of them."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        shared = list(inspect.signature(make, eval_str=True).parameters.values())
+        own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+
+        def run(**values: Any) -> None:
+            made = make(**{one.name: values.pop(one.name) for one in shared})
+            command(made, **values)
+
+        return _signed(run, command, [*shared, *own])
+
+    return decorate
+
+
+def _signed(
+    run: Callable[..., None], command: Callable[..., None], parameters: Sequence[inspect.Parameter]
+) -> Callable[..., None]:
+    """`run` under the name of `command` and with its help, as something that takes `parameters`."""
+    everything = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in parameters]
     run.__name__, run.__doc__ = command.__name__, command.__doc__
     run.__signature__ = inspect.Signature(everything)  # type: ignore[attr-defined]
     run.__annotations__ = {one.name: one.annotation for one in everything}
