@@ -231,11 +231,24 @@ def test_against__other_tasks_are_compared_by_their_order() -> None:
     summary = whole(0.5, "{}")  # a drawn task may have a published one's name
     kinds = {"mine": "vpt-deep", "other": "synqt"}
     assert comparison.pairs(summary, kinds, "synqt-t2") == []
-    mine, other = comparison.order(summary, kinds, "synqt-t2")
-    assert (mine.our_place, other.our_place) == (1, 2)
-    assert (mine.their_place, other.their_place) == (2, 1)
+    order = comparison.order(summary, kinds, "synqt-t2")
+    assert order is not None
+    assert order.places("all") == {"mine": (1, 2), "other": (2, 1)}
+    assert order.correlation("all") is None, "two methods have no order that says something"
     text = render.against(summary, kinds, ["synqt-t2"])
     assert "only the order can be compared" in text
+    assert comparison.order(summary, {}, "synqt-t2") is None
+
+
+def test_order__is_compared_group_by_group() -> None:
+    """Of three methods: the same order of natural tasks, the reverse of structured ones."""
+    row = reference.rows(table="spt-t2", kind="cell")[0]
+    natural = {"a": (50.0, 70.0), "b": (60.0, 80.0), "c": (70.0, 90.0)}
+    structured = {"a": (50.0, 70.0), "b": (60.0, 65.0), "c": (70.0, 60.0)}
+    order = comparison.Order({"natural": natural, "structured": structured}, dict.fromkeys("abc", row))
+    assert order.places("structured") == {"a": (3, 1), "b": (2, 2), "c": (1, 3)}
+    assert order.correlation("natural") == pytest.approx(1)
+    assert order.correlation("structured") == pytest.approx(-1)
 
 
 def test_against__a_table_that_there_is_not_is_told() -> None:

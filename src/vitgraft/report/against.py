@@ -34,14 +34,39 @@ class Pair:
 
 @dataclass(frozen=True)
 class Order:
-    """A method's place among those that a published table has, too: by our mean and by the table's, 1 the best."""
+    """Methods that a published table has, too, to be compared by their order.
 
-    method: str
-    ours: float
-    our_place: int
-    published: float
-    their_place: int
-    row: reference.Row
+    `means` has for each group that both know, and for "all", ours and the table's mean over its tasks by method;
+    `rows` has one of the table's cells by method, which tells what was published there.
+    """
+
+    means: Mapping[str, Mapping[str, tuple[float, float]]]
+    rows: Mapping[str, reference.Row]
+
+    def places(self, group: str) -> dict[str, tuple[int, int]]:
+        """Each method's place by ours and by the table's mean, 1 for the best."""
+        ours, published = (sorted(column, reverse=True) for column in self._columns(group))
+        return {name: (1 + ours.index(a), 1 + published.index(b)) for name, (a, b) in self.means[group].items()}
+
+    def correlation(self, group: str) -> float | None:
+        """Spearman's, of the two orders: 1 where they are the same, -1 where one is the other's reverse.
+
+        None for fewer than three methods, or where all are equal.
+        """
+        from scipy.stats import spearmanr
+
+        ours, published = self._columns(group)
+        if len(ours) < LEAST or 1 in (len(set(ours)), len(set(published))):
+            return None
+        return float(spearmanr(ours, published).statistic)
+
+    def _columns(self, group: str) -> tuple[list[float], list[float]]:
+        values = self.means[group].values()
+        return [ours for ours, _ in values], [published for _, published in values]
+
+
+LEAST = 3
+"""The order of fewer methods says nothing."""
 
 
 def chosen(table: str) -> list[str]:
@@ -73,25 +98,19 @@ def pairs(summary: Summary, kinds: Mapping[str, str], table: str) -> list[Pair]:
     return found
 
 
-def order(summary: Summary, kinds: Mapping[str, str], table: str) -> list[Order]:
-    """Our methods in the order of our means over tasks beside a table's, for other tasks than the table's."""
-    known = {}
+def order(summary: Summary, kinds: Mapping[str, str], table: str) -> Order | None:
+    """Our methods' means beside a table's of other tasks; None if no method is in both."""
+    means: dict[str, dict[str, tuple[float, float]]] = {}
+    rows = {}
     for row in summary.complete:
         for cells in _published(table, kinds.get(row.method, ""))[:1]:
-            known[row.method] = (row, reference.means(cells).of_tasks, cells[0])
-    ours = sorted((row.mean_of_tasks or 0.0 for row, _, _ in known.values()), reverse=True)
-    theirs = sorted((mean for _, mean, _ in known.values()), reverse=True)
-    return [
-        Order(
-            method,
-            row.mean_of_tasks or 0.0,
-            1 + ours.index(row.mean_of_tasks or 0.0),
-            mean,
-            1 + theirs.index(mean),
-            cell,
-        )
-        for method, (row, mean, cell) in known.items()
-    ]
+            rows[row.method] = cells[0]
+            found = reference.means(cells)
+            published = {**found.groups, reference.ALL: found.of_tasks}
+            for group, mean in {**row.groups, reference.ALL: row.mean_of_tasks}.items():
+                if mean is not None and group in published:
+                    means.setdefault(group, {})[row.method] = (mean, published[group])
+    return Order(means, rows) if rows else None
 
 
 def _key(task: str) -> str | None:

@@ -127,13 +127,12 @@ def against(summary: Summary, kinds: Mapping[str, str], tables: Sequence[str]) -
         if pairs := comparison.pairs(summary, kinds, table):
             of_pairs = ("method", "task", "ours", "published", "difference", LEGACY, *AS)
             found.append(f"{source}\n\n{_piped(of_pairs, [_pair(one) for one in pairs])}\n")
-        elif places := comparison.order(summary, kinds, table):
-            of_places = ("method", "ours", "place", "published", "place there", *AS)
-            rest = "Other tasks than ours, perhaps another backbone: only the order can be compared."
-            found.append(f"{source} {rest}\n\n{_piped(of_places, [_place(one) for one in places])}\n")
+        elif order := comparison.order(summary, kinds, table):
+            found.append(f"{source} {OTHER_TASKS}\n\n{_order(order)}\n")
     return "\n".join(found)
 
 
+OTHER_TASKS = "Other tasks than ours, perhaps another backbone: only the order can be compared (in brackets)."
 AS = ("published as", "epoch chosen", "flag")
 ON_TEST = "best on test"
 """What reference tables say of numbers whose epoch was chosen so."""
@@ -151,9 +150,19 @@ def _like(one: comparison.Pair) -> str:
     return f"{one.legacy:.1f} ({one.legacy - one.published:+.1f})"
 
 
-def _place(one: comparison.Order) -> list[str]:
-    numbers = (f"{one.ours:.1f}", str(one.our_place), f"{one.published:.1f}", str(one.their_place))
-    return [one.method, *numbers, *_as(one.row)]
+def _order(order: comparison.Order) -> str:
+    """Means by group, ours and published, with places; and how like each other the two orders are."""
+    columns = [column for group in order.means for column in (group, f"{group}, published")]
+    rows = []
+    for method, row in order.rows.items():
+        cells = []
+        for group, means in order.means.items():
+            places = order.places(group)[method]
+            cells += [f"{mean:.1f} ({place})" for mean, place in zip(means[method], places, strict=True)]
+        rows.append([method, *cells, *_as(row)])
+    likeness = [order.correlation(group) for group in order.means]
+    last = [cell for value in likeness for cell in ("", MISSING if value is None else f"{value:+.2f}")]
+    return _piped(("method", *columns, *AS), [*rows, ["rank correlation", *last, *[""] * len(AS)]])
 
 
 def _as(row: reference.Row) -> list[str]:
