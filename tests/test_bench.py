@@ -112,6 +112,25 @@ def test_fill__runs_each_of_the_rest_although_one_fails(tmp_path: Path, lab: Lab
     assert [cell.done() for cell in found] == [3, 3]
 
 
+def test_fill__a_task_without_data_is_told_once_and_left(tmp_path: Path, lab: Lab) -> None:
+    """What waits of it is given up, or this would wait for ever; what runs already is not told again."""
+    ran = [Outcome(1.0, "no such folder", no_data=True)] * 2
+
+    def submit(job: Job) -> "Future[Outcome]":
+        if job.config.data != "digits":
+            return lab.submit(job)
+        future: Future[Outcome] = Future()
+        if ran:
+            future.set_result(ran.pop())
+        return future
+
+    told: list[str | None] = []
+    found = cells(suite(tmp_path), lab.home)
+    assert fill(found, submit, lambda *ended: told.append(ended[2].failed)) == ["digits: no such folder"]
+    assert [one for one in told if one is not None] == ["no such folder"]
+    assert all(cell.done() == (0 if cell.task == "digits" else cell.size()) for cell in found)
+
+
 def test_grid__takes_fields_of_the_method_and_keys_of_a_run(tmp_path: Path, lab: Lab) -> None:
     text = """
     tasks = ["digits"]
@@ -392,7 +411,9 @@ def test_work__runs_and_reads_test_later_and_keeps_what_was_said(tmp_path: Path)
 def test_work__what_fails_is_a_sentence(tmp_path: Path) -> None:
     home = Home(tmp_path / "bench")
     config = home.placed(RunConfig.of({"data": str(tmp_path / "nothing"), "method": "linear"}))
-    assert "There is no task" in str(work(config, True, 1).failed)
+    outcome = work(config, True, 1)
+    assert "There is no task" in str(outcome.failed)
+    assert outcome.no_data
     assert home.record(config) is None
 
 

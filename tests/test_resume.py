@@ -317,7 +317,7 @@ def _interrupt_at(stop: int) -> Callable[[int], None]:
 
 def test_resume__a_damaged_snapshot_is_named(tmp_path: Path) -> None:
     (tmp_path / state.FILE).write_bytes(b"PK nothing")
-    with pytest.raises(CheckpointError, match=rf"The snapshot {tmp_path}/{state.FILE} cannot be read"):
+    with pytest.raises(CheckpointError, match=rf"The snapshot {tmp_path}/{state.FILE} is damaged"):
         train("lora", tmp_path)
 
 

@@ -68,7 +68,12 @@ def read_mask(file: Path | str, candidates: tuple[Candidate, ...], always: int =
         claimed = float(values["params"])
     except OSError as error:
         raise CheckpointError(f"Cannot read '{path}': {error.strerror}. Check the path.") from None
-    except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, AttributeError, EOFError) as error:
+    except pickle.UnpicklingError:  # torch's own words advise to run what is in it
+        raise CheckpointError(
+            f"'{path}' is damaged, or holds more than tensors and numbers: reading it would run code from the "
+            "file, which vitgraft never does. Give a file param_req_*.pth of the published code."
+        ) from None
+    except (RuntimeError, KeyError, TypeError, AttributeError, EOFError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
             f"'{path}' is no selection of SPT's ({first}). Give a file param_req_*.pth of the published code."

@@ -81,6 +81,7 @@ def on_ray(address: str | None, share: Share) -> "Iterator[Callable[[Job], Futur
 
         def submit(job: Job) -> "Future[Outcome]":
             done: Future[Outcome] = Future()
+            done.set_running_or_notify_cancel()  # what another node cannot read may be there on this one
             future = task.remote(job.config, job.test, threads, job.others).future()
             future.add_done_callback(lambda future: _land(future, (job.config, *job.others), done))
             return done

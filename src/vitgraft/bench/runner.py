@@ -14,7 +14,7 @@ from typing import Any
 from vitgraft.atomic import write_atomically
 from vitgraft.bench.cell import DIVERGED, Cell, Job
 from vitgraft.config import RunConfig
-from vitgraft.errors import DivergedError, VitgraftError
+from vitgraft.errors import DataError, DivergedError, VitgraftError
 from vitgraft.results import store
 
 PRELOADED = ["torch", "timm", "torchvision", "sklearn.datasets", "vitgraft.run"]
@@ -26,10 +26,14 @@ HOPELESS = "every candidate diverged. Give it lower learning rates to choose fro
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: `failed` is a sentence where it failed. `others` are those that trained with it."""
+    """How a run ended: `failed` is a sentence where it failed. `others` are those that trained with it.
+
+    `no_data` says that the task's data cannot be used, so that its other runs would end alike.
+    """
 
     seconds: float
     failed: str | None = None
+    no_data: bool = False
     others: tuple["Outcome", ...] = ()
 
 
@@ -44,7 +48,7 @@ def work(config: RunConfig, test: bool, threads: int, others: Sequence[RunConfig
 
     began, configs = perf_counter(), [config, *others]
     log = config.folder / LOG
-    failed: str | None = None
+    failed, no_data = None, False
     try:
         with ExitStack() as held:
             for folder in sorted(one.folder for one in configs):  # in one order, or two would wait for each other
@@ -56,12 +60,12 @@ def work(config: RunConfig, test: bool, threads: int, others: Sequence[RunConfig
             else:
                 _finish(config, test, threads)
     except VitgraftError as error:
-        failed = str(error)
+        failed, no_data = str(error), isinstance(error, DataError)
     except Exception as error:  # a bug ends one run, not the night
         with log.open("a") as file:
             traceback.print_exc(file=file)
         failed = f"{type(error).__name__}: {error}; see {log}"
-    outcome = Outcome((perf_counter() - began) / len(configs), failed)
+    outcome = Outcome((perf_counter() - began) / len(configs), failed, no_data)
     return replace(outcome, others=(outcome,) * len(others))
 
 
@@ -127,24 +131,40 @@ Tell = Callable[[Cell, RunConfig, Outcome, int], None]
 
 
 def fill(cells: Sequence[Cell], submit: Callable[[Job], "Future[Outcome]"], tell: Tell) -> list[str]:
-    """Run whatever is missing, and what that makes possible; returns sentences on runs that failed."""
+    """Run whatever is missing, and what that makes possible; returns sentences on runs that failed.
+
+    A task without usable data is told once and left, the others go on.
+    """
     waiting: dict[Future[Outcome], tuple[Cell, Job]] = {}
     begun: set[tuple[str, bool]] = set()
+    left: set[str] = set()
     failures = []
 
     def look() -> None:
         for cell in cells:
-            for job in cell.missing():
+            for job in cell.missing() if cell.task not in left else ():
                 key = (str(job.config.folder), job.test)
                 if key not in begun:
                     begun.update((str(config.folder), job.test) for config in (job.config, *job.others))
                     waiting[submit(job)] = cell, job
+
+    def leave(task: str) -> None:
+        left.add(task)
+        for future, (cell, _) in list(waiting.items()):
+            if cell.task == task and future.cancel():
+                del waiting[future]
 
     look()
     while waiting:
         future = next(as_completed(waiting))
         cell, job = waiting.pop(future)
         outcome = future.result()
+        if outcome.no_data:
+            if cell.task not in left:
+                leave(cell.task)
+                failures.append(f"{cell.task}: {outcome.failed}")
+                tell(cell, job.config, outcome, len(waiting))
+            continue
         for config, one in zip((job.config, *job.others), (outcome, *outcome.others), strict=True):
             if one.failed is not None:
                 failures.append(f"{cell.task}, {cell.name}, seed {config.training.seed}: {one.failed}")

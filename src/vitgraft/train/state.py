@@ -108,7 +108,7 @@ def load(folder: Path, same: Mapping[str, Any], model: Tuned, optimizer: torch.o
         schema = content["schema"]
     except Exception as error:  # a damaged zip file fails in many ways
         raise CheckpointError(
-            f"The snapshot {path} cannot be read ({error}). Delete it, and the run starts anew."
+            f"The snapshot {path} is damaged ({type(error).__name__}). Delete it, and the run starts anew."
         ) from error
     if schema != SCHEMA:
         raise CheckpointError(
