@@ -223,7 +223,7 @@ def test_retrain__with_anothers_choice(tmp_path: Path, lab: Lab) -> None:
 
 def test_retrain__an_entry_may_leave_it(tmp_path: Path, lab: Lab) -> None:
     text = RETRAINED.replace("rank_note = 1", "retrain = false")
-    first, second = cells(suite(tmp_path, text).tuned(1), lab.home, ["digits"])
+    first, second = cells(replace(suite(tmp_path, text), tune=1), lab.home, ["digits"])
     assert {kind for kind, *_ in kinds([*first.missing(), *second.missing()])} == {"train", "trainval"}
     assert (first.size(), second.size()) == (2, 2)
 
@@ -249,10 +249,10 @@ mine = { method = "lora", grid = { lr_times = [2] } }
 
 def test_protocol__its_grid_is_what_its_paper_chose_from(tmp_path: Path, lab: Lab) -> None:
     found = suite(tmp_path, PAPER)
-    deep, full = found.entries["deep"], found.entries["full"]
-    assert (len(deep.choices()), len(full.choices())) == (40, 4)
+    deep = found.entries["deep"]
+    assert [len(found.choices(name, "vtab1k:svhn")) for name in ("deep", "full")] == [40, 4]
     choice = {"base_lr": 50.0, "weight_decay": 0.01}
-    assert deep.choices()[0] == choice
+    assert found.choices("deep", "vtab1k:svhn")[0] == choice
     plain, task_of_its_own = (found.run(task, deep, choice, 0) for task in found.tasks)
     assert (plain.training.lr, plain.training.batch_size) == (25.0, 128)
     assert (task_of_its_own.training.lr, task_of_its_own.training.batch_size) == (12.5, 64)
@@ -275,19 +275,19 @@ def test_changes__are_keys_of_every_run_and_win(tmp_path: Path) -> None:
     path = write(tmp_path, PAPER.replace("full = {}", "full = { epochs = 7 }"))
     found = load(path, {"epochs": 3, "warmup_epochs": 1, "root": "there", "protocol": "vqt"})
     for name, entry in found.entries.items():
-        made = found.run("vtab1k:svhn", entry, entry.choices()[0], 0)
+        made = found.run("vtab1k:svhn", entry, found.choices(name, "vtab1k:svhn")[0], 0)
         assert (made.training.epochs, made.root, made.protocol) == (3, "there", "vqt"), name
-    assert len(found.entries["deep"].choices()) == 20, "the grid is the new protocol's"
+    assert len(found.choices("deep", "vtab1k:svhn")) == 20, "the grid is the new protocol's"
 
 
 def test_tuned__draws_some_of_the_grid_the_same_each_time(tmp_path: Path) -> None:
     whole = suite(tmp_path, SUITE.replace("[1, 4]", "[1, 2, 3, 4, 5, 6, 7, 8]"))
-    some, again = whole.tuned(3), whole.tuned(3)
-    drawn = some.entries["linear"].choices()
+    some, again = replace(whole, tune=3), replace(whole, tune=3)
+    drawn = some.choices("linear", "digits")
     assert len(drawn) == 3
-    assert all(choice in whole.entries["linear"].choices() for choice in drawn)
-    assert drawn == again.entries["linear"].choices() != some.entries["wide"].choices()
-    assert len(whole.tuned(99).entries["linear"].choices()) == 8
+    assert all(choice in whole.choices("linear", "digits") for choice in drawn)
+    assert drawn == again.choices("linear", "digits") != some.choices("wide", "digits")
+    assert len(replace(whole, tune=99).choices("linear", "digits")) == 8
 
 
 def test_suites__share_their_runs(tmp_path: Path, lab: Lab) -> None:

@@ -19,7 +19,7 @@ from vitgraft.published import load_synqt, synqt_names, synqt_values
 def published(model: Model) -> dict[str, Tensor]:
     """A model of ours as the published code would save it, its dead parameters among the rest."""
     head, frozen = model.tuned.head.state_dict(), model.backbone
-    state = {theirs: head[ours].clone() for ours, theirs in synqt_names(frozen.depth)}
+    state = {theirs: head[ours].clone() for ours, theirs in synqt_names(frozen.depth, 3)}
     state["synqt.q"] = torch.stack([head[f"synthesis.{block}.queries"] for block in range(frozen.depth)])
     state["synqt.out_combine.weight"] = torch.zeros(3 * frozen.depth + 1)
     state |= {f"synqt.pre_norm.{block}.weight": torch.ones(frozen.width) for block in range(frozen.depth)}
@@ -36,7 +36,7 @@ def model() -> Model:
 
 
 def test_names__cover_every_tensor_once(model: Model) -> None:
-    ours, theirs = zip(*synqt_names(model.backbone.depth), strict=True)
+    ours, theirs = zip(*synqt_names(model.backbone.depth, 3), strict=True)
     queries = {f"synthesis.{block}.queries" for block in range(model.backbone.depth)}
     assert len(set(ours)) == len(ours) == len(set(theirs))
     assert set(ours) | queries == set(model.tuned.head.state_dict())

@@ -25,6 +25,9 @@ GOLDEN = Path(__file__).parents[2] / "shared" / "golden" / "synqt_t4_d48.pt"
 DEAD = 12 * 2 * 768 + 37
 """Published parameters that never get a gradient: a pre-norm a block, an unused vector. Ours has none of them."""
 
+COMPARE = 12 * (2 * 768 + 2 * 13_064)
+"""Published parameters that compare queries, and have nothing to do where there is one."""
+
 
 @pytest.mark.parametrize("tokens", [1, 4, 16])
 def test_count__on_vit_b16(tokens: int) -> None:
@@ -32,7 +35,7 @@ def test_count__on_vit_b16(tokens: int) -> None:
         frozen = wrap(timm.create_model("vit_base_patch16_224", num_classes=0), "ViT-B/16")
     method = methods.parse(f"synqt:tokens={tokens}")
     count = Tuned(frozen, method.plan(frozen, 10)).trained_values().method
-    assert count + DEAD == 2_613_650 + 9_216 * tokens
+    assert count + DEAD + (COMPARE if tokens == 1 else 0) == 2_613_650 + 9_216 * tokens
     assert count == method.formula(measure(frozen))
 
 
@@ -123,7 +126,29 @@ def test_chain__last_queries_do_not_change_the_first_block() -> None:
     assert not torch.allclose(before[:, last], after[:, last])
 
 
-@pytest.mark.parametrize("spec", ["synqt:scales=one", "synqt:extraction=trained", "synqt:preset=svhn"])
+def test_features__are_dropped_one_by_one_and_never_the_first() -> None:
+    frozen = backbone()
+    head = Tuned(frozen, methods.parse("synqt:drop_features=0.5").plan(frozen, 4)).train().head
+    assert isinstance(head, SynqtHead)
+    weights = head.drop_features(torch.ones(64, 3 * frozen.depth))
+    assert bool((weights.sum(1) > 0).all()), "a sample has lost all of its features"
+    assert bool(((weights == 0).any(1)).all()), "a sample has lost none"
+    assert weights.mean() == pytest.approx(1, abs=0.2)
+
+
+def test_head_norm__begins_as_the_backbones_final_norm() -> None:
+    frozen = backbone("scaled_norms")
+    (rows,) = frozen.rows((frozen.depth, "norm"))
+    head = Tuned(frozen, methods.parse("synqt").plan(frozen, 4)).head
+    assert isinstance(head, SynqtHead)
+    assert torch.equal(head.head_norm.weight, rows.module.get_parameter("weight"))
+    head.head_norm.weight.data.zero_()
+    assert bool(rows.module.get_parameter("weight").any()), "it is a copy"
+
+
+@pytest.mark.parametrize(
+    "spec", ["synqt:scales=one", "synqt:extraction=trained", "synqt:preset=svhn", "synqt:tokens=1"]
+)
 def test_options__count_and_learn(spec: str) -> None:
     frozen = backbone()
     method = methods.parse(spec)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +116,14 @@ class Model:
             cost=dict(cost or {}),
         )
         artefact.write(Path(folder), card, self.tuned.state_dict(), self.findings)
+
+    def digest(self) -> str:
+        """The method's spec and a digest of its findings: what a training that goes on has in common."""
+        found = sha256()
+        for name, value in sorted(self.findings.items()):
+            found.update(f"{name}:{tuple(value.shape)}:{value.dtype}".encode())
+            found.update(value.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
+        return f"{methods.spec_of(self.method)} {found.hexdigest()[:12]}"
 
     @property
     def found_values(self) -> int:
@@ -252,11 +261,12 @@ def fit(
         out=None if out is None else Path(out),
         resume=resume,
         legacy=legacy,
+        what=model.digest(),
     )
 
 
 def load(folder: Path | str, *, backbone: Backbone | nn.Module | None = None, force: bool = False) -> Model:
-    """A saved graft on its backbone, which is made again from its name and checkpoint unless given.
+    """A saved graft on its backbone, which is made again from its name and checkpoint unless given; in eval mode.
 
     Raises:
         ArtefactError: a damaged graft, or a backbone with other weights than the graft was trained on
@@ -289,6 +299,7 @@ def load(folder: Path | str, *, backbone: Backbone | nn.Module | None = None, fo
             "Save the graft again, or load it on its own backbone."
         ) from error
     artefact.fill(model.tuned, state, Path(folder))
+    model.tuned.eval()
     return model
 
 

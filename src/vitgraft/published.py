@@ -1,8 +1,8 @@
 """Grafts that papers' own code has saved, read as ours.
 
 SynQT (Zhang et al., 2024): the published model is a timm ViT with everything that is trained under `synqt.`, and
-the classifier under `head.`. Two parts of it never get a gradient and have no counterpart here: a `pre_norm` a
-block, and `out_combine.weight`.
+the classifier under `head.`. Parts of it never get a gradient and have no counterpart here: a `pre_norm` a block,
+`out_combine.weight` and, with one query, what compares queries.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,8 +22,8 @@ TOLERANCE = 1e-6
 """How far a published file's backbone may lie from the one it is put on: the noise of a changed format."""
 
 
-def synqt_names(depth: int) -> Iterator[tuple[str, str]]:
-    """Our name and the published one of every tensor of SynQT on L = `depth` blocks, queries excepted.
+def synqt_names(depth: int, tokens: int) -> Iterator[tuple[str, str]]:
+    """Our name and the published one of every tensor of SynQT (T = `tokens`) on L = `depth` blocks, but queries.
 
     The queries are one tensor there, `synqt.q` (L, T, D), and one a block here.
     """
@@ -42,11 +42,12 @@ def synqt_names(depth: int) -> Iterator[tuple[str, str]]:
         yield f"{ours}.mlp_scale", f"{theirs}.ffn_scale"
         yield from mlp(f"{ours}.inlet", f"synqt.prompt_ffn.{block}")
         yield from mlp(f"{ours}.mlp", f"{theirs}.mlp")
-        for place, projection in (("q", "q_proj"), ("k", "k_proj"), ("v", "v_proj"), ("proj", "proj")):
+        compared = (("q", "q_proj"), ("k", "k_proj")) if tokens > 1 else ()
+        for place, projection in (*compared, ("v", "v_proj"), ("proj", "proj")):
             yield from mlp(f"{ours}.attention.{place}", f"{theirs}.attn.{projection}")
         for norm in ("norm1", "norm2"):
             yield from both(f"{ours}.{norm}", f"{theirs}.{norm}")
-        for norm in ("q_norm", "kv_norm"):
+        for norm in ("q_norm", "kv_norm") if tokens > 1 else ("kv_norm",):
             yield from both(f"{ours}.attention.{norm}", f"{theirs}.attn.{norm}")
     yield from mlp("adapter", "synqt.mlp")
     yield from both("norm", "synqt.out_norm")
@@ -61,7 +62,8 @@ def synqt_values(state: Mapping[str, Tensor], depth: int) -> dict[str, Tensor]:
     Raises:
         CheckpointError: tensors that are missing, or more blocks than `depth`.
     """
-    names = dict(synqt_names(depth))
+    tokens = state["synqt.q"].shape[1] if "synqt.q" in state else 1
+    names = dict(synqt_names(depth, tokens))
     missing = [name for name in ("synqt.q", *names.values()) if name not in state]
     if missing:
         raise CheckpointError(

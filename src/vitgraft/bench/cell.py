@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from vitgraft import sweep
+from vitgraft import protocols, sweep
 from vitgraft.bench.suite import Choice, Entry, Suite
 from vitgraft.config import RunConfig
 from vitgraft.results import store
@@ -16,7 +16,7 @@ DIVERGED = "diverged.txt"
 """Why a run that was tried did not end, beside the place that its record would have."""
 
 NOWHERE = (0.0, -math.inf)
-"""Accuracy and loss, negative, of a run that diverged: worse than any other's."""
+"""Accuracy and, negative, loss or rate of a run that diverged: worse than any other's."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Cell:
         return self.suite.entries[self.name]
 
     def choice(self) -> Choice | None:
-        """What was chosen by accuracy on validation (among equals by loss); None while that is not known."""
+        """What was chosen by accuracy on validation, ties as the protocol says; None while not known."""
         left = self._chooser()._left()
         return left[0] if len(left) == 1 else None
 
@@ -119,7 +119,7 @@ class Cell:
 
     def size(self) -> int:
         """How many runs there are in all."""
-        seeds, choices = len(self.suite.seeds), self.entry.choices()
+        seeds, choices = len(self.suite.seeds), self._choices()
         if len(choices) == 1 or self.entry.chosen_by is not None:
             return seeds
         rounds = [len(choices)]
@@ -136,6 +136,11 @@ class Cell:
             return 0
         tried = [self._trial(choice, shorter) for shorter, candidates in self._rounds() for choice in candidates]
         return sum(self._is_there(config) for config in tried)
+
+    def _choices(self) -> list[Choice]:
+        if not self._memory.choices:
+            self._memory.choices = self.suite.choices(self.name, self.task)
+        return self._memory.choices
 
     def _chooser(self) -> "Cell":
         """The cell whose choice counts here."""
@@ -182,7 +187,7 @@ class Cell:
     def _rounds(self) -> list[tuple[int, list[Choice]]]:
         """How much shorter than a whole run each round is that was begun, and its candidates."""
         shorter = 2**self.suite.halving
-        rounds = [(shorter, self.entry.choices())]
+        rounds = [(shorter, self._choices())]
         while shorter > 1:
             better = self._after(*rounds[-1])
             if len(better) == len(rounds[-1][1]) > 1:
@@ -215,13 +220,17 @@ class Cell:
         """Of a run that was tried, the higher the better; one that diverged is worse than any."""
         record = self.home.record(config)
         scores = record and record.val
-        return (scores.top1, -scores.loss) if scores and math.isfinite(scores.loss) else NOWHERE
+        if not scores or not math.isfinite(scores.loss):
+            return NOWHERE
+        smaller = protocols.named(config.protocol).ties == protocols.SMALLER_RATE
+        return scores.top1, -config.table()["lr"] if smaller else -scores.loss
 
 
 @dataclass
 class _Memory:
     """What a cell has found out: its runs, which are done, what rounds have left, which seeds have read test."""
 
+    choices: list[Choice] = field(default_factory=list)
     trials: dict[tuple[int, str], RunConfig] = field(default_factory=dict)
     left: dict[int, list[Choice]] = field(default_factory=dict)
     runs: list[RunConfig] = field(default_factory=list)

@@ -2,8 +2,8 @@
 
 import itertools
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,9 @@ Choice = Mapping[str, Any]
 `lr_times` for multiples of the one it would have, `base_lr` for one of 256 images.
 """
 
+Grid = Mapping[str, Sequence[Any]]
+"""Values to choose from, for each key of a choice."""
+
 RATE = "lr_times"
 PROTOCOL = "protocol"
 """As a grid: what the protocol's paper chose from for the method."""
@@ -35,26 +38,30 @@ OWN = ("data", "method", "seed", "out", "records", "train_on")
 class Entry:
     """One method of a suite, with its own settings and the grid that it chooses from.
 
-    `grid` has a list of values for each key of a choice; `chosen_by` names an entry whose choice is taken instead.
-    With `retrain` the chosen values are trained on train and val together, and only those runs count.
+    `grid` has a list of values for each key of a choice, and `grids` has it for tasks that have one of their own;
+    `chosen_by` names an entry whose choice is taken instead. With `retrain` the chosen values are trained on train
+    and val together, and only those runs count.
     """
 
     method: str
     settings: Mapping[str, Any] = field(default_factory=dict)
-    grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    grid: Grid = field(default_factory=dict)
     chosen_by: str | None = None
     retrain: bool = False
+    grids: Mapping[str, Grid] = field(default_factory=dict)
 
-    def choices(self) -> list[Choice]:
-        """Every combination of the grid, in its order; one empty choice where there is none."""
-        return [dict(zip(self.grid, values, strict=True)) for values in itertools.product(*self.grid.values())]
+    def choices(self, task: str) -> list[Choice]:
+        """Every combination of a task's grid, in its order; one empty choice where there is none."""
+        grid = self.grids.get(task, self.grid)
+        return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
 @dataclass(frozen=True)
 class Suite:
     """What is to be compared: `entries` are methods by the names that tables give them.
 
-    `settings` are keys of every run. `halving` is how often the candidates of a grid are halved: with 2, all are
+    `settings` are keys of every run. With `tune`, at most so many points of a grid are tried, drawn by the entry's
+    name. `halving` is how often the candidates of a grid are halved: with 2, all are
     trained for a quarter of the epochs, the better half for half of them, the best quarter for all (successive
     halving, Jamieson & Talwalkar, 2016).
     """
@@ -66,6 +73,21 @@ class Suite:
     settings: Mapping[str, Any] = field(default_factory=dict)
     halving: int = 0
     about: str = ""
+    tune: int | None = None
+
+    def choices(self, name: str, task: str) -> list[Choice]:
+        """What an entry chooses from on a task."""
+        choices = self.entries[name].choices(task)
+        if self.tune is None or len(choices) <= self.tune:
+            return choices
+        random = np.random.default_rng(list(name.encode()))
+        kept = sorted(random.choice(len(choices), self.tune, replace=False))
+        return [choices[i] for i in kept]
+
+    def fixed(self, names: Iterable[str]) -> list[str]:
+        """Which of some entries choose from nothing, and by no other."""
+        entries = {name: self.entries[name] for name in names}
+        return [name for name, one in entries.items() if not (one.grid or one.grids or one.chosen_by)]
 
     def run(self, task: str, entry: Entry, choice: Choice, seed: int) -> RunConfig:
         """A run that counts.
@@ -115,34 +137,6 @@ class Suite:
             values["lr"] = choice[RATE] * RunConfig.of(values).table()["lr"]
         return values
 
-    def tuned(self, most: int) -> "Suite":
-        """The same suite with at most so many choices an entry, drawn from its grid by the entry's name."""
-        assert most >= 1, "there must be something to choose from"
-        entries = {}
-        for name, entry in self.entries.items():
-            choices = entry.choices()
-            if len(choices) > most:
-                entry = Drawn.of(name, entry, choices, most)
-            entries[name] = entry
-        return replace(self, entries=entries)
-
-
-@dataclass(frozen=True)
-class Drawn(Entry):
-    """An entry that chooses from some combinations of its grid."""
-
-    drawn: tuple[Choice, ...] = ()
-
-    @classmethod
-    def of(cls, name: str, entry: Entry, choices: Sequence[Choice], most: int) -> "Drawn":
-        random = np.random.default_rng(list(name.encode()))
-        kept = sorted(random.choice(len(choices), most, replace=False))
-        told = (entry.method, entry.settings, entry.grid, entry.chosen_by, entry.retrain)
-        return cls(*told, drawn=tuple(choices[i] for i in kept))
-
-    def choices(self) -> list[Choice]:
-        return list(self.drawn)
-
 
 def shipped() -> dict[str, Path]:
     """The suites that come with vitgraft, by name."""
@@ -182,17 +176,19 @@ def _suite(table: Mapping[str, Any], name: str, changes: Mapping[str, Any]) -> S
         raise ConfigError('methods: expected names, such as ["linear", "lora:rank=8"], or a table for each.')
     common = {key: table[key] for key in ("grid", "retrain") if key in table}
     settings = {**_table("settings", table.get("settings", {})), **changes}
-    entries = {name: _entry(name, one, common, settings, changes) for name, one in given.items()}
     seeds = table.get("seeds", [0])
     if not isinstance(seeds, list) or not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
         raise ConfigError(f"seeds={seeds!r}: expected whole numbers, such as [0, 1, 2].")
+    if len(set(seeds)) < len(seeds):
+        raise ConfigError(f"seeds={seeds!r}: one stands there twice, and would count as two runs.")
     halving = table.get("halving", 0)
     if type(halving) is not int or halving < 0:
         raise ConfigError(f"halving={halving!r}: expected how often candidates are halved, 0 for never.")
     asked = table.get("tasks")
     whole = {"default": builtin.DEFAULT_SUITE}
     whole |= {name: tuple(row.name for row in one.rows) for name, one in TABLES.items()}
-    tasks = whole[asked] if isinstance(asked, str) and asked in whole else tuple(_texts("tasks", asked))
+    tasks = whole[asked] if isinstance(asked, str) and asked in whole else _tasks(asked)
+    entries = {name: _entry(name, one, tasks, common, settings, changes) for name, one in given.items()}
     said = (str(table.get("name", name)), tasks, entries, tuple(seeds), settings, halving)
     suite = Suite(*said, about=str(table.get("about", "")))
     _check(suite)
@@ -202,6 +198,7 @@ def _suite(table: Mapping[str, Any], name: str, changes: Mapping[str, Any]) -> S
 def _entry(
     name: str,
     given: Any,
+    tasks: Sequence[str],
     common: Mapping[str, Any],
     settings: Mapping[str, Any],
     changes: Mapping[str, Any],
@@ -211,15 +208,19 @@ def _entry(
     method = str(table.get("method", name))
     own = {**{key: value for key, value in table.items() if key not in ENTRY_KEYS}, **changes}
     said = {**common, **table}
+    chosen_by = table.get("chosen_by")
+    if not isinstance(chosen_by, str | None):
+        raise ConfigError(f"{name}: chosen_by={chosen_by!r}: expected the name of an entry.")
     protocol = {"protocol": protocols.OURS, **settings, **own}["protocol"]
-    grid = {} if "chosen_by" in table else _grid(said.get("grid", {}), protocol, method)
+    grid, *others = ({} if chosen_by else _grid(said.get("grid", {}), protocol, method, on) for on in ("", *tasks))
+    grids = {task: other for task, other in zip(tasks, others, strict=True) if other != grid}
     for key in changes:
         if key in grid:
             raise ConfigError(f"{name}: {key} is chosen from a grid, and cannot be set, too.")
     retrain = said.get("retrain", False)
     if not isinstance(retrain, bool):
         raise ConfigError(f"{name}: retrain={retrain!r}: expected true or false.")
-    return Entry(method, own, grid, table.get("chosen_by"), retrain)
+    return Entry(method, own, grid, chosen_by, retrain, grids)
 
 
 def _check(suite: Suite) -> None:
@@ -240,34 +241,49 @@ def _check(suite: Suite) -> None:
 
 def _check_runs(suite: Suite, entry: Entry) -> None:
     """Raise ConfigError if a run of an entry cannot be made, or chooses where nothing is left to choose on."""
-    choices = entry.choices()
-    seen: set[tuple[str, str]] = set()
-    for choice in choices:
-        values = {(key, repr(value)) for key, value in choice.items()}
-        if not values <= seen or not choice:  # each value of a grid once, not each combination
-            suite.trial(suite.tasks[0], entry, choice, 2**suite.halving)
-        seen |= values
+    for task in (suite.tasks[0], *entry.grids):
+        seen: set[tuple[str, str]] = set()
+        for choice in entry.choices(task):
+            values = {(key, repr(value)) for key, value in choice.items()}
+            if not values <= seen or not choice:  # each value of a grid once, not each combination
+                suite.trial(task, entry, choice, 2**suite.halving)
+            seen |= values
+    first = entry.choices(suite.tasks[0])[0]
     try:
-        suite.run(suite.tasks[0], entry, choices[0], suite.seeds[0]).check_choosing()
+        suite.run(suite.tasks[0], entry, first, suite.seeds[0]).check_choosing()
     except ConfigError as error:
         raise ConfigError(f"{error} In a suite that retrains: retrain = false for this method.") from None
     for task in suite.tasks:
         mention = mentioned(task)
-        if mention is not None and mention.retrain and len(choices) > 1:
+        if mention is not None and mention.retrain and len(entry.choices(task)) > 1:
             what = f"{task} has no val to choose on. Name the task without {RETRAIN}"
             raise ConfigError(f"{what}; retrain = true trains on train and val when all is chosen.")
 
 
-def _grid(given: Any, protocol: str, method: str) -> Mapping[str, Sequence[Any]]:
+def _grid(given: Any, protocol: Any, method: str, task: str) -> Grid:
+    """What is chosen from on a task; "" for one that has nothing of its own."""
     if given == PROTOCOL:
-        if protocol == protocols.OURS:
-            raise ConfigError('grid = "protocol" needs one: say protocol = "vpt" or another in settings.')
-        return protocols.named(protocol).grid(methods.parse(method).name)
+        if not isinstance(protocol, str):
+            raise ConfigError(f"protocol={protocol!r}: expected one of {', '.join(protocols.names())}.")
+        grid = protocols.named(protocol).grid(methods.parse(method).name, task)
+        return {key: values for key, values in grid.items() if key not in protocols.fields_in(method)}
     table = _table("grid", given)
     for key, values in table.items():
         if not isinstance(values, list) or not values:
             raise ConfigError(f"grid: {key}={values!r}: expected values to choose from, such as [1, 4].")
+        rates = key in (RATE, protocols.BASE)
+        if rates and not all(type(value) in (int, float) and value > 0 for value in values):
+            raise ConfigError(f"grid: {key}={values!r}: expected numbers above 0, such as [1, 4].")
     return table
+
+
+def _tasks(given: Any) -> tuple[str, ...]:
+    """Tasks by their names; a benchmark's by the one that it has here, whichever of its spellings is given."""
+    mentions = {text: mentioned(text) for text in _texts("tasks", given)}
+    names = [text if mention is None else mention.name for text, mention in mentions.items()]
+    if len(set(names)) < len(_texts("tasks", given)):
+        raise ConfigError(f"tasks={given!r}: one stands there twice, perhaps in two spellings.")
+    return tuple(names)
 
 
 def _table(name: str, given: Any) -> Mapping[str, Any]:

@@ -73,7 +73,7 @@ def _asked(
 
     found = load(suite, _changes(sets or []))
     if tune is not None:
-        found = found.tuned(tune)
+        found = replace(found, tune=tune)
     if halving is not None:
         found = replace(found, halving=halving)
     return Asked(suite, found, out, _some("task", tasks, found.tasks))
@@ -120,6 +120,8 @@ def run(
         raise ConfigError(unknown("place to run", on, PLACES))
 
     found = asked.cells(names)
+    if asked.suite.tune is not None and (fixed := asked.suite.fixed(cell.name for cell in found)):
+        note(f'--tune has nothing to draw from for {", ".join(fixed)}. A suite gives them grid = "protocol".')
     before = sum(cell.done() for cell in found)
     total = sum(cell.size() for cell in found)
     note(f"{before} of {total} runs are done already, in {asked.out}.")

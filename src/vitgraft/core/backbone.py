@@ -187,7 +187,7 @@ class Backbone(nn.Module):
         checkpoint: Recompute,
     ) -> tuple[Tensor, dict[Tap, Tensor]]:
         """x after some stages, and what was read there; `only` as many tokens leave the last of them."""
-        first, count = self.first_trained(edits), 0
+        first, count = self.first_trained(edits), x.shape[1]
         readings: dict[Tap, Tensor] = {}
         for block in blocks:
             stage = self.view.stem if block == STEM else self.view.blocks[block]
@@ -196,8 +196,8 @@ class Backbone(nn.Module):
                 visit = Visitor(block, edits.grafts, wanted[block], only=only if block == blocks[-1] else None)
                 x, read = self._run_stage(stage, x, visit, edits, twice)
             readings.update(read)
-            count = count or x.shape[1]
-        return (x[:, :count] if count else x), readings  # prompts stand last
+            count = x.shape[1] if block == STEM else count
+        return x[:, :count], readings  # prompts stand last
 
     def fingerprint(self) -> str:
         """A digest of every weight of the backbone (head excluded), whatever its device."""

@@ -5,6 +5,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from typing import Self
 
 from PIL import Image
@@ -109,22 +110,30 @@ class Preprocessing:
         return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
 
 
+def _normalised(own: Preprocessing, name: str) -> Preprocessing:
+    mean, std = NORMALISATIONS[name]
+    return replace(own, mean=mean, std=std)
+
+
+def _stretched(own: Preprocessing, name: str) -> Preprocessing:
+    return replace(_normalised(own, name), mode="stretch", crop=1.0, interpolation="bicubic")
+
+
 PRESETS: dict[str, Callable[[Preprocessing], Preprocessing]] = {
     "pretrained": lambda own: own,
-    "vtab": lambda own: replace(_normalised(own, "imagenet"), mode="stretch", crop=1.0, interpolation="bicubic"),
+    "vtab": lambda own: _stretched(own, "imagenet"),
     "fgvc": lambda own: replace(_normalised(own, "imagenet"), mode="crop", crop=0.875, interpolation="bilinear"),
-    "imagenet-norm": lambda own: _normalised(own, "imagenet"),
-    "inception-norm": lambda own: _normalised(own, "inception"),
-    "raw-norm": lambda own: _normalised(own, "raw"),
-    "clip-norm": lambda own: _normalised(own, "clip"),
+    **{f"vtab-{name}": partial(_stretched, name=name) for name in NORMALISATIONS if name != "imagenet"},
+    **{f"{name}-norm": partial(_normalised, name=name) for name in NORMALISATIONS},
 }
 
 
 def preset(name: str, pretrained: Preprocessing) -> Preprocessing:
     """The preprocessing `name`, one of `PRESETS`, for a backbone whose own is `pretrained`; the size is kept.
 
-    "vtab" is that of the VTAB-1k papers (NOAH, SSF: stretched, bicubic, ImageNet's mean and std), "fgvc" that of
-    VPT's fine-grained tasks (short side 256, centre 224); "<x>-norm" replaces mean and std alone.
+    "vtab" is that of most VTAB-1k papers (NOAH, SPT, SynQT: stretched, bicubic, ImageNet's mean and std), "fgvc"
+    that of VPT's fine-grained tasks (short side 256, centre 224). "vtab-<x>" is "vtab" with another mean and std
+    (SSF: inception; pixels in [0, 1]: raw), "<x>-norm" replaces mean and std alone.
 
     Raises:
         ConfigError: no such preset.
@@ -132,11 +141,6 @@ def preset(name: str, pretrained: Preprocessing) -> Preprocessing:
     if name not in PRESETS:
         raise ConfigError(unknown("preprocessing preset", name, PRESETS))
     return PRESETS[name](pretrained)
-
-
-def _normalised(own: Preprocessing, name: str) -> Preprocessing:
-    mean, std = NORMALISATIONS[name]
-    return replace(own, mean=mean, std=std)
 
 
 def _list(value: object) -> list[object]:

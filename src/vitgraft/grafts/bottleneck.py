@@ -24,24 +24,35 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
 }
 
 Reads = Literal["input", "output"]
+Drops = Literal["hidden", "input"]
+"""What dropout acts on: the k hidden values, or z."""
 
 
 class Bottleneck(Graft):
     """y + scale * (W_u drop(act(W_d z + b_d)) + b_u), with z = x (`reads` "input") or z = y ("output").
 
-    W_d (k, D) is Kaiming uniform (a = √5); W_u (D, k) and both biases are zero, so a fresh one changes nothing.
+    With `drops` "input" it is W_u act(W_d drop(z) + b_d) + b_u instead. W_d (k, D) is Kaiming uniform (a = √5);
+    W_u (D, k) and both biases are zero, so a fresh one changes nothing.
     """
 
     per_token = True
     units = MappingProxyType({"down.weight": 0, "down.bias": 0, "up.weight": 1})
 
     def __init__(
-        self, width: int, hidden: int, reads: Reads, activation: str, scale: float = 1.0, dropout: float = 0.0
+        self,
+        width: int,
+        hidden: int,
+        reads: Reads,
+        activation: str,
+        scale: float = 1.0,
+        dropout: float = 0.0,
+        drops: Drops = "hidden",
     ) -> None:
         super().__init__()
         self.down = nn.Linear(width, hidden)
         self.up = nn.Linear(hidden, width)
         self.dropout = nn.Dropout(dropout)
+        self.drops = drops
         self.activation = ACTIVATIONS[activation]
         self.reads = reads
         self.scale = scale
@@ -52,5 +63,8 @@ class Bottleneck(Graft):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         z = x if self.reads == "input" else y
-        branch: Tensor = self.up(self.dropout(self.activation(self.down(z))))
+        if self.drops == "input":
+            branch: Tensor = self.up(self.activation(self.down(self.dropout(z))))
+        else:
+            branch = self.up(self.dropout(self.activation(self.down(z))))
         return y + branch * self.scale if self.scale != 1.0 else y + branch

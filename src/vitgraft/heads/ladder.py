@@ -68,6 +68,7 @@ class LadderHead(Head):
         self.norm = nn.LayerNorm(side.width)
         self.up = nn.Linear(side.width, width)
         self.dropout = nn.Dropout(side.dropout)
+        self.classifies_token = backbone.view.class_token is not None
         self.prefix_tokens = backbone.view.prefix_tokens
         self.classifier = fresh_classifier(width, classes)
 
@@ -84,7 +85,7 @@ class LadderHead(Head):
         gates = torch.sigmoid(self.gates / TEMPERATURE)
         for block, (down, side) in enumerate(zip(self.down, self.blocks, strict=True)):
             s = side(gates[block] * s + (1 - gates[block]) * down(read(block, "out")))
-        # The class token speaks for the image; a model without one is averaged.
-        pooled = s[:, 0] if self.prefix_tokens else s.mean(dim=1)
+        # The class token speaks for the image; a model without one is averaged, registers left out.
+        pooled = s[:, 0] if self.classifies_token else s[:, self.prefix_tokens :].mean(dim=1)
         logits: Tensor = self.classifier(self.up(self.norm(pooled)))
         return logits

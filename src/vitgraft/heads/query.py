@@ -94,10 +94,10 @@ class QueryHead(Head):
 
     def read(self, features: Features, backbone: Backbone) -> Tensor:
         """The normalised features (B, D + L T D), or (B, D + L D) if the outputs are summed up."""
-        queries = self.dropout(self.queries)
-        pieces = [features.taps[Tap(backbone.depth, "pooled")].to(queries.dtype)]
+        pieces = [features.taps[Tap(backbone.depth, "pooled")].to(self.queries.dtype)]
+        each = len(pieces[0]) if self.training and self.dropout.p else 1  # else images have them in common
         for block, view in enumerate(backbone.view.blocks):
-            u = queries[block].unsqueeze(0)
+            u = self.dropout(self.queries[block].expand(each, -1, -1))
             attended, added = read_block(view, u, features.taps[Tap(block, "norm1")], nn.Identity())
             outputs = u + attended + added  # (B, T, D)
             if self.weights is not None:

@@ -81,22 +81,34 @@ class DropPath(nn.Module):
 
 
 class QueryAttention(nn.Module):
-    """Single-head attention among T queries; its four projections are narrow residual mlps."""
+    """Single-head attention among T queries; its four projections are narrow residual mlps.
+
+    A query that is alone attends to itself, whatever its score, so that nothing compares queries then.
+    """
 
     def __init__(self, width: int, sizes: Synthesis) -> None:
         super().__init__()
-        self.q_norm = nn.LayerNorm(width)
+        self.compares = sizes.tokens > 1
+        if self.compares:
+            self.q_norm = nn.LayerNorm(width)
+            self.q, self.k = (ResidualMlp(width, sizes.narrow) for _ in range(2))
         self.kv_norm = nn.LayerNorm(width)
-        self.q, self.k, self.v, self.proj = (ResidualMlp(width, sizes.narrow) for _ in range(4))
+        self.v, self.proj = (ResidualMlp(width, sizes.narrow) for _ in range(2))
         self.dropout = Dropout(sizes.dropout)
         self.out_dropout = Dropout(sizes.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, kv = self.q(self.q_norm(x)), self.kv_norm(x)
-        scores = (q @ self.k(kv).transpose(1, 2)) * q.shape[-1] ** -0.5
-        mixed = self.dropout(scores.softmax(-1)) @ self.v(kv)
+        kv = self.kv_norm(x)
+        shares = self.shares(x, kv) if self.compares else x.new_ones(len(x), 1, 1)
+        mixed = self.dropout(shares) @ self.v(kv)
         out: Tensor = self.out_dropout(self.proj(mixed))
         return out
+
+    def shares(self, x: Tensor, kv: Tensor) -> Tensor:
+        """How much each query takes of each, (B, T, T)."""
+        q = self.q(self.q_norm(x))
+        scores: Tensor = (q @ self.k(kv).transpose(1, 2)) * q.shape[-1] ** -0.5
+        return scores.softmax(-1)
 
 
 class QuerySynthesis(nn.Module):
@@ -124,6 +136,20 @@ class QuerySynthesis(nn.Module):
         return queries
 
 
+def _like_final_norm(backbone: Backbone) -> nn.LayerNorm:
+    """A layer norm of its own that begins as the backbone's final one, where that is a layer norm with values."""
+    norm = nn.LayerNorm(backbone.width)
+    for rows in backbone.rows((backbone.depth, "norm")):
+        if isinstance(rows.module, nn.LayerNorm):
+            norm.load_state_dict({**norm.state_dict(), **_values(rows.module)})
+    return norm
+
+
+def _values(module: nn.Module) -> dict[str, Tensor]:
+    """A module's parameters; none of a model that has only shapes."""
+    return {name: value.detach() for name, value in module.named_parameters() if not value.is_meta}
+
+
 def _scale(value: float, learn: bool) -> nn.Parameter | float:
     return nn.Parameter(torch.tensor([value])) if learn else 1.0
 
@@ -145,8 +171,8 @@ class SynqtHead(Head):
         self.adapter = ResidualMlp(width, sizes.wide, sizes.dropout)
         self.weigh = nn.Linear(width, 3 * depth)
         self.weigh_dropout = Dropout(sizes.dropout)
-        self.head_norm = nn.LayerNorm(width)
-        self.drop_features = DropPath(sizes.drop_features)
+        self.head_norm = _like_final_norm(backbone)
+        self.drop_features = Dropout(sizes.drop_features)
         self.drop_paths = nn.ModuleList(
             DropPath(sizes.drop_path * block / max(depth - 1, 1)) for block in range(depth)
         )

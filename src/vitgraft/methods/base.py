@@ -42,6 +42,9 @@ class Calibration(Protocol):
         in the stage that it had reached.
         """
 
+    def once(self, name: str, make: "Callable[[], dict[str, Tensor]]") -> "dict[str, Tensor]":
+        """What `make` returns; a run that goes on has what it returned then. `name` is the stage's own."""
+
     def score(self, model: "Tuned") -> "Score":
         """How good a model is on the validation images: top-1 in percent, and the loss below zero.
 
@@ -79,8 +82,10 @@ class Method(ABC):
     `trains` and `where` are for people; `merges` says that a plain model with the same logits exists, `fresh`
     that an untrained plan leaves the features unchanged, `crosses` how far gradients run through the backbone,
     `counts` whether the formula is what is trained or a limit to it, `stacks` that models which differ by their
-    optimizers alone can train at once. The conformance suite holds every one of
-    these claims against the code.
+    optimizers alone can train at once. The conformance suite holds every one of these claims against the code.
+
+    `revision` goes up when a change of the code changes what the method's runs come to: records of runs before it
+    are then of another run, and suites do it anew.
     """
 
     name: ClassVar[str]
@@ -92,6 +97,7 @@ class Method(ABC):
     crosses: ClassVar[Literal["all blocks", "last blocks", "no block"]] = "all blocks"
     counts: ClassVar[Literal["exactly", "at most"]] = "exactly"
     stacks: ClassVar[bool] = False
+    revision: ClassVar[int] = 1
     recipe: ClassVar[Recipe] = Recipe()
 
     def looks(self) -> bool:

@@ -46,7 +46,8 @@ class Noah(Method):
     Deviations: grafts begin as those of vpt-deep, lora and adapter do here; LoRA has a factor A of its own for q
     and for v (as many values as the published one for the fused qkv); prompts before block 0 are read (the
     published ones are replaced before that, and counted all the same); a mutation draws blocks' sizes anew, too,
-    at a rate of 0.2 (published: only the depth changes); the search never sees images that are trained on, and
+    at a rate of 0.2 (published: only the depth changes); random candidates are drawn more often where a low limit
+    allows few; the search never sees images that are trained on, and
     the validation images that it chooses by are not trained on later.
     """
 
@@ -57,6 +58,7 @@ class Noah(Method):
     merges: ClassVar[bool] = False
     fresh: ClassVar[bool] = False
     counts: ClassVar[Literal["exactly", "at most"]] = "at most"
+    revision: ClassVar[int] = 2
     recipe: ClassVar[Recipe] = Recipe()
 
     limit: int | str = "0.64M"

@@ -87,14 +87,30 @@ class Spt(Method):
         if self.mask:
             return read_mask(self.mask, candidates(backbone), _always(backbone)).allocation.tensors()
         budgets = self._budgets(sum(backbone.parameter(name).numel() for name in backbone.parameter_names()))
-        found = self.spend(backbone, self.scores(backbone, classes, calibration), budgets)
+
+        def spend() -> "dict[str, Tensor]":
+            found = self.spend(backbone, self.scores(backbone, classes, calibration), budgets)
+            return {
+                f"{budget}/{name}": value
+                for budget, one in zip(budgets, found, strict=True)
+                for name, value in one.tensors().items()
+            }
+
+        # Kept before anything trains on it: scores of another device may differ by rounding, and places with them.
+        spent = calibration.once("places", spend)
+        found = {
+            budget: {
+                name.partition("/")[2]: value for name, value in spent.items() if name.startswith(f"{budget}/")
+            }
+            for budget in budgets
+        }
         if len(found) == 1:
-            return found[0].tensors()
+            return found[budgets[0]]
         scores = {}
-        for budget, one in zip(budgets, found, strict=True):
-            plan = self.plan(backbone, classes, one.tensors())
+        for budget, one in found.items():
+            plan = self.plan(backbone, classes, one)
             scores[budget] = calibration.score(calibration.fit(f"budget-{budget}", plan, self.recipe))
-        return found[budgets.index(max(budgets, key=lambda budget: scores[budget]))].tensors()
+        return found[max(budgets, key=lambda budget: scores[budget])]
 
     def scores(self, backbone: "Backbone", classes: int, calibration: Calibration) -> "dict[str, Tensor]":
         """A score for each value of the backbone, by the parameter's name."""
@@ -172,6 +188,10 @@ class Spt(Method):
         """A module on a place's matrix (D_out, D_in)."""
         raise NotImplementedError
 
+    def _dropout(self, place: str) -> float:
+        """Of a module's input: proj's has none (published)."""
+        return 0.0 if place == "proj" else self.dropout
+
     def _grafts(
         self, backbone: "Backbone", site: "Site", allocation: "Allocation", numbers: list[int]
     ) -> "tuple[Graft, ...]":
@@ -229,7 +249,7 @@ class SptLora(Spt):
     def build(self, place: str, outputs: int, inputs: int) -> "Graft":
         from vitgraft.grafts.low_rank import LowRank
 
-        return LowRank(inputs, outputs, self.rank, float(self.rank), self.dropout)
+        return LowRank(inputs, outputs, self.rank, float(self.rank), self._dropout(place))
 
 
 @dataclass(frozen=True)
@@ -250,7 +270,9 @@ class SptAdapter(Spt):
         from vitgraft.grafts.bottleneck import Bottleneck
 
         beside = place == "proj" and inputs == outputs
-        return Bottleneck(outputs, self.rank, "input" if beside else "output", "gelu", dropout=self.dropout)
+        reads: Literal["input", "output"] = "input" if beside else "output"
+        dropout = self._dropout(place)
+        return Bottleneck(outputs, self.rank, reads, "gelu", dropout=dropout, drops="input")
 
 
 def _always(backbone: "Backbone") -> int:

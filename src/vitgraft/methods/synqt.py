@@ -45,8 +45,9 @@ class SynQT(Method):
     setting for a VTAB-1k task, unless given. `scales=one` fixes the scales to 1 (the paper's SynQT†),
     `extraction=trained` reads trained copies of the blocks (SynQT‡).
 
-    Deviations: the published dead parameters (a pre-norm a block, an unused vector of 3 L + 1) are left out; the
-    frozen stream has no drop path, so it can be computed once; drop path acts on the queries' branches.
+    Deviations: the published dead parameters (a pre-norm a block, an unused vector of 3 L + 1, with one query what
+    compares queries) are left out; the frozen stream has no drop path, so it can be computed once; drop path acts
+    on the queries' branches.
     """
 
     name: ClassVar[str] = "synqt"
@@ -55,6 +56,7 @@ class SynQT(Method):
     source: ClassVar[str] = "Zhang 2024"
     merges: ClassVar[bool] = False
     crosses: ClassVar[Literal["no block"]] = "no block"
+    revision: ClassVar[int] = 2
     recipe: ClassVar[Recipe] = Recipe(lr=1e-3, weight_decay=1e-2)
 
     tokens: int | None = None
@@ -102,8 +104,10 @@ class SynQT(Method):
         def adapter(hidden: int) -> int:
             return 2 * width * hidden + hidden + width
 
-        synthesis = adapter(48) + 4 * adapter(8) + adapter(48) + 4 * norm
+        tokens = self.sizes()[0]
+        synthesis = adapter(48) + 2 * adapter(8) + adapter(48) + 3 * norm
+        synthesis += 2 * adapter(8) + norm if tokens > 1 else 0
         head = norm + adapter(48) + 3 * depth * (width + 1) + norm
         scales = 2 * depth + 1 if self.scales == "learned" else 0
         copies = depth * shape.block_parameters if self.extraction == "trained" else 0
-        return depth * (self.sizes()[0] * width + synthesis) + head + scales + copies
+        return depth * (tokens * width + synthesis) + head + scales + copies

@@ -50,6 +50,7 @@ class VptDeep(Method):
     source: ClassVar[str] = "Jia 2022"
     merges: ClassVar[bool] = False
     fresh: ClassVar[bool] = False
+    revision: ClassVar[int] = 2
     recipe: ClassVar[Recipe] = Recipe(lr=5e-3)
 
     tokens: int = 10

@@ -39,7 +39,8 @@ class VQT(Method):
     what is counted.
 
     Deviations: no dropout in the embedding of the frozen stream (the published code leaves it on); the share
-    kept is the user's choice for every number of tokens, published for one token at 0.7.
+    kept is the user's choice for every number of tokens, published for one token at 0.7; the last stage trains at
+    the run's own rate (half of it in the published code).
     """
 
     name: ClassVar[str] = "vqt"
@@ -49,6 +50,7 @@ class VQT(Method):
     merges: ClassVar[bool] = False
     crosses: ClassVar[Literal["no block"]] = "no block"
     stacks: ClassVar[bool] = True
+    revision: ClassVar[int] = 2
     recipe: ClassVar[Recipe] = Recipe(lr=5e-3, weight_decay=1e-4)
 
     tokens: int = 1

@@ -3,8 +3,8 @@
 Each `*.toml` beside this file is one. `[run]` has keys of a run; what differs is in `[tasks."<task>"]` (a task is
 `vtab1k:cifar100`, or `fgvc` for all of a benchmark), `[methods.<name>]` and, for one on the other,
 `[methods.<name>.tasks."<task>"]`; later ones win. `fields` are those of the method. `base_lr` is a rate for 256
-images: `lr` is that times the batch size / 256. `[grids.<name>]` has what the paper chose from on validation, and
-`differs` what a file cannot say, or what vitgraft does otherwise.
+images: `lr` is that times the batch size / 256. `[grids.<name>]` has what the paper chose from on validation, in
+`tasks."<task>"` what it did there, and `differs` what a file cannot say, or what vitgraft does otherwise.
 """
 
 import tomllib
@@ -26,14 +26,18 @@ BASE = "base_lr"
 BASE_IMAGES = 256
 """Images that a `base_lr` is for."""
 
-INNER = ("fields", "tasks")
+SMALLER_RATE, SMALLER_LOSS = "smaller rate", "smaller loss"
+"""What decides between candidates of the same accuracy on validation."""
+
+TASKS = "tasks"
+INNER = ("fields", TASKS)
 
 Table = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """One protocol. `reported` is how its paper chose the numbers that it prints."""
+    """One protocol. `reported` is how its paper chose what it prints, `ties` what decides between equals."""
 
     name: str
     about: str
@@ -44,6 +48,7 @@ class Protocol:
     tasks: Mapping[str, Table] = field(default_factory=dict)
     grids: Mapping[str, Table] = field(default_factory=dict)
     differs: tuple[str, ...] = ()
+    ties: str = SMALLER_LOSS
 
     def keys(self, method: str, data: str, batch_size: int | None = None) -> dict[str, Any]:
         """Keys of a run of a method on data; a batch size other than the protocol's scales a `base_lr`."""
@@ -64,16 +69,18 @@ class Protocol:
             found |= layer.get("fields", {})
         return found
 
-    def grid(self, method: str) -> dict[str, list[float]]:
-        """What the paper chose from for a method: values of `base_lr` and of keys of a run; empty if nothing."""
+    def grid(self, method: str, data: str = "") -> dict[str, list[Any]]:
+        """What a method chooses from on data: values of rates, keys of a run, its own fields; empty if nothing."""
         table = self.grids.get(method, self.grids.get("default", {}))
-        return {key: list(values) for key, values in table.items()}
+        on_tasks = [table.get(TASKS, {}).get(task, {}) for task in named_in(data)]
+        layers = [{key: values for key, values in table.items() if key != TASKS}, *on_tasks]
+        return {key: list(values) for layer in layers for key, values in layer.items()}
 
     def _layers(self, method: str, data: str) -> list[Table]:
         """The tables that apply; later ones win."""
         own, tasks = self.methods.get(method, {}), named_in(data)
         on_tasks = [self.tasks.get(task, {}) for task in tasks]
-        return [self.run, *on_tasks, own, *(own.get("tasks", {}).get(task, {}) for task in tasks)]
+        return [self.run, *on_tasks, own, *(own.get(TASKS, {}).get(task, {}) for task in tasks)]
 
 
 def scaled(base: float, batch_size: int) -> float:

@@ -1,8 +1,8 @@
 """Records on disk: one JSON file a run, named by its configuration, written so that it is whole or not there.
 
-The code's version is in a record (`commit`, `versions`) and not in its name: a run that is done stays done when
-the code moves on, or no table would ever be finished. Whoever doubts an old record compares its commit, and runs
-it again with `--force`, which replaces it.
+Of the code's version its name has what matters: the method's `revision`, which goes up when its runs come to other
+numbers. All else of it (`commit`, `versions`) stands in the record, since a run that is done stays done when the
+code moves on, or no table would ever be finished. Whoever doubts an old record deletes it.
 """
 
 import hashlib
@@ -16,9 +16,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from vitgraft import methods
 from vitgraft.atomic import write_atomically
 from vitgraft.data.benchmarks.names import mentioned
-from vitgraft.errors import VitgraftError
+from vitgraft.errors import ConfigError, VitgraftError
 from vitgraft.results.record import Record, RecordError
 
 FILE = "record.json"
@@ -76,8 +77,18 @@ def identity(config: Mapping[str, Any]) -> str:
     """A digest of a resolved configuration: equal runs, equal digest, wherever and when they are written."""
     later = {key for key, value in LATER.items() if config.get(key, value) == value}
     told = {key: value for key, value in meant(config).items() if key not in later}
+    if (revision := _revision(config)) > 1:
+        told["revision"] = revision
     text = json.dumps(told, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _revision(config: Mapping[str, Any]) -> int:
+    """Of a configuration's method; 1 for one that is not known here."""
+    try:
+        return methods.parse(str(config.get("method", ""))).revision
+    except ConfigError:
+        return 1
 
 
 def meant(config: Mapping[str, Any]) -> dict[str, Any]:

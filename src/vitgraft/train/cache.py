@@ -91,7 +91,8 @@ class Cache:
         wanted = [(pictures, view) for pictures in splits for view in range(self._views(pictures))]
         if not wanted:
             return {}
-        form = Form.of(self.model.backbone, prefix.taps, self.settings.cache_precision)
+        size = wanted[0][0].reader.preprocessing.size
+        form = Form.of(self.model.backbone, prefix.taps, self.settings.cache_precision, size)
         cards = [self._card(pictures, view, form) for pictures, view in wanted]
         self.kept.place = self._place(cards)
         if self.kept.place == "off":

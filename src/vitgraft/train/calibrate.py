@@ -115,6 +115,18 @@ class Calibrator:
         self.seconds += seconds
         return model
 
+    def once(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """What `make` returns, on the CPU, or what it returned before the run was stopped."""
+        path, same = self._path(name, VALUES), self._same(self.settings) | {"stage": name}
+        kept = self._kept(path, same)
+        if kept is not None:
+            self.seconds += kept[1]
+            return kept[0]
+        before = self.seconds
+        made = {key: value.detach().cpu().contiguous() for key, value in make().items()}
+        self._keep(path, made, same, self.seconds - before)
+        return made
+
     def score(self, model: Tuned) -> Score:
         """Top-1 in percent on the validation images, and the loss below zero. Raises ConfigError without any."""
         began = perf_counter()

@@ -72,11 +72,13 @@ def fit(
     out: Path | None = None,
     resume: bool = False,
     legacy: Split | None = None,
+    what: str = "",
 ) -> Fitted:
     """Train `model` in place; it ends in eval mode with the values of the last epoch, or of the best.
 
     `recipe` fills in what the settings leave open. `legacy` is a test split to measure epochs on as the settings
-    say (`train.legacy`); nothing is selected by it. Into the folder `out` go `log.jsonl` and `snapshot.pt`; with
+    say (`train.legacy`); nothing is selected by it. `what` says which model this is; a run goes on with the same
+    one only. Into the folder `out` go `log.jsonl` and `snapshot.pt`; with
     `resume` the run there goes on, bit for bit on a CPU, and a folder without one starts anew. Several processes
     started by a launcher (torchrun, accelerate launch) share the work. Random generators keep their states.
 
@@ -93,7 +95,7 @@ def fit(
     model.to(here.device)
     before = model.backbone.fingerprint()
     same = snapshots.conditions(model, splits, settings, preprocessing)
-    same |= {"backbone": before, "processes": here.processes}
+    same |= {"method": what, "backbone": before, "processes": here.processes}
     layout = _layout(model, len(train), settings, here)
     optimizer = optimizer_of(model, settings)
     saved = snapshots.load(out, same, model, optimizer) if resume and out is not None else None

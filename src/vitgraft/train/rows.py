@@ -37,11 +37,11 @@ class Form:
     precision: str
 
     @classmethod
-    def of(cls, backbone: Backbone, taps: Iterable[Tap], precision: str) -> Self:
-        """The form of a backbone's readings; one black image goes through it."""
+    def of(cls, backbone: Backbone, taps: Iterable[Tap], precision: str, size: tuple[int, int]) -> Self:
+        """The form of a backbone's readings of images of `size` (H, W); a black one goes through it."""
         order = tuple(sorted(taps))
         view, weight = backbone.view, next(backbone.parameters())
-        black = torch.zeros(1, view.channels, *view.image_size, dtype=weight.dtype, device=weight.device)
+        black = torch.zeros(1, view.channels, *size, dtype=weight.dtype, device=weight.device)
         readings = backbone.read(black, order)
         return cls(order, tuple(tuple(readings[tap].shape[1:]) for tap in order), precision)
 

@@ -28,7 +28,7 @@ from vitgraft.train.settings import Training
 from vitgraft.train.state import State
 
 POLL = 20
-"""Steps between two looks at a loss that lies on an accelerator, for which the host has to wait."""
+"""Steps of the run between two looks at a loss that lies on an accelerator, for which the host has to wait."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class Run:
         """True if someone wants the run to stop; all processes get the same answer."""
         if self.here.processes == 1:
             return self.interrupt.asked
-        if not self.here.blocking and self.state.step % POLL:
+        if not self.here.blocking and (self.state.epoch * self.layout.steps + self.state.step) % POLL:
             return False
         return bool(self._sums[2] > 0)
 

@@ -22,6 +22,11 @@ class Mention(NamedTuple):
     row: TaskRow
     retrain: bool = False
 
+    @property
+    def name(self) -> str:
+        """The one name that all its spellings mean, such as `vtab1k:cifar100:trainval`."""
+        return f"{self.row.name}:{RETRAIN}" if self.retrain else self.row.name
+
 
 def mentioned(text: str, tables: Tables = TABLES) -> Mention | None:
     """The task that a text such as `vtab1k:cifar100` or `fgvc:cub200:trainval` names; None if it is another text.
