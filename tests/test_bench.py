@@ -54,6 +54,7 @@ class Lab:
     home: Home
     ran: list[Job] = field(default_factory=list)
     broken: str = ""
+    equal: bool = False
 
     def submit(self, job: Job) -> "Future[Outcome]":
         first, *others = (self.run(config, job.test) for config in (job.config, *job.others))
@@ -67,6 +68,8 @@ class Lab:
             return Outcome(1.0, "no such data")
         values = config.table()
         score = Scores(loss=1.0, top1=1000 * values["lr"] + values["epochs"], top5=None, mean_per_class=0, n=9)
+        if self.equal:
+            score = replace(score, top1=50.0, loss=1 / values["lr"])
         record = make(config=values, seed=values["seed"], val=score, test=score if test else None)
         store.add(self.home.records, record)
         return Outcome(1.0)
@@ -260,6 +263,38 @@ def test_protocol__its_grid_is_what_its_paper_chose_from(tmp_path: Path, lab: La
     assert plain.training.weight_decay == 0.01
 
 
+def test_protocol__a_task_may_have_a_grid_of_its_own(tmp_path: Path) -> None:
+    """Prompts are tried at larger rates on Stanford Cars (VPT's tune_fgvc.py)."""
+    found = suite(tmp_path, PAPER.replace('"vtab1k:svhn", "vtab1k:dmlab"', '"fgvc:CUB", "fgvc:stanford_cars"'))
+    assert found.tasks == ("fgvc:cub200", "fgvc:cars")
+    birds, cars = ({choice["base_lr"] for choice in found.choices("deep", task)} for task in found.tasks)
+    assert (max(birds), max(cars), min(cars)) == (50.0, 1000.0, 0.05)
+    assert all(found.choices(name, "fgvc:cub200") == found.choices(name, "fgvc:cars") for name in ("full", "mine"))
+
+
+def test_protocol__ours_has_a_grid_for_every_method(tmp_path: Path) -> None:
+    """Fields, rates and decays to choose from; every value makes a run, and --tune draws of them."""
+    for name in methods.names():
+        found = suite(tmp_path, f'tasks = ["digits"]\nmethods = ["{name}"]\ngrid = "protocol"')
+        some = replace(found, tune=2)
+        assert len(found.choices(name, "digits")) > len(some.choices(name, "digits")) == 2
+        assert some.fixed([name]) == []
+    assert suite(tmp_path, SUITE).fixed(["linear", "wide"]) == []
+    assert suite(tmp_path, 'tasks = ["digits"]\nmethods = ["bias"]').fixed(["bias"]) == ["bias"]
+
+
+@pytest.mark.parametrize(("protocol", "chosen"), [("vpt", 1.0), ("vitgraft", 4.0)])
+def test_ties__are_decided_as_the_protocol_says(tmp_path: Path, lab: Lab, protocol: str, chosen: float) -> None:
+    """By the smaller rate, or by the smaller loss, which is that of the larger rate here."""
+    lab.equal = True
+    settings = f'settings = {{ protocol = "{protocol}", epochs = 8, warmup_epochs = 1 }}'
+    (cell,) = cells(
+        suite(tmp_path, SUITE.replace("settings = { epochs = 8 }", settings)), lab.home, ["digits"], ["linear"]
+    )
+    lab.fill([cell])
+    assert cell.choice() == {"lr_times": chosen}
+
+
 def test_protocol__rates_are_multiples_of_its_own(tmp_path: Path) -> None:
     found = suite(tmp_path, PAPER)
     assert found.run("vtab1k:svhn", found.entries["mine"], {"lr_times": 2}, 0).training.lr == 1.0
@@ -316,8 +351,21 @@ def test_suites__share_their_runs(tmp_path: Path, lab: Lab) -> None:
         ('"lora", rank_note = 1', '"spt-lora:budget=auto", retrain = true', "wide: .*retrain = false"),
         ("settings = { epochs = 8 }", 'retrain = true\nsettings.select = "best"', "linear: select=best chooses"),
         ("epochs = 8", 'train_on = "trainval"', "linear: train_on is no setting"),
-        ("{ lr_times = [1, 4] }", '"protocol"', 'say protocol = "vpt"'),
-        ('"digits", "flowers"', '"vtab1k:cifar:trainval"', "linear: vtab1k:cifar:trainval has no val"),
+        (
+            "epochs = 8 }\ngrid = { lr_times = [1, 4] }",
+            'protocol = 3 }\ngrid = "protocol"',
+            "protocol=3: expected one of noah",
+        ),
+        ("[1, 4]", '["a"]', r"lr_times=\['a'\]: expected numbers above 0"),
+        ("[1, 4]", "[1, 0]", r"lr_times=\[1, 0\]: expected numbers above 0"),
+        ('"lora", rank_note = 1', '"lora", chosen_by = 3', "wide: chosen_by=3: expected the name"),
+        ('"digits", "flowers"', '"vtab1k:cifar:trainval"', "linear: vtab1k:cifar100:trainval has no val"),
+        (
+            '"digits", "flowers"',
+            '"vtab1k:cifar", "vtab1k:CIFAR-100"',
+            "stands there twice, perhaps in two spellings",
+        ),
+        ("seeds = [0, 1]", "seeds = [0, 0]", "one stands there twice, and would count as two runs"),
     ],
 )
 def test_load__a_mistake_is_told_before_anything_runs(tmp_path: Path, old: str, new: str, told: str) -> None:
@@ -340,8 +388,9 @@ def test_shipped__are_complete(name: str) -> None:
     assert found.about
     if name in TABLES:
         assert found.tasks == tuple(row.name for row in TABLES[name].rows)
-        retrained = {entry.retrain for key, entry in found.entries.items() if key != "noah"}
+        retrained = {entry.retrain for key, entry in found.entries.items() if key not in ("noah", "ssf")}
         assert retrained == {name == "vtab1k"}, "VPT's runs on FGVC are of train alone"
+        assert found.entries["ssf"].retrain, "SSF's runs are of the official train"
     if name != "quick":
         used = {methods.parse(entry.method).name for entry in found.entries.values()}
         assert used == set(methods.names())

@@ -153,7 +153,9 @@ def test_keys__of_a_method_and_of_a_task() -> None:
     assert (fine.preprocessing, fine.training.augment) == ("fgvc", "crop-flip")
     hard = config("ssf", "vtab:Clevr-Dist:trainval", method="ssf").training
     assert (hard.lr, hard.weight_decay) == (5e-2, 5e-2)
-    assert protocols.named("ssf").tasks.keys() == {*TASKS} - {"vtab1k"}
+    assert protocols.named("ssf").tasks.keys() == {*TASKS}
+    assert config("ssf", "vtab1k:kitti_dist").preprocessing == "vtab-inception"
+    assert config("ssf", "fgvc:cars").preprocessing == "inception-norm"
     birds = config("ssf", "fgvc:nabirds", method="ssf").training
     assert (birds.lr, birds.weight_decay, birds.label_smoothing) == (2e-4, 5e-2, 0.1)
     assert config("ssf", "photos/").training.lr == 5e-3
@@ -223,6 +225,9 @@ def test_grid__is_what_the_paper_chose_from() -> None:
     prompts = vpt.grid("vpt-deep")
     assert (max(prompts["base_lr"]), min(prompts["base_lr"])) == (50.0, 0.05)
     assert prompts["weight_decay"] == [0.01, 0.001, 0.0001, 0.0]
+    assert prompts["tokens"] == [1, 5, 10, 50, 100, 200]
+    assert max(vpt.grid("vpt-shallow", "fgvc:cars")["base_lr"]) == 1000.0
+    assert "tokens" not in vpt.grid("linear")
     assert vpt.grid("full") == {"base_lr": [5e-3, 1e-3, 5e-4, 1e-4]}
     assert len(protocols.named("vqt").grid("vqt")["base_lr"]) == 5
     assert protocols.named("noah").grid("lora") == {}

@@ -174,7 +174,7 @@ def test_suites__are_the_guides(there: Path) -> None:
         if words[1:3] == ["bench", "run"]:
             found = load(words[3])
             if "--tune" in words:
-                found = found.tuned(int(words[words.index("--tune") + 1]))
+                found = replace(found, tune=int(words[words.index("--tune") + 1]))
             names = words[words.index("--methods") + 1].split(",") if "--methods" in words else None
             counts.append(sum(cell.size() for cell in cells(found, Home(there / "none"), None, names)))
     table, prompts, synqt, vqt, ablations, in1k, *fgvc = counts

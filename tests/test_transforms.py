@@ -164,6 +164,13 @@ def test_presets() -> None:
     assert preset("vtab", own) == Preprocessing((32, 48), mean, std, "bicubic", 1.0, "stretch")
     assert preset("fgvc", own) == Preprocessing((32, 48), mean, std, "bilinear", 0.875, "crop")
     assert preset("inception-norm", own) == Preprocessing((32, 48), (0.5,) * 3, (0.5,) * 3, "bilinear", 0.9)
+    stretched = preset("vtab-inception", own)
+    assert (stretched.mode, stretched.crop, stretched.mean, stretched.std) == (
+        "stretch",
+        1.0,
+        (0.5,) * 3,
+        (0.5,) * 3,
+    )
     assert all(preset(name, own).size == own.size for name in PRESETS)
     with pytest.raises(ConfigError, match=r"no preprocessing preset 'vtap'\. Did you mean 'vtab'"):
         preset("vtap", own)
