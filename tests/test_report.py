@@ -10,8 +10,8 @@ import pytest
 from tests.test_records import record
 from vitgraft.errors import ConfigError
 from vitgraft.report import against as comparison
-from vitgraft.report import pairs, plots, reference, render
-from vitgraft.report.summary import Spread, Summary, pareto, summarise
+from vitgraft.report import beside, pairs, plots, reference, render
+from vitgraft.report.summary import Origin, Spread, Summary, pareto, summarise
 from vitgraft.results.record import Expense, Record, Scores, TaskFacts
 
 GROUPS = {"a": "natural", "b": "natural", "c": "structured"}
@@ -65,12 +65,25 @@ def test_markdown__labels_both_means_and_marks_what_is_missing() -> None:
 def test_origin__tells_of_several_versions_of_the_code() -> None:
     some = [replace(done("a", 1.0, seed), commit=f"{seed}abcdef0123", device="card") for seed in range(6)]
     one = summarise({"m": {"a": some[:1]}}, ["a"], 1).origin
-    assert render.origin(one).startswith("1 runs by vitgraft 0abcdef, torch ")
+    assert render.origin(one).startswith("1 runs of figures by vitgraft 0abcdef, torch ")
     several = summarise({"m": {"a": [*some, replace(some[0], commit="9abcdef0123+")]}}, ["a"], 1).origin
     assert several.code[-1] == "9abcdef+"
     said = render.origin(several)
-    assert said.startswith("7 runs by 7 versions of the code (vitgraft 0abcdef, 1abcdef, 2abcdef, 3abcdef, ..;")
+    assert said.startswith(
+        "7 runs of figures by 7 versions of the code (vitgraft 0abcdef, 1abcdef, 2abcdef, 3abcdef, ..;"
+    )
     assert said.endswith("on card.")
+
+
+def test_origin__tells_of_runs_on_other_copies_of_the_data() -> None:
+    """A JPEG copy and a lossless one are of the same sizes; train and val as one are of others."""
+    one = done("a", 1.0, 0)
+    jpeg = replace(one, task=replace(one.task, fingerprint="g", copy="lists, JPEG"))
+    joined = replace(one, task=replace(one.task, fingerprint="h", sizes={"train": 10}))
+    said = render.origin(Origin.of([one, joined]))
+    assert "copies" not in said
+    said = render.origin(Origin.of([one, joined, jpeg]))
+    assert said.endswith("Pictures: lists, JPEG. Not to be compared, as runs had different copies of the data: a.")
 
 
 def test_difference__is_taken_seed_by_seed() -> None:
@@ -154,6 +167,11 @@ def whole(shift: float, names: str = "vtab1k:{}") -> Summary:
     return summarise(found, [names.format(task) for _, task in tasks], 1)
 
 
+def shown(summary: Summary, kinds: dict[str, str], tables: list[str]) -> str:
+    """The report's parts on published numbers."""
+    return render.markdown(summary, beside.parts(summary, kinds, tables)).partition("Published")[2]
+
+
 def test_against__pairs_the_same_tasks_and_both_means() -> None:
     found = comparison.pairs(whole(0.5), {"mine": "vpt-deep", "other": "full"}, "synqt-t2")
     plain = [pair for pair in found if pair.row.variant == ""]
@@ -161,7 +179,7 @@ def test_against__pairs_the_same_tasks_and_both_means() -> None:
     assert {pair.method for pair in plain} == {"mine"}
     assert all(pair.difference == pytest.approx(0.5) for pair in plain)
     assert {"vtab1k:cifar100", "natural", "mean of groups", "mean of tasks"} <= {pair.name for pair in plain}
-    text = render.against(whole(0.5), {"mine": "vpt-deep"}, ["synqt-t2"])
+    text = shown(whole(0.5), {"mine": "vpt-deep"}, ["synqt-t2"])
     assert "| mine | vtab1k:cifar100 | 79.3 | 78.8 | +0.5 | – | VPT-Deep | last epoch | – |" in text
 
 
@@ -173,6 +191,29 @@ def test_against__fields_choose_the_row() -> None:
     assert rows("lora:rank=8") == {"LoRA-8"}
     assert rows("spt-lora:budget=0.6M") == {"SPT-LoRA"}
     assert rows("adapter:hidden=32") == {"Adapter-32"}
+
+
+def test_against__a_method_of_other_fields_is_told_from_the_published_one() -> None:
+    """Rows of 300 tokens are of methods with 300; LoRA of rank 4 stands beside LoRA-8 as the nearest there is."""
+    for spec, variant in (("vqt", ""), ("vqt:tokens=300", "300 tokens"), ("vpt-deep:tokens=300", "300 tokens")):
+        found = comparison.pairs(whole(0.0), {"mine": spec}, "synqt-t2")
+        assert {(pair.row.variant, pair.exact) for pair in found} == {(variant, True)}
+    assert "| LoRA-8 (nearest) |" in shown(whole(0.0), {"mine": "lora:rank=4"}, ["spt-t2"])
+    assert "(nearest)" not in shown(whole(0.0), {"mine": "lora"}, ["spt-t2"])
+
+
+def test_against__is_in_every_form_and_tells_the_backbones() -> None:
+    found, kinds = whole(0.5), {"mine": "vpt-deep"}
+    said = shown(found, kinds, ["synqt-t2"])
+    assert "(synqt-t2), of ViT-B/16, IN-21k. Ours: of figures." in said
+    page = render.html(found, "x", beside.parts(found, kinds, ["synqt-t2"]))
+    assert "Ours: of figures.</p>" in page
+    assert "<td>78.8</td><td>+0.5</td>" in page
+    text = render.table(found, beside.lines(found, kinds, ["synqt-t2"]))
+    rows = {(row["kind"], row["name"]): float(row["top1"]) for row in csv.DictReader(io.StringIO(text))}
+    assert rows["published in synqt-t2", "vtab1k:cifar100"] == 78.8
+    assert rows["difference to synqt-t2", "vtab1k:cifar100"] == pytest.approx(0.5)
+    assert rows["difference to synqt-t2", "mean of tasks"] == pytest.approx(0.5)
 
 
 def test_legacy__stands_apart() -> None:
@@ -217,11 +258,11 @@ def test_legacy__is_compared_with_what_was_published_so() -> None:
     made = whole(0.0)
     lines = {row.method: row for row in made.rows}
     legacy = replace(lines["mine"], tasks={task: Spread(99.0, None, 1) for task in made.tasks}, mean_of_tasks=98.0)
-    beside = replace(made, rows=(replace(lines["mine"], legacy=legacy),))
-    text = render.against(beside, {"mine": "vpt-deep"}, ["spt-t2"])
+    told = replace(made, rows=(replace(lines["mine"], legacy=legacy),))
+    text = shown(told, {"mine": "vpt-deep"}, ["spt-t2"])
     assert "| – | VPT-Deep" not in text
     assert "| 99.0 | VPT-Deep | last epoch |" in text
-    text = render.against(beside, {"mine": "lora"}, ["spt-t2"])
+    text = shown(told, {"mine": "lora"}, ["spt-t2"])
     (one,) = (line for line in text.splitlines() if line.startswith("| mine | vtab1k:cifar100 |"))
     assert "| 99.0 (+31.9) | LoRA-8 | best on test |" in one
     assert "98.0 (" in text
@@ -235,7 +276,7 @@ def test_against__other_tasks_are_compared_by_their_order() -> None:
     assert order is not None
     assert order.places("all") == {"mine": (1, 2), "other": (2, 1)}
     assert order.correlation("all") is None, "two methods have no order that says something"
-    text = render.against(summary, kinds, ["synqt-t2"])
+    text = shown(summary, kinds, ["synqt-t2"])
     assert "only the order can be compared" in text
     assert comparison.order(summary, {}, "synqt-t2") is None
 
@@ -245,7 +286,7 @@ def test_order__is_compared_group_by_group() -> None:
     row = reference.rows(table="spt-t2", kind="cell")[0]
     natural = {"a": (50.0, 70.0), "b": (60.0, 80.0), "c": (70.0, 90.0)}
     structured = {"a": (50.0, 70.0), "b": (60.0, 65.0), "c": (70.0, 60.0)}
-    order = comparison.Order({"natural": natural, "structured": structured}, dict.fromkeys("abc", row))
+    order = comparison.Order({"natural": natural, "structured": structured}, dict.fromkeys("abc", (row, True)))
     assert order.places("structured") == {"a": (3, 1), "b": (2, 2), "c": (1, 3)}
     assert order.correlation("natural") == pytest.approx(1)
     assert order.correlation("structured") == pytest.approx(-1)

@@ -234,6 +234,7 @@ def record_of(
             len(task.classes),
             {name: len(split) for name, split in task.splits.items()},
             len(task.skipped),
+            task.copy,
         ),
         val=None if fitted.val is None else Scores(**asdict(fitted.val)),
         test=tested,

@@ -15,7 +15,7 @@ from vitgraft.errors import ConfigError, unknown
 if TYPE_CHECKING:
     from vitgraft.bench.cell import Cell
     from vitgraft.bench.suite import Suite
-    from vitgraft.report.summary import Summary
+    from vitgraft.report.render import Part
     from vitgraft.results.record import Record
 
 app = typer.Typer(
@@ -183,6 +183,9 @@ def report(
     """
     from vitgraft.atomic import write_atomically
     from vitgraft.report import plots as drawing
+    from vitgraft.report import render
+    from vitgraft.report.against import chosen
+    from vitgraft.report.beside import lines, parts
     from vitgraft.report.summary import summarise
 
     if form not in FORMS:
@@ -195,11 +198,19 @@ def report(
             f"Make some: vitgraft bench run {asked.name}"
         )
     summary = summarise(found, asked.tasks, len(asked.suite.seeds))
-    text = _text(form, summary, asked.name)
-    if form == "md":
-        text += _shares(cells)
-    if against is not None:
-        text += _against(cells, summary, against, form)
+    kinds = {cell.name: cell.entry.method for cell in cells}
+    tables = chosen(against) if against is not None else []
+    published = parts(summary, kinds, tables)
+    if against is not None and not published:
+        raise ConfigError(
+            f"{against} has no number to put beside these: no method in common, or none is complete."
+        )
+    if form == "csv":
+        text = render.table(summary, lines(summary, kinds, tables))
+    elif form == "html":
+        text = render.html(summary, asked.name, [*_shares(cells), *published])
+    else:
+        text = render.markdown(summary, [*_shares(cells), *published])
     if to is None:
         typer.echo(text, nl=False)
     else:
@@ -240,29 +251,7 @@ def _tested(cells: "list[Cell]") -> "dict[str, dict[str, list[Record]]]":
     return found
 
 
-def _text(form: str, summary: "Summary", title: str) -> str:
-    from vitgraft.report import render
-
-    if form == "csv":
-        return render.table(summary)
-    return render.html(summary, title) if form == "html" else render.markdown(summary)
-
-
-def _against(cells: "list[Cell]", summary: "Summary", table: str, form: str) -> str:
-    """Published numbers beside ours. Raises ConfigError for a table that there is not, or none that compares."""
-    from vitgraft.report import render
-    from vitgraft.report.against import chosen
-
-    if form != "md":
-        raise ConfigError(f"--against is for --format md, not {form}.")
-    kinds = {cell.name: cell.entry.method for cell in cells}
-    found = render.against(summary, kinds, chosen(table))
-    if not found:
-        raise ConfigError(f"{table} has no number to put beside these: no method in common, or none is complete.")
-    return f"\n{found}"
-
-
-def _shares(cells: "list[Cell]") -> str:
+def _shares(cells: "list[Cell]") -> "list[Part]":
     """Where the values of methods that choose them went, if there are any."""
     from vitgraft.methods.spt import FILE
     from vitgraft.report import patterns, render
@@ -271,7 +260,7 @@ def _shares(cells: "list[Cell]") -> str:
     for cell in cells:
         found.setdefault(cell.name, []).append(cell.found(FILE))
     shares = patterns.shares(found)
-    return f"\n{render.shares(shares)}" if shares else ""
+    return [render.shares(shares)] if shares else []
 
 
 def _count(done: int, runs: int) -> str:

@@ -53,7 +53,8 @@ class Task:
 
     `classes` are the C label names in label order; `splits` holds "train" and, where there are any, "val" and
     "test". `group` is the benchmark group ("natural", "specialized", "structured") or None. `skipped` names
-    images that were left out on the user's word (`--skip-unreadable`), each with the reason.
+    images that were left out on the user's word (`--skip-unreadable`), each with the reason. `copy` says how a
+    benchmark's copy is kept, such as "lists, JPEG".
     """
 
     name: str
@@ -61,6 +62,7 @@ class Task:
     splits: Mapping[str, Split]
     group: str | None = None
     skipped: tuple[tuple[str, str], ...] = field(default=())
+    copy: str = ""
 
     def fingerprint(self) -> str:
         """A digest of labels, class names and images of every split: equal data, equal fingerprint."""

@@ -17,7 +17,7 @@ class Pair:
     """One of our numbers and a published one, in percent, of the same task (or mean over the same tasks).
 
     `legacy` is ours of the epoch that was best on test, where runs were asked for it: to be compared with numbers
-    that were published so, and with nothing else.
+    that were published so, and with nothing else. `exact` says that the published method has just our fields.
     """
 
     method: str
@@ -25,6 +25,7 @@ class Pair:
     ours: float
     published: float
     row: reference.Row
+    exact: bool
     legacy: float | None = None
 
     @property
@@ -37,11 +38,12 @@ class Order:
     """Methods that a published table has, too, to be compared by their order.
 
     `means` has for each group that both know, and for "all", ours and the table's mean over its tasks by method;
-    `rows` has one of the table's cells by method, which tells what was published there.
+    `rows` has one of the table's cells by method, which tells what was published there, and whether it is of a
+    method with just our fields.
     """
 
     means: Mapping[str, Mapping[str, tuple[float, float]]]
-    rows: Mapping[str, reference.Row]
+    rows: Mapping[str, tuple[reference.Row, bool]]
 
     def places(self, group: str) -> dict[str, tuple[int, int]]:
         """Each method's place by ours and by the table's mean, 1 for the best."""
@@ -85,16 +87,16 @@ def pairs(summary: Summary, kinds: Mapping[str, str], table: str) -> list[Pair]:
     """
     found = []
     for row in summary.rows:
-        for cells in _published(table, kinds.get(row.method, "")):
+        for cells, exact in _published(table, kinds.get(row.method, "")):
             values = {cell.task: cell for cell in cells}
             same = {task: values[key] for task in row.tasks if (key := _key(task)) in values}
             legacy = {} if row.legacy is None else row.legacy.tasks
             found += [
-                Pair(row.method, task, row.tasks[task].mean, one.value, one, _mean(legacy.get(task)))
+                Pair(row.method, task, row.tasks[task].mean, one.value, one, exact, _mean(legacy.get(task)))
                 for task, one in same.items()
             ]
             if len(same) == len(values) == len(summary.tasks):
-                found += _means(row, cells)
+                found += _means(row, cells, exact)
     return found
 
 
@@ -103,8 +105,8 @@ def order(summary: Summary, kinds: Mapping[str, str], table: str) -> Order | Non
     means: dict[str, dict[str, tuple[float, float]]] = {}
     rows = {}
     for row in summary.complete:
-        for cells in _published(table, kinds.get(row.method, ""))[:1]:
-            rows[row.method] = cells[0]
+        for cells, exact in _published(table, kinds.get(row.method, ""))[:1]:
+            rows[row.method] = cells[0], exact
             found = reference.means(cells)
             published = {**found.groups, reference.ALL: found.of_tasks}
             for group, mean in {**row.groups, reference.ALL: row.mean_of_tasks}.items():
@@ -119,22 +121,23 @@ def _key(task: str) -> str | None:
     return parts[1] if len(parts) > 1 else None
 
 
-def _published(table: str, method: str) -> list[Sequence[reference.Row]]:
+def _published(table: str, method: str) -> list[tuple[Sequence[reference.Row], bool]]:
     """The cells of each of a table's rows of accuracies that are of a method of ours, given as text.
 
-    Rows of just these fields are preferred (lora:rank=16 is LoRA-16); where no table has any, the method's name
-    decides (spt-lora:budget=0.6M is SPT-LoRA).
+    Rows of just these fields are preferred (lora:rank=16 is LoRA-16); where no table has any, the method as most
+    papers have it stands for them, and that is told (lora:rank=4 beside LoRA-8).
     """
     if not method:
         return []
     parsed = methods.parse(method)
-    known = {row.ours for row in reference.rows(unit="%")}
-    ours = spec if (spec := methods.spec_of(parsed)) in known else parsed.name
+    spec, known = methods.spec_of(parsed), {row.ours for row in reference.rows(unit="%")}
+    exact = spec in known
+    ours = spec if exact else parsed.name
     found: dict[tuple[str, str], list[reference.Row]] = {}
     for row in reference.rows(table=table):
         if row.ours == ours and row.unit == "%" and row.kind == "cell":
             found.setdefault((row.method, row.variant), []).append(row)
-    return [cells for cells in found.values() if _whole(cells)]
+    return [(cells, exact) for cells in found.values() if _whole(cells)]
 
 
 def _whole(cells: Sequence[reference.Row]) -> bool:
@@ -145,12 +148,12 @@ def _whole(cells: Sequence[reference.Row]) -> bool:
     return True
 
 
-def _means(row: Row, cells: Sequence[reference.Row]) -> list[Pair]:
+def _means(row: Row, cells: Sequence[reference.Row], exact: bool) -> list[Pair]:
     means = reference.means(cells)
     theirs = {**means.groups, "mean of groups": means.of_groups, "mean of tasks": means.of_tasks}
     ours, legacy = _all_means(row), {} if row.legacy is None else _all_means(row.legacy)
     return [
-        Pair(row.method, name, value, published, cells[0], legacy.get(name))
+        Pair(row.method, name, value, published, cells[0], exact, legacy.get(name))
         for name, value in ours.items()
         if value is not None and (published := theirs.get(name)) is not None
     ]

@@ -2,12 +2,11 @@
 
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from html import escape
+from typing import NamedTuple
 
-from vitgraft.report import against as comparison
-from vitgraft.report import reference
 from vitgraft.report.pairs import Difference
 from vitgraft.report.patterns import Shares
 from vitgraft.report.summary import Cost, Origin, Row, Spread, Summary
@@ -25,19 +24,35 @@ COSTS: tuple[tuple[str, Callable[[Cost], str]], ...] = (
 """Columns of what a method costs: trained values without, of, and with the classifier; medians over runs."""
 
 
+Line = tuple[str, str, str, float]
+"""What CSV says of a number besides ours: method, kind, name, percent."""
+
 LEGACY = "best on test (legacy)"
 """What labels accuracies of epochs that were chosen on test: to compare with papers that did so, no results."""
 
 
-def markdown(summary: Summary) -> str:
-    """Markdown tables of accuracies, of those best on test if there are any, and of costs; then their origin."""
-    return "\n\n".join([*(_piped(*table) for table in _tables(summary)), origin(summary.origin)]) + "\n"
+class Part(NamedTuple):
+    """A table of a report besides those that every report has, and what is said of it."""
+
+    said: str
+    columns: Sequence[str]
+    rows: list[list[str]]
 
 
-def html(summary: Summary, title: str) -> str:
+def markdown(summary: Summary, parts: Iterable[Part] = ()) -> str:
+    """Markdown tables of accuracies, of those best on test if there are any, and of costs; their origin; parts."""
+    texts = [*(_piped(*table) for table in _tables(summary)), origin(summary.origin)]
+    for said, columns, rows in parts:
+        texts += [said, _piped(columns, rows)] if said else [_piped(columns, rows)]
+    return "\n\n".join(texts) + "\n"
+
+
+def html(summary: Summary, title: str, parts: Iterable[Part] = ()) -> str:
     """One HTML page with the same tables."""
-    tables = _tables(summary)
-    body = "\n".join([*(_html(*table) for table in tables), f"<p>{escape(origin(summary.origin))}</p>"])
+    texts = [*(_html(*table) for table in _tables(summary)), f"<p>{escape(origin(summary.origin))}</p>"]
+    for said, columns, rows in parts:
+        texts += [f"<p>{escape(said)}</p>", _html(columns, rows)]
+    body = "\n".join(texts)
     style = (
         "body{font:14px sans-serif;margin:2em}table{border-collapse:collapse;margin:1em 0}"
         "td,th{padding:.2em .7em;text-align:right;border-bottom:1px solid #ddd}"
@@ -57,11 +72,20 @@ def origin(of: Origin) -> str:
     if len(of.code) > 1:
         rest = ", .." if len(of.code) > NAMED else ""
         code = f"{len(of.code)} versions of the code ({code}{rest}; +: changed since)"
-    return f"{of.runs} runs by {code}, torch {', '.join(of.torch)}, on {'; '.join(of.devices)}."
+    said = [f"{of.runs} runs of {', '.join(of.backbones)} by {code}, torch {', '.join(of.torch)}, "]
+    said.append(f"on {'; '.join(of.devices)}.")
+    if of.copies:
+        said.append(f" Pictures: {'; '.join(of.copies)}.")
+    if of.mixed:
+        said.append(f" Not to be compared, as runs had different copies of the data: {', '.join(of.mixed)}.")
+    return "".join(said)
 
 
-def table(summary: Summary) -> str:
-    """CSV with one row a method and task (accuracies in percent), and rows of means; numbers are not rounded."""
+def table(summary: Summary, published: Iterable[Line] = ()) -> str:
+    """CSV with one row a method and task (accuracies in percent), and rows of means; numbers are not rounded.
+
+    `published` are lines of numbers beside them, which have no cost.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(("method", "kind", "name", "top1", "deviation", "seeds", *(name for name, _ in FIELDS)))
@@ -71,6 +95,7 @@ def table(summary: Summary) -> str:
         if row.legacy is not None:
             legacy = _lines(row.legacy)
             writer.writerows((row.method, f"{kind}, {LEGACY}", *cells, *costs) for kind, *cells in legacy)
+    writer.writerows((*line, *[""] * (2 + len(FIELDS))) for line in published)
     return out.getvalue()
 
 
@@ -112,62 +137,11 @@ def differences(found: Sequence[Difference]) -> str:
     return _piped(("points", "difference", "deviation", "outcome", "tasks ahead", *groups), rows) + "\n"
 
 
-def shares(found: Mapping[str, Shares]) -> str:
-    """A Markdown table of percent of the trained values by operation."""
+def shares(found: Mapping[str, Shares]) -> Part:
+    """Percent of the trained values by operation."""
     places = list(dict.fromkeys(place for shares in found.values() for place in shares))
     rows = [[name, *(f"{own.get(place, 0):.1f}" for place in places)] for name, own in found.items()]
-    return _piped(("% of the trained values", *places), rows) + "\n"
-
-
-def against(summary: Summary, kinds: Mapping[str, str], tables: Sequence[str]) -> str:
-    """Markdown tables that put published numbers beside ours, one for each published table that has some."""
-    found = []
-    for table in tables:
-        source = f"Published: {reference.tables()[table]} ({table})."
-        if pairs := comparison.pairs(summary, kinds, table):
-            of_pairs = ("method", "task", "ours", "published", "difference", LEGACY, *AS)
-            found.append(f"{source}\n\n{_piped(of_pairs, [_pair(one) for one in pairs])}\n")
-        elif order := comparison.order(summary, kinds, table):
-            found.append(f"{source} {OTHER_TASKS}\n\n{_order(order)}\n")
-    return "\n".join(found)
-
-
-OTHER_TASKS = "Other tasks than ours, perhaps another backbone: only the order can be compared (in brackets)."
-AS = ("published as", "epoch chosen", "flag")
-ON_TEST = "best on test"
-"""What reference tables say of numbers whose epoch was chosen so."""
-
-
-def _pair(one: comparison.Pair) -> list[str]:
-    numbers = (f"{one.ours:.1f}", f"{one.published:.1f}", f"{one.difference:+.1f}", _like(one))
-    return [one.method, one.name, *numbers, *_as(one.row)]
-
-
-def _like(one: comparison.Pair) -> str:
-    """Ours of the epoch that was best on test; where the published number is one, too, with the difference."""
-    if one.legacy is None or one.row.selection != ON_TEST:
-        return _number(one.legacy)
-    return f"{one.legacy:.1f} ({one.legacy - one.published:+.1f})"
-
-
-def _order(order: comparison.Order) -> str:
-    """Means by group, ours and published, with places; and how like each other the two orders are."""
-    columns = [column for group in order.means for column in (group, f"{group}, published")]
-    rows = []
-    for method, row in order.rows.items():
-        cells = []
-        for group, means in order.means.items():
-            places = order.places(group)[method]
-            cells += [f"{mean:.1f} ({place})" for mean, place in zip(means[method], places, strict=True)]
-        rows.append([method, *cells, *_as(row)])
-    likeness = [order.correlation(group) for group in order.means]
-    last = [cell for value in likeness for cell in ("", MISSING if value is None else f"{value:+.2f}")]
-    return _piped(("method", *columns, *AS), [*rows, ["rank correlation", *last, *[""] * len(AS)]])
-
-
-def _as(row: reference.Row) -> list[str]:
-    """How a number was published: the method's name there, how its epoch was chosen, what to beware of."""
-    return [" ".join(filter(None, (row.method, row.variant))), row.selection or MISSING, row.flag or MISSING]
+    return Part("", ("% of the trained values", *places), rows)
 
 
 Table = tuple[Sequence[str], list[list[str]]]

@@ -72,12 +72,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where numbers came from: how many runs, by which code (commits, or releases), with which torch, where."""
+    """Where numbers came from: how many runs, of which backbones, by which code (commits, or releases), with which
+    torch, on which devices; how copies of benchmarks were kept, and the tasks of which there were several copies.
+    """
 
     runs: int
+    backbones: tuple[str, ...]
     code: tuple[str, ...]
     torch: tuple[str, ...]
     devices: tuple[str, ...]
+    copies: tuple[str, ...]
+    mixed: tuple[str, ...]
 
     @classmethod
     def of(cls, records: Sequence[Record]) -> "Origin":
@@ -86,9 +91,12 @@ class Origin:
 
         return cls(
             len(records),
+            told(lambda record: record.backbone.name),
             told(_code),
             told(lambda record: record.versions.get("torch", "?")),
             told(lambda record: record.device),
+            tuple(copy for copy in told(lambda record: record.task.copy) if copy),
+            _mixed(records),
         )
 
 
@@ -164,6 +172,14 @@ def pareto(points: Mapping[str, tuple[float, float]]) -> set[str]:
 
 SHORT = 7
 """Digits by which a commit is known."""
+
+
+def _mixed(records: Sequence[Record]) -> tuple[str, ...]:
+    """Tasks whose runs had splits of the same sizes, but not the same images in them."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for record in records:
+        found.setdefault((record.task.name, repr(record.task.sizes)), set()).add(record.task.fingerprint)
+    return tuple(sorted({task for (task, _), prints in found.items() if len(prints) > 1}))
 
 
 def _code(record: Record) -> str:

@@ -49,7 +49,10 @@ class BackboneFacts:
 
 @dataclass(frozen=True)
 class TaskFacts:
-    """A task: `sizes` counts the images of each split, `skipped` those that were left out as unreadable."""
+    """A task: `sizes` counts the images of each split, `skipped` those that were left out as unreadable.
+
+    `copy` says how a benchmark's copy is kept, such as "lists, JPEG": pictures differ by it.
+    """
 
     name: str
     fingerprint: str
@@ -57,6 +60,7 @@ class TaskFacts:
     classes: int
     sizes: dict[str, int]
     skipped: int = 0
+    copy: str = ""
 
 
 @dataclass(frozen=True)

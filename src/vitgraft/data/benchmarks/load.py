@@ -44,7 +44,8 @@ def load(mention: Mention, root: object, options: Mapping[str, object], tables: 
         raise DataError(_refusal(copy, folder, [problem.what for problem in problems]))
     _warn(copy, mention.retrain)
     splits = _retraining(copy) if mention.retrain else {str(part): split for part, split in copy.splits.items()}
-    return Task(row.name, copy.classes, splits, group=row.group)
+    kept = f"{copy.layout}, JPEG" if JPEG in copy.notes else copy.layout
+    return Task(row.name, copy.classes, splits, group=row.group, copy=kept)
 
 
 def _refusal(copy: Copy, root: Path, what: list[str]) -> str:
