@@ -62,6 +62,16 @@ def test_check__every_layout_in_one_folder(copies: Path) -> None:
     assert one(report, "cub200").labels == [1, 2, 3]
 
 
+def test_check__a_label_below_zero_is_told(copies: Path) -> None:
+    """NABirds by its own lists, whose test has a class -1."""
+    folder = copies / "nabirds"
+    folder.mkdir()
+    (folder / "images.txt").write_text("a x/a.jpg\nb x/b.jpg\n")
+    (folder / "image_class_labels.txt").write_text("a 1\nb -1\n")
+    (folder / "train_test_split.txt").write_text("a 1\nb 0\n")
+    assert one(looked(copies, "nabirds"), "nabirds").copy.state == "corrupt"
+
+
 def test_check__without_names_everything_of_a_benchmark_is_expected(copies: Path) -> None:
     report = looked(copies)
     assert not report.right

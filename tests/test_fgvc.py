@@ -223,6 +223,14 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: edit(f / "test.json", of0=1, of3=1),
         r"only 2 of 3 classes occur in test\.json",
     ),
+    "a label of many digits": (
+        lambda f: edit(f / "val.json", of0="9" * 5000),
+        r"val\.json, entry 1: .*label '9+' is not",
+    ),
+    "a path that no file can have": (
+        lambda f: (f / "val.json").write_text((f / "val.json").read_text().replace("val_0", "a\\u0000/b", 1)),
+        r"pictures? in images/",
+    ),
     "a label that is none": (lambda f: edit(f / "val.json", of0="x"), r"val\.json, entry 1: .*label 'x' is not"),
     "a shared picture": (
         lambda f: (f / "val.json").write_text((f / "train.json").read_text()),
@@ -253,6 +261,12 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "a key without a value": (
         lambda f: (f / "images.txt").write_text("1 a.jpg\n2\n"),
         r"cannot be read: images\.txt:2 has one value, expected two",
+    ),
+    "a label below zero": (
+        lambda f: (f / "image_class_labels.txt").write_text(
+            (f / "image_class_labels.txt").read_text().replace("test-0 ", "test-0 -")
+        ),
+        r"cannot be read: images\.txt, image test-0: label -\d+ is not a whole number",
     ),
     "an image without a label": (
         lambda f: (f / "image_class_labels.txt").write_text("train-0 7\n"),

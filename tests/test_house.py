@@ -27,6 +27,7 @@ ORDER = (
     "published",
     "protocols",
     "config",
+    "earlier",
     "run",
     "sweep",
     "bench",

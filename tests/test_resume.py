@@ -24,9 +24,9 @@ from vitgraft.atomic import write_atomically
 from vitgraft.config import RunConfig
 from vitgraft.core.tuned import Tuned
 from vitgraft.data.task import Split
+from vitgraft.earlier import finished
 from vitgraft.errors import CheckpointError, ConfigError, TrainingError
 from vitgraft.results import store
-from vitgraft.run import finished
 from vitgraft.train import state
 from vitgraft.train.loop import Fitted, fit
 from vitgraft.train.probe import IMAGES

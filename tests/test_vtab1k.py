@@ -132,7 +132,8 @@ def test_asked__tasks_groups_and_benchmarks() -> None:
 
 def test_run__a_task_names_its_folder() -> None:
     config = RunConfig.of({"data": "vtab1k:dSpr-Ori:trainval", "root": "x"})
-    assert config.folder == Path("runs/vtab1k-dspr-ori-trainval-lora-figures")
+    assert config.data == "vtab1k:dspr_ori:trainval"
+    assert config.folder == Path("runs/vtab1k-dspr_ori-trainval-lora-figures")
 
 
 # Folders

@@ -258,6 +258,14 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: told(f, lambda text: text.replace("shardLengths", "numShards")),
         r"does not say how many records the files of train hold",
     ),
+    "lengths that are none": (
+        lambda f: told(f, lambda text: text.replace('"3"', '"²"', 1)),
+        r"does not say how many records the files of test hold",
+    ),
+    "null splits": (
+        lambda f: (f / "dataset_info.json").write_text('{"splits": null, "fileFormat": "tfrecord"}'),
+        r"has no split train, only none",
+    ),
     "format": (
         lambda f: told(f, lambda text: text.replace('"tfrecord"', '"array_record"')),
         r"holds array_record files, and only tfrecord is read here\. Export again with file_format='tfrecord'",

@@ -42,7 +42,8 @@ def _key(help: str, panel: str, default: Any = MISSING) -> Any:
 class RunConfig:
     """Everything that decides a run. `training` stands for its own fields, which are keys beside these.
 
-    The protocol fills keys in `of`; here it is a name, and `method` tells the fields that it filled, too.
+    The protocol fills keys in `of`; here it is a name, and `method` tells the fields that it filled, too. A
+    benchmark's task has one spelling in `data`.
 
     Raises:
         ConfigError: an unknown protocol or method, or a field of it that is unknown or wrong.
@@ -71,6 +72,8 @@ class RunConfig:
     training: Training = field(default_factory=Training)
 
     def __post_init__(self) -> None:
+        mention = mentioned(self.data)
+        object.__setattr__(self, "data", self.data if mention is None else mention.name)
         method = methods.parse(self.method)
         filled = protocols.named(self.protocol).fields(method.name, self.data)
         object.__setattr__(self, "method", protocols.spelled(method, filled))

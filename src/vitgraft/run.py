@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from vitgraft import artefact
 from vitgraft import model as models
+from vitgraft import protocols
 from vitgraft.atomic import write_atomically
-from vitgraft.config import RunConfig, read_toml
+from vitgraft.config import RunConfig
 from vitgraft.core.backbone import Backbone
 from vitgraft.data import source
+from vitgraft.data.benchmarks.names import mentioned
 from vitgraft.data.preprocessing import preset
 from vitgraft.data.task import Task
+from vitgraft.earlier import finished
 from vitgraft.errors import ConfigError
 from vitgraft.methods import describe, parse, spec_of
 from vitgraft.model import Model
@@ -69,6 +71,7 @@ def run(
         return before
     started = now()
     task = load_task(config)
+    _check_named(config, task)
     _tell_skipped(task, tell)
     legacy_split = legacy.asked(config.training, task.splits.get("test"))
     main = place(config.training.device).main
@@ -163,42 +166,12 @@ def build(config: RunConfig, task: Task, resume: bool = False, backbone: Backbon
     )
 
 
-def finished(config: RunConfig, resume: bool, force: bool) -> Record | None:
-    """The record of a finished run that is asked for again; `force` makes room for a new one.
-
-    Raises:
-        ConfigError: the folder holds a run that is neither resumed nor replaced, or one of another configuration.
-    """
-    folder = config.folder
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"'{folder}' is a file. Name a folder with --out.")
-    record = folder / store.FILE
-    if force:
-        for name in (store.FILE, artefact.CARD, artefact.TENSORS):
-            (folder / name).unlink(missing_ok=True)
-        calibrate.discard(folder)
-        return None
-    if not resume:
-        if any(path.exists() for path in (record, folder / state.FILE, folder / calibrate.STAGES)):
-            what = "a finished run" if record.exists() else "a run that was stopped"
-            raise ConfigError(
-                f"{folder} holds {what}. Go on with it (--resume), replace it (--force), or use --out."
-            )
-        return None
-    if config.kept.exists():
-        _refuse_other(config, RunConfig.of(read_toml(config.kept)))
-    return store.read(record) if record.exists() else None
-
-
-def _refuse_other(config: RunConfig, kept: RunConfig) -> None:
-    """Raise ConfigError if two configurations differ in what they compute."""
-    now, then = store.meant(config.given()), store.meant(kept.given())
-    differing = [key for key in now if now[key] != then[key]]
-    if differing:
-        told = "; ".join(f"{key} is {now[key]!r}, was {then[key]!r}" for key in differing)
+def _check_named(config: RunConfig, task: Task) -> None:
+    """Raise ConfigError if a benchmark's folder was named where a protocol has values for tasks by their names."""
+    if task.copy and mentioned(config.data) is None and config.protocol != protocols.OURS:
         raise ConfigError(
-            f"The run in {config.folder} cannot go on with another configuration: {told}. Leave these "
-            "options out, replace the run with --force, or use another --out."
+            f"'{config.data}' is the copy of {task.name}, for which protocol {config.protocol} may have values of "
+            f"its own. Name the task, and the folder that holds its copy: {task.name} --root FOLDER."
         )
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from vitgraft import methods, run
 from vitgraft.atomic import write_atomically
 from vitgraft.config import RunConfig
+from vitgraft.earlier import finished
 from vitgraft.errors import DivergedError
 from vitgraft.results.record import Record
 from vitgraft.train import loop
@@ -49,7 +50,7 @@ def run_together(
     started = run.now()
     task = run.load_task(first)
     for config in configs:
-        run.finished(config, resume=False, force=True)
+        finished(config, resume=False, force=True)
     lead = run.build(first, task)
     built = [lead, *(run.build(config, task, backbone=lead.backbone) for config in configs[1:])]
     fitted = loop.fit_together(

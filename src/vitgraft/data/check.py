@@ -40,7 +40,7 @@ class Finding:
     def majority(self) -> float | None:
         """The share of the most frequent class of the test, in percent: what a constant answer reaches."""
         test = self.copy.labels.get("test", ())
-        return 100 * int(np.bincount(test).max()) / len(test) if len(test) else None
+        return 100 * int(np.unique(test, return_counts=True)[1].max()) / len(test) if len(test) else None
 
     def to_json(self) -> dict[str, Any]:
         row, copy = self.copy.row, self.copy

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vitgraft.data.benchmarks.lists import DIGITS
 from vitgraft.data.benchmarks.table import Broken, Export, Part, Problem, Slice
 from vitgraft.data.benchmarks.tfrecord import Features, messages, open_records
 from vitgraft.data.decode import read_image
@@ -128,7 +129,7 @@ def again(export: Export) -> str:
 
 
 def _version(name: str) -> tuple[int, ...]:
-    return tuple(int(part) if part.isdigit() else -1 for part in name.split("."))
+    return tuple(int(part) if part.isascii() and part.isdigit() else -1 for part in name.split("."))
 
 
 def _shards(folder: Path, export: Export, split: str) -> list[Shard]:
@@ -137,16 +138,23 @@ def _shards(folder: Path, export: Export, split: str) -> list[Shard]:
     if (kind := info.get("fileFormat") or FORMAT) != FORMAT:
         what = f"'{folder}' holds {kind} files, and only {FORMAT} is read here"
         raise Broken(Problem("wrong", f"{what}. Export again with file_format='{FORMAT}'.", again(export)))
-    splits = {str(item.get("name")): item for item in info.get("splits", []) if isinstance(item, dict)}
+    listed = info.get("splits")
+    listed = listed if isinstance(listed, list) else []
+    splits = {str(item.get("name")): item for item in listed if isinstance(item, dict)}
     if split not in splits:
         what = f"'{folder / INFO}' has no split {split}, only {', '.join(splits) or 'none'}."
         raise Broken(Problem("wrong", what, again(export)))
     lengths = splits[split].get("shardLengths")
-    if not isinstance(lengths, list) or not all(str(length).isdigit() for length in lengths) or not lengths:
+    if not isinstance(lengths, list) or not lengths or not all(map(_is_count, lengths)):
         what = f"'{folder / INFO}' does not say how many records the files of {split} hold."
         raise Broken(Problem("wrong", what, again(export)))
     names = [f"{export.dataset}-{split}.{FORMAT}-{i:05d}-of-{len(lengths):05d}" for i in range(len(lengths))]
     return [Shard(folder / file, int(length)) for file, length in zip(names, lengths, strict=True)]
+
+
+def _is_count(length: object) -> bool:
+    text = str(length)
+    return text.isascii() and text.isdigit() and len(text) < DIGITS
 
 
 def _info(folder: Path) -> dict[str, Any]:

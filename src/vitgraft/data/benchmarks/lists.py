@@ -16,6 +16,7 @@ from vitgraft.data.rows import read_rows
 from vitgraft.errors import DataError
 
 LARGEST = 10**9  # a label beyond this is no label
+DIGITS = 20  # a text of more is no number that a list has
 
 
 class Entry(NamedTuple):
@@ -70,7 +71,7 @@ def _text_entries(file: Path) -> list[Entry]:
 
 def _label(text: str, where: str, file: Path) -> int:
     """A label as a whole number; `int` alone would take ' 1_0' and '+7'."""
-    if not (text.isascii() and text.isdigit() and int(text) < LARGEST):
+    if not (text.isascii() and text.isdigit() and len(text) < DIGITS and int(text) < LARGEST):
         raise Broken(Problem("wrong", f"{where}: label {text!r} is not a whole number from 0 up.", file.name))
     return int(text)
 

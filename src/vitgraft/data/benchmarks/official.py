@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from vitgraft.data.benchmarks.lists import Entries, Entry
+from vitgraft.data.benchmarks.lists import LARGEST, Entries, Entry
 from vitgraft.data.benchmarks.table import Broken, Part, Problem
 
 FIRST, SECOND = "cars_train_annos.mat", "cars_test_annos_withlabels.mat"
@@ -29,10 +29,18 @@ def read_official(folder: Path, key: str) -> Entries:
     """
     files, read = READERS[key]
     try:
-        return read(folder)
+        return _checked(read(folder))
     except Exception as error:  # a damaged MATLAB file breaks in many ways
         what = f"The lists of '{folder}' ({', '.join(files)}) cannot be read: {error or type(error).__name__}."
         raise Broken(Problem("corrupt", what, ", ".join(files))) from None
+
+
+def _checked(found: Entries) -> Entries:
+    """The same entries. Raises ValueError for a label that none can be."""
+    for entry in (entry for entries in found.values() for entry in entries):
+        if not 0 <= entry.label < LARGEST:
+            raise ValueError(f"{entry.where}: label {entry.label} is not a whole number from 0 up")
+    return found
 
 
 def _found(folder: Path, name: str) -> Path | None:

@@ -121,7 +121,7 @@ def _sizes(folder: Path) -> dict[str, int]:
     try:
         with os.scandir(folder) as found:
             return {entry.name: entry.stat().st_size for entry in found if entry.is_file()}
-    except OSError:
+    except (OSError, ValueError):  # a name that no file can have
         return {}
 
 
