@@ -9,8 +9,12 @@ from torch import nn
 from tests.tiny import SMALL, VARIANTS, backbone, images, vit
 from vitgraft.backbones.timm_vit import wrap
 from vitgraft.core.backbone import Backbone
+from vitgraft.core.plan import Plan
 from vitgraft.core.sites import PLACES, Tap
+from vitgraft.core.tuned import Tuned, perturbed
 from vitgraft.errors import BackboneError, ConfigError
+from vitgraft.grafts.prompt import Prompt
+from vitgraft.heads.linear import LinearHead
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -157,3 +161,22 @@ def test_state_dict__holds_the_library_model_and_nothing_else() -> None:
     frozen = backbone()
     assert isinstance(frozen, Backbone)
     assert set(frozen.state_dict()) == {f"model.{name}" for name in frozen.model.state_dict()}
+
+
+@pytest.mark.parametrize("variant", ["plain", "mae_average", "registers_averaged"])
+def test_prompts__that_begin_behind_a_cached_prefix_are_no_tokens(variant: str) -> None:
+    """Whether the walk begins at the image or at the block that adds them."""
+    frozen = backbone(variant)
+    prompt = Prompt(3, frozen.width, frozen.view.patch_values, 0, 0.0)
+    model = Tuned(frozen, Plan(LinearHead(frozen.width, 4), {(1, "in"): (prompt,)})).eval()
+    pictures = images(frozen)
+    assert model.prefix is not None
+    with perturbed(model, 0.5), torch.no_grad():
+        assert torch.allclose(model(frozen.read(pictures, model.prefix.taps)), model(pictures), atol=1e-5)
+
+
+def test_prompts__are_dropped_image_by_image() -> None:
+    prompt = Prompt(4, 8, 8, 0, 0.5).train()
+    found = prompt(torch.zeros(6, 3, 8), torch.zeros(6, 3, 8))[:, 3:]
+    assert not torch.equal(found[0], found[1])
+    assert torch.equal(prompt.eval()(torch.zeros(2, 3, 8), torch.zeros(2, 3, 8))[0, 3:], prompt.tokens)

@@ -261,3 +261,11 @@ def test_two_processes__train_from_one_cache(tmp_path: Path, monkeypatch: pytest
     for name, value in off["values"].items():
         assert torch.equal(first["values"][name], second["values"][name]), name
         assert torch.allclose(first["values"][name], value, atol=2e-5), name
+
+
+def test_pictures__may_be_of_another_size_than_the_backbones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that takes several sizes gives as many tokens as the pictures have."""
+    larger = replace(toy.PREPROCESSING, size=(24, 24))
+    monkeypatch.setattr(toy, "PREPROCESSING", larger)
+    cached = session("vqt", replace(SETTINGS, cache="ram"), frozen=tiny.backbone("dynamic_size"))
+    assert cached.gap(session("vqt", replace(SETTINGS, cache="off"), frozen=tiny.backbone("dynamic_size"))) < 1e-4

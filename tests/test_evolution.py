@@ -104,3 +104,12 @@ def test_hunt__ends_where_nothing_new_is_allowed() -> None:
     found, kept = hunt(Search(DIALS, lambda one: one == only, Evolution(4, 9, 2)))
     assert found == only
     assert len(kept) < 9
+
+
+def test_generation__is_filled_although_few_candidates_are_allowed() -> None:
+    """One in thousands of random candidates is so small."""
+    least = tuple(dial.least for dial in DIALS)
+    first = search(total(least) + 1).generation(0)
+    assert first
+    assert all(total(one) <= total(least) + 1 for one in first)
+    assert search(total(least), Evolution(population=3)).generation(0) == [least]

@@ -153,3 +153,20 @@ def test_stream__carries_no_graph() -> None:
     frozen = backbone()
     model = Tuned(frozen, methods.parse("lst").plan(frozen, 4)).train()
     assert not any(value.requires_grad for value in model.features(images(frozen)).taps.values())
+
+
+@pytest.mark.parametrize(
+    ("variant", "first"), [("plain", None), ("average_norm_first", 0), ("registers_averaged", 2)]
+)
+def test_pooling__is_the_class_token_or_the_average_without_registers(variant: str, first: int | None) -> None:
+    frozen = backbone(variant)
+    method = methods.parse("lst:reduction=4")
+    model = Tuned(frozen, method.plan(frozen, 4, toy.findings(frozen, method, 4))).eval()
+    head = model.head
+    assert isinstance(head, LadderHead)
+    seen: list[torch.Tensor] = []
+    head.blocks[-1].register_forward_hook(lambda _, __, out: seen.append(out))
+    head.norm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    model(images(frozen))
+    side, pooled = seen
+    assert torch.equal(pooled, side[:, 0] if first is None else side[:, first:].mean(dim=1))

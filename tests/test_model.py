@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 import vitgraft
 from tests.tiny import images, vit
 from vitgraft.artefact import CARD, TENSORS
+from vitgraft.core.tuned import perturbed
 from vitgraft.errors import ArtefactError, BackboneError, ConfigError
 
 
@@ -126,3 +127,17 @@ def test_import__costs_no_torch() -> None:
 
     code = "import sys, vitgraft, vitgraft.methods as m; m.parse('lora:rank=3'); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("method", ["adapter:hidden=2,dropout=0.5", "mlp", "vqt:dropout=0.5"])
+def test_load__is_ready_to_be_asked(method: str, tmp_path: Path) -> None:
+    """A loaded model answers the same each time, and answering changes nothing in it."""
+    made = vitgraft.graft(vit(), method, classes=3)
+    with perturbed(made.tuned, 0.3):
+        made.save(tmp_path / "run")
+    model = vitgraft.load(tmp_path / "run", backbone=vit())
+    pictures = images(model.backbone)
+    before = {name: value.clone() for name, value in model.tuned.state_dict().items()}
+    with torch.no_grad():
+        assert torch.equal(model(pictures), model(pictures))
+    assert all(torch.equal(value, before[name]) for name, value in model.tuned.state_dict().items())

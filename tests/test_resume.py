@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,8 +19,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+import vitgraft
 from tests import toy
 from tests.test_records import record
+from tests.tiny import backbone
 from vitgraft.atomic import write_atomically
 from vitgraft.config import RunConfig
 from vitgraft.core.tuned import Tuned
@@ -30,6 +33,7 @@ from vitgraft.results import store
 from vitgraft.train import state
 from vitgraft.train.loop import Fitted, fit
 from vitgraft.train.probe import IMAGES
+from vitgraft.train.run import POLL, Run
 from vitgraft.train.settings import Training
 
 EVERY_STEP = Training(
@@ -331,3 +335,27 @@ def test_snapshot__is_never_written_with_broken_values(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="1 trained tensors are no longer finite"):
         state.save(tmp_path, {}, state.State(), model, optimizer)
     assert (tmp_path / state.FILE).read_bytes() == before
+
+
+def test_resume__another_method_of_the_same_shapes_is_told(tmp_path: Path) -> None:
+    """From Python, where no configuration is kept beside the snapshot."""
+    given = {"out": tmp_path, "epochs": 1, "device": "cpu", "cache": "off"}
+    first, other = (vitgraft.graft(backbone(), f"lora:rank=2,alpha={alpha}", toy.CLASSES) for alpha in (2.0, 64.0))
+    vitgraft.fit(first, toy.split(), **given)
+    with pytest.raises(ConfigError, match=r"method is 'lora:rank=2,alpha=64\.0', was 'lora:rank=2,alpha=2"):
+        vitgraft.fit(other, toy.split(), **given, resume=True)
+
+
+def test_interrupt__is_seen_by_several_processes_on_accelerators() -> None:
+    """Their host looks every so many steps of the run, however few an epoch has."""
+    here, layout = SimpleNamespace(processes=2, blocking=False), SimpleNamespace(steps=16)
+    asked = [
+        Run._asked(
+            SimpleNamespace(  # type: ignore[arg-type]
+                here=here, layout=layout, state=SimpleNamespace(epoch=epoch, step=step), _sums=torch.ones(3)
+            )
+        )
+        for epoch in range(5)
+        for step in range(1, 17)
+    ]
+    assert sum(asked) == 5 * 16 // POLL

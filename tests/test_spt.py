@@ -20,7 +20,7 @@ from vitgraft.errors import ConfigError
 from vitgraft.grafts.low_rank import LowRank
 from vitgraft.grafts.sparse import NormDelta, SparseDelta
 from vitgraft.methods.base import amount
-from vitgraft.methods.spt import Spt, SptLora
+from vitgraft.methods.spt import Spt, SptAdapter, SptLora
 from vitgraft.train.calibrate import Calibrator
 from vitgraft.train.settings import Training
 
@@ -222,3 +222,34 @@ def test_load__on_another_backbone_is_told(tmp_path: Path) -> None:
     graft("spt-lora:budget=2k,rank=2").save(tmp_path)
     with pytest.raises(ConfigError, match="other values than this backbone has"):
         vitgraft.load(tmp_path, backbone=frozen_twin(), force=True)
+
+
+def test_dropout__is_where_it_was_published() -> None:
+    """On a module's input, and none at proj."""
+    lora, adapter = SptLora(dropout=0.3), SptAdapter(dropout=0.3)
+    for method in (lora, adapter):
+        rates = {place: method.build(place, 8, 8).dropout.p for place in ("q", "proj", "fc1")}
+        assert rates == {"q": 0.3, "proj": 0.0, "fc1": 0.3}
+    module = adapter.build("q", 8, 8).train()
+    torch.nn.init.normal_(module.up.weight)
+    module.activation = lambda hidden: hidden.new_ones(hidden.shape)
+    zero = torch.zeros(5, 8)
+    assert torch.equal(module(zero, zero), module(zero, zero)), "no hidden value is dropped"
+
+
+def test_budget__places_are_kept_before_anything_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that goes on, perhaps elsewhere, trains what it began with: scores may differ by rounding there."""
+    spec, more = "spt-lora:budget=300+2k,rank=2", {"val": toy.split(9), "out": tmp_path, "settings": SETTINGS}
+    whole = graft(spec, **{**more, "out": tmp_path / "whole"})
+
+    def stop(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Calibrator, "score", stop)
+        with pytest.raises(KeyboardInterrupt):
+            graft(spec, **more)
+    monkeypatch.setattr(Calibrator, "squared_gradients", stop)
+    again = graft(spec, **more, resume=True)
+    assert again.findings.keys() == whole.findings.keys()
+    assert all(torch.equal(value, whole.findings[name]) for name, value in again.findings.items())

@@ -171,3 +171,15 @@ def test_keep__findings_of_another_backbone_are_told() -> None:
     findings = {"queries": torch.zeros(3, 1, 24), "kept": torch.arange(90, 100)}
     with pytest.raises(ConfigError, match="not among the 96 that this backbone gives"):
         methods.parse("vqt:keep=0.5").plan(backbone(), 4, findings)
+
+
+def test_dropout__is_each_images_own() -> None:
+    """Upstream drops after queries are given to every image; an image that stands there twice is read twice."""
+    frozen = backbone()
+    model = Tuned(frozen, methods.parse("vqt:tokens=3,dropout=0.5").plan(frozen, 4))
+    pictures = images(frozen)[:1].expand(4, -1, -1, -1)
+    assert not torch.allclose(model.train()(pictures)[0], model(pictures)[1])
+    logits = model(pictures)
+    assert not torch.allclose(logits[0], logits[1])
+    logits = model.eval()(pictures)
+    assert torch.allclose(logits[0], logits[1])

@@ -45,6 +45,7 @@ VARIANTS: dict[str, Callable[[], nn.Module]] = {
     "clip_pre_norm": partial(vit, pre_norm=True, norm_layer=partial(LayerNorm, eps=1e-5), act_layer="quick_gelu"),
     "dinov2_registers": partial(vit, reg_tokens=2, no_embed_class=True, init_values=0.3),
     "registers_embedded": partial(vit, reg_tokens=2),
+    "registers_averaged": partial(vit, reg_tokens=2, class_token=False, global_pool="avg", fc_norm=False),
     "swiglu_packed": partial(vit, mlp_layer=SwiGLUPacked, act_layer=nn.SiLU, mlp_ratio=4.0, init_values=0.3),
     "aimv2_swiglu_rmsnorm": partial(
         vit,

@@ -118,7 +118,9 @@ class Model:
         artefact.write(Path(folder), card, self.tuned.state_dict(), self.findings)
 
     def digest(self) -> str:
-        """The method's spec and a digest of its findings: what a training that goes on has in common."""
+        """The method's spec and a digest of its findings: what a training that goes on must share."""
+        if not self.findings:
+            return methods.spec_of(self.method)
         found = sha256()
         for name, value in sorted(self.findings.items()):
             found.update(f"{name}:{tuple(value.shape)}:{value.dtype}".encode())

@@ -45,6 +45,7 @@ STAGES = "stages"
 
 VALUES = "values.safetensors"
 FINDINGS = "findings.safetensors"
+RANDOM = "random state"
 
 
 @dataclass
@@ -116,15 +117,20 @@ class Calibrator:
         return model
 
     def once(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """What `make` returns, on the CPU, or what it returned before the run was stopped."""
+        """What `make` returns, on the CPU, or what it returned before the run was stopped.
+
+        It leaves the random generator where `make` did, so that all that follows is the same.
+        """
         path, same = self._path(name, VALUES), self._same(self.settings) | {"stage": name}
         kept = self._kept(path, same)
         if kept is not None:
-            self.seconds += kept[1]
-            return kept[0]
+            found, seconds = kept
+            self.seconds += seconds
+            torch.set_rng_state(found.pop(RANDOM))
+            return found
         before = self.seconds
         made = {key: value.detach().cpu().contiguous() for key, value in make().items()}
-        self._keep(path, made, same, self.seconds - before)
+        self._keep(path, {**made, RANDOM: torch.get_rng_state()}, same, self.seconds - before)
         return made
 
     def score(self, model: Tuned) -> Score:
