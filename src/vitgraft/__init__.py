@@ -17,25 +17,48 @@ _HOMES = {
     "Bundle": "vitgraft.bundle",
     "Model": "vitgraft.model",
     "Training": "vitgraft.train.settings",
+    "VitgraftError": "vitgraft.errors",
     "fit": "vitgraft.model",
     "graft": "vitgraft.model",
     "load": "vitgraft.model",
-    "load_backbone": "vitgraft.model",
+    "load_backbone": "vitgraft.backbones.loading",
     "load_task": "vitgraft.data.source",
 }
 
 if TYPE_CHECKING:
+    from vitgraft.backbones.loading import load_backbone as load_backbone
     from vitgraft.bundle import Bundle as Bundle
     from vitgraft.core.backbone import Backbone as Backbone
     from vitgraft.data.source import load as load_task
+    from vitgraft.errors import VitgraftError as VitgraftError
     from vitgraft.model import Model as Model
     from vitgraft.model import fit as fit
     from vitgraft.model import graft as graft
     from vitgraft.model import load as load
-    from vitgraft.model import load_backbone as load_backbone
     from vitgraft.train.settings import Training as Training
 
-__all__ = ["Backbone", "Bundle", "Model", "Training", "fit", "graft", "load", "load_backbone", "load_task"]
+__all__ = [
+    "Backbone",
+    "Bundle",
+    "Model",
+    "Training",
+    "VitgraftError",
+    "fit",
+    "graft",
+    "load",
+    "load_backbone",
+    "load_task",
+]
+
+
+def __dir__() -> list[str]:
+    """What completion offers: the public names, and every method's class."""
+    return sorted([*__all__, *_methods()])
+
+
+def _methods() -> dict[str, Any]:
+    registry = import_module("vitgraft.methods.registry")
+    return {kind.__name__: kind for kind in map(registry.method_named, registry.names())}
 
 
 def __getattr__(name: str) -> Any:
@@ -45,8 +68,7 @@ def __getattr__(name: str) -> Any:
     if name == "__version__":
         return metadata.version("vitgraft")
     if name[:1].isupper():
-        registry = import_module("vitgraft.methods.registry")
-        kinds = {kind.__name__: kind for kind in map(registry.method_named, registry.names())}
+        kinds = _methods()
         if name in kinds:
             return kinds[name]
     raise AttributeError(f"module 'vitgraft' has no attribute {name!r}")

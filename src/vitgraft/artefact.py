@@ -73,7 +73,9 @@ class Card:
 
 
 def write(folder: Path, card: Card, state: Mapping[str, Tensor], findings: Mapping[str, Tensor]) -> None:
-    """Write a graft into `folder`, replacing one that is there."""
+    """Write a graft into `folder`, replacing one that is there. Raises ArtefactError if that is a file."""
+    if folder.exists() and not folder.is_dir():
+        raise ArtefactError(f"'{folder}' is a file, and a graft is written into a folder. Name another one.")
     folder.mkdir(parents=True, exist_ok=True)
     together = {**state, **{FOUND + name: value for name, value in findings.items()}}
     tensors = {name: value.detach().cpu().contiguous() for name, value in together.items()}

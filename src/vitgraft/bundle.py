@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Self
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from vitgraft import artefact
 from vitgraft import model as models
 from vitgraft.core.backbone import Backbone
 from vitgraft.core.shared import answers
-from vitgraft.data.decode import read_image
+from vitgraft.data.decode import Pictures, opened
 from vitgraft.data.preprocessing import Preprocessing
 from vitgraft.data.transforms import evaluation
 from vitgraft.errors import ConfigError
@@ -39,15 +38,15 @@ class Bundle:
             raise ConfigError("A bundle of no grafts answers nothing. Name at least one folder.")
 
     @classmethod
-    def load(cls, folders: Iterable[Path | str], *, force: bool = False) -> Self:
-        """The grafts in some folders, by the folders' names as given; a backbone is loaded once for all on it.
+    def load(cls, folders: Path | str | Iterable[Path | str], *, force: bool = False) -> Self:
+        """The grafts in a folder or some, by the folders' names as given; a backbone is loaded once for all on it.
 
         Raises:
             ArtefactError: see `vitgraft.load`.
         """
         members: dict[str, Model] = {}
         backbones: dict[str, Backbone] = {}
-        for folder in folders:
+        for folder in [folders] if isinstance(folders, Path | str) else folders:
             stands_on = artefact.read(Path(folder))[0].backbone
             shared = backbones.get(repr(stands_on))
             members[str(folder)] = models.load(folder, backbone=shared, force=force)
@@ -55,14 +54,14 @@ class Bundle:
         return cls(members)
 
     @torch.no_grad()
-    def predict(self, images: Iterable[Image.Image | Path | str], *, device: str = "auto") -> dict[str, Tensor]:
+    def predict(self, images: Pictures, *, device: str = "auto") -> dict[str, Tensor]:
         """Probabilities (n, C) of pictures or of image files, by the graft's name, on the CPU."""
-        pictures = (image if isinstance(image, Image.Image) else read_image(Path(image)) for image in images)
+        left = opened(images)
         where = place(device).device
         found: dict[str, list[Tensor]] = {name: [] for name in self.members}
         for model in self.members.values():
             model.tuned.to(where).eval()
-        while batch := list(islice(pictures, BATCH)):
+        while batch := list(islice(left, BATCH)):
             for names in self._alike():
                 some = [self.members[name] for name in names]
                 transform = evaluation(some[0].preprocessing)

@@ -1,5 +1,7 @@
 """What an earlier run has left in a folder: a record to be given back, something to go on with, or in the way."""
 
+from pathlib import Path
+
 from vitgraft import artefact
 from vitgraft.config import RunConfig, read_toml
 from vitgraft.errors import ConfigError
@@ -15,8 +17,9 @@ def finished(config: RunConfig, resume: bool, force: bool) -> Record | None:
         ConfigError: the folder holds a run that is neither resumed nor replaced, or one of another configuration.
     """
     folder = config.folder
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"'{folder}' is a file. Name a folder with --out.")
+    for path, option in ((folder, "--out"), (config.records and Path(config.records), "--records")):
+        if path and path.exists() and not path.is_dir():
+            raise ConfigError(f"'{path}' is a file. Name a folder with {option}.")
     record = folder / store.FILE
     if force:
         for name in (store.FILE, artefact.CARD, artefact.TENSORS):

@@ -1,6 +1,6 @@
 """The five lines of Python: `graft`, `fit`, `save`, `load`, `merge`."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from vitgraft import artefact, methods
 from vitgraft.artefact import BackboneId, Card
-from vitgraft.backbones.create import create_model
+from vitgraft.backbones.loading import load_backbone
 from vitgraft.backbones.timm_vit import wrap
 from vitgraft.core.backbone import Backbone
 from vitgraft.core.tuned import Tuned
-from vitgraft.data.decode import read_image
+from vitgraft.data.decode import Pictures, opened
 from vitgraft.data.preprocessing import Preprocessing
 from vitgraft.data.task import Split
 from vitgraft.errors import ArtefactError, ConfigError
@@ -30,33 +29,6 @@ from vitgraft.train.settings import Training
 if TYPE_CHECKING:
     from vitgraft.train.loop import Fitted
     from vitgraft.train.metrics import Metrics
-
-
-def load_backbone(
-    name: str,
-    *,
-    checkpoint: Path | str | None = None,
-    image_size: int | None = None,
-    global_pool: str | None = None,
-) -> Backbone:
-    """A frozen backbone by its timm name (or `figures`, the built-in one), to share among several grafts.
-
-    `checkpoint` is a local weight file (.safetensors, .pth, .npz). `image_size` in pixels resamples the position
-    embedding; `global_pool` is timm's pooling, such as "avg".
-
-    Raises:
-        BackboneError: an unknown name, or a model without a view.
-        CheckpointError: weights that are missing or do not fit.
-    """
-    path = None if checkpoint is None else Path(checkpoint)
-    model, report = create_model(name, checkpoint=path, image_size=image_size, global_pool=global_pool)
-    source = {
-        "name": name,
-        "checkpoint": None if path is None else str(path.resolve()),
-        "image_size": image_size,
-        "global_pool": global_pool,
-    }
-    return wrap(model, name, {"source": source, "report": report})
 
 
 @dataclass
@@ -83,10 +55,9 @@ class Model:
         logits: Tensor = self.tuned(images)
         return logits
 
-    def predict(self, images: Iterable[Image.Image | Path | str]) -> Tensor:
-        """Probabilities (n, C) of pictures or of image files."""
-        pictures = (image if isinstance(image, Image.Image) else read_image(Path(image)) for image in images)
-        return loop.predict(self.tuned, pictures, self.preprocessing)
+    def predict(self, images: Pictures) -> Tensor:
+        """Probabilities (n, C) of pictures or of image files; of one, if one is given."""
+        return loop.predict(self.tuned, opened(images), self.preprocessing)
 
     def evaluate(self, split: Split) -> "Metrics":
         """Loss and accuracies on labelled images."""
@@ -169,10 +140,12 @@ def graft(
         ConfigError: an unknown method, a wrong field, fewer than two classes, no data for a method that looks.
         KeyboardInterrupt: a method that looks was stopped.
     """
-    chosen = methods.parse(method)
-    names = tuple(str(i) for i in range(classes)) if isinstance(classes, int) else tuple(map(str, classes))
-    if len(names) < 2:
-        raise ConfigError(f"{len(names)} classes: a classifier needs at least two.")
+    chosen, names = methods.parse(method), _class_names(classes)
+    if chosen.chooses() and data is not None and val is None:
+        raise ConfigError(
+            f"{methods.spec_of(chosen)} chooses by validation accuracy, and there are no validation images. Give "
+            "some (in Python, val=...; on the command line, data with a val, or --val-fraction above 0)."
+        )
     frozen = _as_backbone(backbone)
     pictures = preprocessing or own_preprocessing(frozen)
     findings: Mapping[str, Tensor] = {}
@@ -185,6 +158,18 @@ def graft(
             findings = calibrator.find()
         seconds = calibrator.seconds
     return _planned(frozen, chosen, names, pictures, seed, findings, seconds)
+
+
+def _class_names(classes: int | Sequence[str]) -> tuple[str, ...]:
+    """Names from a number of classes or from names. Raises ConfigError."""
+    if isinstance(classes, str):
+        raise ConfigError(f"classes={classes!r} is one name. Give a number, or a list of names.")
+    names = tuple(str(i) for i in range(classes)) if isinstance(classes, int) else tuple(map(str, classes))
+    if len(names) < 2:
+        raise ConfigError(f"{len(names)} classes: a classifier needs at least two.")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(f"Class {', '.join(map(repr, twice))} is named twice. Give every class its own name.")
+    return names
 
 
 def _planned(
@@ -247,12 +232,12 @@ def fit(
         DivergedError: a loss that is not finite.
         TrainingError: a value that gets no gradient.
     """
-    chosen = settings or Training()
-    if overrides:
-        try:
-            chosen = replace(chosen, **overrides)
-        except TypeError as error:
-            raise ConfigError(f"Training settings: {error}.") from None
+    for name, split in (("train", train), ("val", val)):
+        if not isinstance(split, Split | None):
+            raise ConfigError(
+                f"{name}={split!r} is no split. Give one of a task: load_task(...).splits[{name!r}]."
+            )
+    chosen = (settings or Training()).changed(overrides)
     return loop.fit(
         model.tuned,
         train,

@@ -14,6 +14,7 @@ import torch
 from vitgraft import model as models
 from vitgraft import protocols
 from vitgraft.atomic import write_atomically
+from vitgraft.backbones.loading import load_backbone
 from vitgraft.config import RunConfig
 from vitgraft.core.backbone import Backbone
 from vitgraft.data import source
@@ -145,7 +146,7 @@ def build(config: RunConfig, task: Task, resume: bool = False, backbone: Backbon
         BackboneError, CheckpointError, ConfigError: see `model.graft`.
     """
     if backbone is None:
-        backbone = models.load_backbone(
+        backbone = load_backbone(
             config.backbone,
             checkpoint=config.checkpoint,
             image_size=config.image_size,

@@ -117,6 +117,10 @@ class Cell:
         records = [self.home.path(config) for config in self.chosen()]
         return [path for path in (store.beside(record, name) for record in records) if path.exists()]
 
+    def root(self) -> str | None:
+        """The folder of a benchmark's copy, as the runs are told it."""
+        return self.suite.run(self.task, self.entry, self._choices()[0], self.suite.seeds[0]).root
+
     def size(self) -> int:
         """How many runs there are in all."""
         seeds, choices = len(self.suite.seeds), self._choices()

@@ -162,7 +162,8 @@ def fill(cells: Sequence[Cell], submit: Callable[[Job], "Future[Outcome]"], tell
         if outcome.no_data:
             if cell.task not in left:
                 leave(cell.task)
-                failures.append(f"{cell.task}: {outcome.failed}")
+                said = outcome.failed or ""
+                failures.append(said if cell.task in said else f"{cell.task}: {said}")
                 tell(cell, job.config, outcome, len(waiting))
             continue
         for config, one in zip((job.config, *job.others), (outcome, *outcome.others), strict=True):

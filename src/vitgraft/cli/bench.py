@@ -1,20 +1,20 @@
 """`vitgraft bench`: suites of methods, tasks and seeds; running what is missing, and what was found."""
 
 import os
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vitgraft.cli import show
+from vitgraft.cli.asked import Asked, asked_of
 from vitgraft.cli.guard import Commands, failed, note
 from vitgraft.cli.options import given_by
 from vitgraft.errors import ConfigError, unknown
 
 if TYPE_CHECKING:
     from vitgraft.bench.cell import Cell
-    from vitgraft.bench.suite import Suite
     from vitgraft.report.render import Part
     from vitgraft.results.record import Record
 
@@ -25,62 +25,14 @@ app = typer.Typer(
 )
 
 Names = Annotated[str | None, typer.Option("--methods", help="Some of the methods, with commas.")]
-HOME = Path("bench")
 PLACES = ("local", "ray")
 FORMS = ("md", "csv", "html")
 SHARE = 4
 """Runs that share an accelerator unless the user says otherwise: small ones leave most of it idle."""
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What a command is about: a suite by the name that the user gave it, its folder, the tasks that are meant."""
-
-    name: str
-    suite: "Suite"
-    out: Path
-    tasks: tuple[str, ...]
-
-    def cells(self, names: str | None) -> "list[Cell]":
-        """Of some methods, or all. Raises ConfigError for one that the suite does not have."""
-        from vitgraft.bench.cell import Home, cells
-
-        return cells(self.suite, Home(self.out), self.tasks, _some("method", names, tuple(self.suite.entries)))
-
-
-def _asked(
-    suite: Annotated[
-        str, typer.Argument(help="A TOML file, or builtin, quick, vtab1k or fgvc.", show_default=False)
-    ],
-    out: Annotated[Path, typer.Option(help="Folder of all suites' runs and records.")] = HOME,
-    tasks: Annotated[str | None, typer.Option(help="Some of the tasks, with commas.")] = None,
-    tune: Annotated[
-        int | None, typer.Option(min=1, help="Choose from so many random points of each grid.")
-    ] = None,
-    halving: Annotated[
-        int | None,
-        typer.Option(min=0, help="Halve the candidates so often, by ever longer runs; wins over the suite's."),
-    ] = None,
-    sets: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", help="A key of every run, as fit has them; wins over the suite's.", metavar="KEY=VALUE"
-        ),
-    ] = None,
-) -> Asked:
-    """Raises ConfigError for tasks that the suite does not have, or a suite that there is not."""
-    from vitgraft.bench.suite import load
-
-    found = load(suite, _changes(sets or []))
-    if tune is not None:
-        found = replace(found, tune=tune)
-    if halving is not None:
-        found = replace(found, halving=halving)
-    return Asked(suite, found, out, _some("task", tasks, found.tasks))
-
-
 @app.command("run")
-@given_by(_asked)
+@given_by(asked_of)
 def run(
     asked: Asked,
     names: Names = None,
@@ -120,6 +72,8 @@ def run(
         raise ConfigError(unknown("place to run", on, PLACES))
 
     found = asked.cells(names)
+    if on == "local":
+        _check_copies(found)
     if asked.suite.tune is not None and (fixed := asked.suite.fixed(cell.name for cell in found)):
         note(f'--tune has nothing to draw from for {", ".join(fixed)}. A suite gives them grid = "protocol".')
     before = sum(cell.done() for cell in found)
@@ -130,11 +84,11 @@ def run(
         failures = fill(found, submit, progress.tell)
     if failures:
         raise failed("\n".join(["Not all is done. Run the suite again to try anew what failed.", *failures]))
-    note(f"All {total} runs are done. See them: vitgraft bench report {asked.name}")
+    note(f"All {total} runs are done. See them: {asked.command('report', names)}")
 
 
 @app.command("status")
-@given_by(_asked)
+@given_by(asked_of)
 def status(
     asked: Asked,
     names: Names = None,
@@ -142,22 +96,18 @@ def status(
 ) -> None:
     """Say how many runs of a suite are done, by method and task."""
     found = asked.cells(names)
-    columns = list(dict.fromkeys(cell.task for cell in found))
     done = {(cell.name, cell.task): (cell.done(), cell.size()) for cell in found}
     if as_json:
         rows = [{"method": name, "task": task, "done": a, "runs": b} for (name, task), (a, b) in done.items()]
         show.as_json(rows)
         return
-    methods = list(dict.fromkeys(cell.name for cell in found))
-    table = [[name, *(_count(*done[name, task]) for task in columns)] for name in methods]
-    show.table("", ("method", *columns), table, right=columns)
-    typer.echo(
-        f"{sum(a for a, _ in done.values())} of {sum(b for _, b in done.values())} runs are done, in {asked.out}"
-    )
+    table = [_state(name, done) for name in dict.fromkeys(cell.name for cell in found)]
+    show.table("", ("method", "runs done", "tasks that lack runs"), table, right=("runs done",))
+    typer.echo(f"{_count(done.values())} runs are done, in {asked.out}")
 
 
 @app.command("report")
-@given_by(_asked)
+@given_by(asked_of)
 def report(
     asked: Asked,
     names: Names = None,
@@ -194,8 +144,8 @@ def report(
     found = _tested(cells)
     if not any(records for one in found.values() for records in one.values()):
         raise ConfigError(
-            f"There are no tested runs of {asked.name} in {asked.out} yet, with the keys that were set (--set). "
-            f"Make some: vitgraft bench run {asked.name}"
+            f"There are no tested runs of {asked.name} in {asked.out} yet, with these options (--tune, --halving "
+            f"and --set choose them, too). Make some: {asked.command('run', names)}"
         )
     summary = summarise(found, asked.tasks, len(asked.suite.seeds))
     kinds = {cell.name: cell.entry.method for cell in cells}
@@ -220,7 +170,7 @@ def report(
 
 
 @app.command("compare")
-@given_by(_asked)
+@given_by(asked_of)
 def compare(
     asked: Asked,
     first: Annotated[str, typer.Argument(help="A method of the suite.", show_default=False)],
@@ -263,32 +213,29 @@ def _shares(cells: "list[Cell]") -> "list[Part]":
     return [render.shares(shares)] if shares else []
 
 
-def _count(done: int, runs: int) -> str:
-    return "done" if done == runs else f"{done} of {runs}"
+def _state(method: str, done: Mapping[tuple[str, str], tuple[int, int]]) -> tuple[str, str, str]:
+    """A method, how many of its runs are done, and on which tasks there are others."""
+    tasks = {task: count for (name, task), count in done.items() if name == method}
+    lacking = {task: count for task, count in tasks.items() if count[0] < count[1]}
+    told = [f"{task.partition(':')[2] or task} {a}/{b}" for task, (a, b) in lacking.items()]
+    begun = any(a for a, _ in tasks.values())
+    return method, _count(tasks.values()), ", ".join(told) if begun else f"all {len(tasks)}"
 
 
-def _some(kind: str, asked: str | None, known: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of a suite's tasks or methods that were asked for, all by default. Raises ConfigError."""
-    chosen = tuple(asked.split(",")) if asked else known
-    for one in chosen:
-        if one not in known:
-            raise ConfigError(unknown(f"{kind} of this suite", one, known))
-    return chosen
+def _count(done: Iterable[tuple[int, int]]) -> str:
+    several = list(done)
+    return f"{sum(a for a, _ in several):,} of {sum(b for _, b in several):,}"
 
 
-def _changes(sets: list[str]) -> dict[str, Any]:
-    """Keys of every run as --set gives them. Raises ConfigError."""
-    from vitgraft.config import from_text, keys
+def _check_copies(cells: "list[Cell]") -> None:
+    """Raise ConfigError if the folder of a benchmark's copy is not there, once for all of its tasks."""
+    from vitgraft.data.benchmarks.names import mentioned
 
-    found = {}
-    for one in sets:
-        name, equals, value = one.partition("=")
-        if not equals:
-            raise ConfigError(f"--set {one!r} has no value. Write --set KEY=VALUE, such as --set epochs=50.")
-        if name not in keys():
-            raise ConfigError(unknown("key of a run", name, keys()))
-        found[name] = from_text(name, value)
-    return found
+    roots = {cell.root() for cell in cells if mentioned(cell.task) is not None}
+    for root in sorted(roots, key=str):
+        if root is None or not Path(root).expanduser().is_dir():
+            where = "no folder was named" if root is None else f"there is no folder '{root}'"
+            raise ConfigError(f"The benchmark's copy: {where}. Say where it is: --set root=FOLDER.")
 
 
 def _workers() -> int:

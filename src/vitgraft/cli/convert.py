@@ -31,8 +31,11 @@ def convert(
     """
     if out.exists():
         raise ArtefactError(f"'{out}' is there already. Name another folder with --out.")
+    if not file.is_file():
+        raise ArtefactError(f"There is no file '{file}'. Name what the published code saved.")
+    from vitgraft.backbones.loading import load_backbone
     from vitgraft.data.preprocessing import preset
-    from vitgraft.model import load_backbone, own_preprocessing
+    from vitgraft.model import own_preprocessing
     from vitgraft.published import load_synqt
 
     names = (

@@ -62,7 +62,15 @@ def evaluate(
     if data is not None:
         reading |= {"data": data, "root": None, "train_on": "train"}
     chosen = RunConfig.of(reading if root is None else {**reading, "root": root})
-    task = load_task(chosen)
+    try:
+        task = load_task(chosen)
+    except DataError as error:
+        if data is not None:
+            raise
+        raise DataError(
+            f"{run} was trained on {chosen.data!r}, as it was called where the run began, and that cannot be read "
+            f"here. Name the images: vitgraft eval {run} DATA. {error}"
+        ) from None
     metrics = model.evaluate(_relabelled(_part(task, split), task.classes, model.class_names))
     if as_json:
         show.as_json({"data": chosen.data, "split": str(split), **asdict(metrics)})

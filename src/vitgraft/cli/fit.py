@@ -8,6 +8,7 @@ import typer
 from vitgraft.cli import guard, show
 from vitgraft.cli.options import configured
 from vitgraft.config import KEPT, RunConfig, read_toml
+from vitgraft.errors import ConfigError
 from vitgraft.results.record import Record
 
 
@@ -42,6 +43,10 @@ def fit(
 
       vitgraft fit --resume --out runs/photos-lr2
     """
+    if resume and force:
+        raise ConfigError("--resume goes on with a run and --force replaces it: choose one of them.")
+    if resume and config is None and not {"data", "out"} & given.keys():
+        raise ConfigError("Which run is to go on? Name its folder: vitgraft fit --resume --out FOLDER.")
     values = _file_values(config, resume, given) | given
     chosen = RunConfig.of(values)
     if print_config:
@@ -75,6 +80,8 @@ def summary(record: Record, folder: Path) -> None:
         if scores is not None:
             text = f"{show.percent(scores.top1)} of {scores.n:,} images, mean per class"
             lines[f"{name} accuracy"] = f"{text} {show.percent(scores.mean_per_class)}"
+    if record.val is None and record.test is None:
+        lines["accuracy"] = "not measured: there are neither val nor test images"
     if record.history.legacy_best_on_test is not None:
         best = f"{show.percent(record.history.legacy_best_on_test)} after epoch {record.history.legacy_best_epoch}"
         lines["legacy best on test"] = f"{best}: chosen on test, for comparison alone"

@@ -1,12 +1,14 @@
 """What happens when a command fails: a sentence for the user's mistakes, a traceback for ours."""
 
 import errno
+from inspect import cleandoc
+from pathlib import Path
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
-from vitgraft.errors import VitgraftError
+from vitgraft.errors import ArtefactError, VitgraftError
 
 MISTAKE = 2
 """The exit code of a user's mistake, as of a wrong option."""
@@ -14,12 +16,21 @@ MISTAKE = 2
 INTERRUPTED = 130
 """The exit code after Ctrl-C: 128 and the number of the signal, as shells count."""
 
-OUTSIDE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EISDIR, errno.ENOTDIR}
+FULL = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
+OUTSIDE = {*FULL, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOENT}
 """What the file system refuses through no fault of the program."""
 
 
 class Commands(TyperGroup):
-    """The commands of `vitgraft`. A `VitgraftError` becomes its message on stderr; bugs keep their traceback."""
+    """The commands of `vitgraft`. A `VitgraftError` becomes its message on stderr; bugs keep their traceback.
+
+    Help is as wide as the terminal: lines of a paragraph are one line, but for indented ones.
+    """
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        for command in self.commands.values():
+            command.help = "\n\n".join(map(_joined, cleandoc(command.help or "").split("\n\n")))
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -29,10 +40,16 @@ class Commands(TyperGroup):
         except OSError as error:
             if error.errno not in OUTSIDE:
                 raise
-            raise failed(f"{error.strerror}: '{error.filename}'. Check permissions and free space.") from None
+            check = "permissions and free space" if error.errno in FULL else "the path"
+            raise failed(f"{error.strerror}: '{error.filename}'. Check {check}.") from None
         except KeyboardInterrupt:
             note("Stopped.")
             raise typer.Exit(INTERRUPTED) from None
+
+
+def _joined(paragraph: str) -> str:
+    lines = paragraph.splitlines()
+    return paragraph if any(line.startswith(" ") for line in lines) else " ".join(lines)
 
 
 def failed(message: str) -> typer.Exit:
@@ -40,6 +57,14 @@ def failed(message: str) -> typer.Exit:
     typer.secho("Error: ", fg=typer.colors.RED, bold=True, nl=False, err=True)
     typer.echo(message, err=True)
     return typer.Exit(MISTAKE)
+
+
+def check_free(path: Path, force: bool) -> None:
+    """Raise ArtefactError if a file that is to be written is there and not to be replaced, or is a folder."""
+    if path.is_dir():
+        raise ArtefactError(f"'{path}' is a folder. Name another file.")
+    if path.exists() and not force:
+        raise ArtefactError(f"'{path}' is there already. Name another file, or replace it with --force.")
 
 
 def note(message: str) -> None:

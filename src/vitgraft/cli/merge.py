@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vitgraft.errors import ArtefactError, ConfigError
+from vitgraft.cli import guard
+from vitgraft.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,8 +32,7 @@ def merge(
     """
     if out.suffix != SUFFIX:
         raise ConfigError(f"'{out}' must end in {SUFFIX}, the only format that is written.")
-    if out.exists() and (not force or out.is_dir()):
-        raise ArtefactError(f"'{out}' is there already. Name another file, or replace it with --force.")
+    guard.check_free(out, force)
     import safetensors.torch
 
     from vitgraft.atomic import write_atomically

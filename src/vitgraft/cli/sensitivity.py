@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitgraft.cli import show
+from vitgraft.cli import guard, show
 from vitgraft.config import RunConfig
-from vitgraft.errors import ArtefactError, ConfigError
+from vitgraft.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,8 +58,8 @@ def sensitivity(
     wanted = [amount(part) for part in budgets.split(",")]
     if out.suffix != SUFFIX:
         raise ConfigError(f"'{out}' must end in {SUFFIX}, the only format that is written.")
-    if out.exists() and (not force or out.is_dir()):
-        raise ArtefactError(f"'{out}' is there already. Name another file, or replace it with --force.")
+    for path in (out, out.with_suffix(".json")):
+        guard.check_free(path, force)
     given = {"data": data, "backbone": backbone, "checkpoint": checkpoint, "image_size": image_size}
     given |= {"method": method, "seed": seed, "device": device}
     config = RunConfig.of({key: value for key, value in given.items() if value is not None})
@@ -71,10 +71,11 @@ def _look(config: RunConfig, method: "Spt", budgets: list[int], out: Path) -> Pa
     """Score, write both files, print the maps; returns where the record is."""
     import torch
 
+    from vitgraft.backbones.loading import load_backbone
     from vitgraft.core import sensitivity as files
     from vitgraft.core.pattern import drawn
     from vitgraft.data.preprocessing import preset
-    from vitgraft.model import load_backbone, own_preprocessing
+    from vitgraft.model import own_preprocessing
     from vitgraft.run import load_task
     from vitgraft.train.calibrate import Calibrator
     from vitgraft.train.seeds import own_randomness, seed_all

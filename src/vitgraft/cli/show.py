@@ -12,6 +12,9 @@ PIPED_WIDTH = 140
 NARROW = 110
 """Fewer columns than this leave no room for everything."""
 
+LEAST = 12
+"""Columns that a cell needs to be read, if it is not shorter; longer ones go on in the next line."""
+
 
 def table(
     title: str,
@@ -35,11 +38,14 @@ def table(
         console = Console(width=PIPED_WIDTH)
     shown = [index for index, column in enumerate(columns) if console.width >= NARROW or column not in spare]
     grid = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    lines = list(rows)
     for index in shown:
         column = columns[index]
+        longest = max(len(row[index]) for row in [columns, *lines])
         aligned: Literal["left", "right"] = "right" if column in right else "left"
-        grid.add_column(column, justify=aligned, no_wrap=index == 0, overflow="fold")
-    for row in rows:
+        whole = index == 0 and longest <= console.width // 2
+        grid.add_column(column, justify=aligned, no_wrap=whole, overflow="fold", min_width=min(longest, LEAST))
+    for row in lines:
         grid.add_row(*(Text(row[index]) for index in shown))
     console.print(grid)
     left_out = [column for index, column in enumerate(columns) if index not in shown]

@@ -58,8 +58,9 @@ def read(path: Path, backbone: Backbone) -> Sensitivity:
             found = Sensitivity({}, card["backbone"], card["fingerprint"], card["origin"])
             scores = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        why = f"it has no {error.args[0]!r}" if isinstance(error, KeyError) else str(error)
         raise ArtefactError(
-            f"'{path}' is no sensitivity that can be read ({error}). Make one with vitgraft sensitivity."
+            f"'{path}' is no sensitivity that can be read: {why}. Make one with vitgraft sensitivity."
         ) from None
     own = backbone.fingerprint()
     if found.fingerprint != own:

@@ -9,6 +9,7 @@ Decisions, each made once here:
 """
 
 import os
+from collections.abc import Iterable, Iterator
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -145,3 +146,14 @@ def _start(source: Source) -> bytes:
             return file.read(12)
     source.seek(0)
     return source.read(12)
+
+
+Picture = Image.Image | Path | str
+Pictures = Picture | Iterable[Picture]
+"""One picture or several, as they are or as files."""
+
+
+def opened(images: Pictures) -> Iterator[Image.Image]:
+    """Pictures, read where files are named. Raises UnreadableImage when it comes to one that cannot be read."""
+    several = [images] if isinstance(images, Picture) else images
+    return (image if isinstance(image, Image.Image) else read_image(Path(image)) for image in several)

@@ -70,6 +70,8 @@ def _read(path: Path, options: Mapping[str, object]) -> Task:
     if os.path.isdir(path):
         if train_list(path) is not None:
             return load_list(path, **options)  # type: ignore[arg-type]
+        if "root" in options:
+            raise ConfigError(f"'{path}' has its images in it, and needs no root: leave it out (--root).")
         return load_folder(path, **options)
     if path.suffix.lower() in LISTS:
         return load_list(path, **options)  # type: ignore[arg-type]
@@ -112,6 +114,8 @@ def _built_in(name: str, options: Mapping[str, object]) -> Task:
     from vitgraft.data import builtin
 
     own = {key: value for key, value in options.items() if key in ("seed", "size", "test", "root")}
+    if isinstance(own.get("root"), str):
+        raise ConfigError(f"{name} is built in, and needs no root: leave it out (--root).")
     reading = Reading.of({key: value for key, value in options.items() if key == "seed" or key not in own})
     for key in ("val_fraction", "test_fraction"):
         if getattr(reading, key) != getattr(Reading(), key):

@@ -154,31 +154,29 @@ def amount(text: int | str) -> int:
 
 
 def positive(method: Method, **values: float) -> None:
-    """Raise ConfigError unless every value is above zero."""
-    for key, value in values.items():
-        if not value > 0:
-            raise ConfigError(f"{method.name}: {key}={value} must be above zero.")
+    """Raise ConfigError unless every value is a number above zero."""
+    _hold(method, values, lambda value: value > 0, "above zero")
 
 
 def not_negative(method: Method, **values: float) -> None:
-    """Raise ConfigError if a value is below zero."""
-    for key, value in values.items():
-        if not value >= 0:
-            raise ConfigError(f"{method.name}: {key}={value} must be at least 0.")
+    """Raise ConfigError unless every value is a number, and not below zero."""
+    _hold(method, values, lambda value: value >= 0, "at least 0")
 
 
 def probability(method: Method, **values: float) -> None:
     """Raise ConfigError unless every value is in [0, 1)."""
-    for key, value in values.items():
-        if not 0 <= value < 1:
-            raise ConfigError(f"{method.name}: {key}={value} must be at least 0 and below 1.")
+    _hold(method, values, lambda value: 0 <= value < 1, "at least 0 and below 1")
 
 
 def share(method: Method, **values: float) -> None:
     """Raise ConfigError unless every value is above 0 and at most 1."""
+    _hold(method, values, lambda value: 0 < value <= 1, "above 0 and at most 1")
+
+
+def _hold(method: Method, values: Mapping[str, float], holds: Callable[[float], bool], wanted: str) -> None:
     for key, value in values.items():
-        if not 0 < value <= 1:
-            raise ConfigError(f"{method.name}: {key}={value} must be above 0 and at most 1.")
+        if not isinstance(value, int | float) or not holds(value):
+            raise ConfigError(f"{method.name}: {key}={value!r} must be {wanted}.")
 
 
 def one_of(method: Method, key: str, value: str, known: tuple[str, ...]) -> None:

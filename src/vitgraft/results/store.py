@@ -179,7 +179,7 @@ def _tell(reason: str) -> None:
     logging.getLogger(__name__).warning("Taken for a run that is not done: %s", reason)
 
 
-def read_all(folder: Path) -> Reading:
+def read_all(folder: Path | str) -> Reading:
     """Every record in a folder: its own `*.json`, and the `record.json` of the run folders directly below it.
 
     Files that are no records are skipped and reported, never fatal: a sweep that was killed, an editor's copy
@@ -188,6 +188,7 @@ def read_all(folder: Path) -> Reading:
     Raises:
         RecordError: there is no such folder.
     """
+    folder = Path(folder)
     if not folder.is_dir():
         raise RecordError(f"There is no folder '{folder}' with records. Check the path.")
     records: dict[Path, Record] = {}

@@ -2,11 +2,12 @@
 
 import math
 import re
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from vitgraft.errors import ConfigError
+from vitgraft.errors import ConfigError, unknown
 
 DEVICES = re.compile(r"auto|cpu|mps|(cuda|xpu)(:\d+)?")
 PUBLISHED = "As published elsewhere"
@@ -109,6 +110,14 @@ class Training:
         for name, options in _options().items():
             self._one_of(name, options)
         self._check_together()
+
+    def changed(self, values: Mapping[str, Any]) -> "Training":
+        """The same settings with other values. Raises ConfigError for an unknown one, or a wrong value."""
+        known = [item.name for item in fields(self)]
+        for name in values:
+            if name not in known:
+                raise ConfigError(unknown("training setting", name, known))
+        return replace(self, **values)
 
     @property
     def warmup(self) -> float:

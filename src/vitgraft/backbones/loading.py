@@ -1,0 +1,34 @@
+"""A backbone by its name."""
+
+from pathlib import Path
+
+from vitgraft.backbones.create import create_model
+from vitgraft.backbones.timm_vit import wrap
+from vitgraft.core.backbone import Backbone
+
+
+def load_backbone(
+    name: str,
+    *,
+    checkpoint: Path | str | None = None,
+    image_size: int | None = None,
+    global_pool: str | None = None,
+) -> Backbone:
+    """A frozen backbone by its timm name (or `figures`, the built-in one), to share among several grafts.
+
+    `checkpoint` is a local weight file (.safetensors, .pth, .npz). `image_size` in pixels resamples the position
+    embedding; `global_pool` is timm's pooling, such as "avg".
+
+    Raises:
+        BackboneError: an unknown name, or a model without a view.
+        CheckpointError: weights that are missing or do not fit.
+    """
+    path = None if checkpoint is None else Path(checkpoint)
+    model, report = create_model(name, checkpoint=path, image_size=image_size, global_pool=global_pool)
+    source = {
+        "name": name,
+        "checkpoint": None if path is None else str(path.resolve()),
+        "image_size": image_size,
+        "global_pool": global_pool,
+    }
+    return wrap(model, name, {"source": source, "report": report})
