@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -377,3 +379,49 @@ def test_merge__refuses_what_cannot_be_merged(home: Path, tmp_path: Path) -> Non
     assert call("fit", *options(home, out=tmp_path / "run", epochs=1, method="vpt-deep:tokens=1")).exit_code == 0
     assert "cannot be merged" in refused("merge", tmp_path / "run", "--out", tmp_path / "plain.safetensors")
     assert not (tmp_path / "plain.safetensors").exists()
+
+
+def test_fit__what_cannot_be_is_refused_before_anything_runs(home: Path, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    photos, out = home / "photos", tmp_path / "out"
+    assert "choose one of them" in refused("fit", photos, "--resume", "--force", "--out", run)
+    assert "Which run is to go on?" in refused("fit", "--resume")
+    assert "is a file. Name a folder with --records" in refused("fit", photos, "--records", tmp_path / "file")
+    assert "needs no root" in refused("fit", photos, "--root", "elsewhere", "--out", out)
+    assert "digits is built in, and needs no root" in refused("fit", "digits", "--root", "x", "--out", out)
+    chooses = ("fit", photos, "--method", "noah", "--val-fraction", "0", "--out", out, "--epochs", "1")
+    assert "chooses by validation accuracy" in refused(*chooses)
+    assert not list(out.rglob("*.safetensors"))
+
+
+def test_sensitivity__keeps_what_is_there(tmp_path: Path) -> None:
+    other = tmp_path / "s.json"
+    other.write_text("{}")
+    assert "s.json' is there already" in refused("sensitivity", "digits", "--out", tmp_path / "s.safetensors")
+    assert other.read_text() == "{}"
+    (tmp_path / "folder.safetensors").mkdir()
+    assert "is a folder" in refused("merge", tmp_path, "--out", tmp_path / "folder.safetensors", "--force")
+
+
+def test_eval__elsewhere_says_what_is_missing(run: Path, tmp_path: Path) -> None:
+    moved = shutil.copytree(run, tmp_path / "run")
+    kept = moved / "run.toml"
+    kept.write_text(re.sub(r"^data = .*$", 'data = "photos/"', kept.read_text(), flags=re.MULTILINE))
+    assert "was trained on 'photos/', as it was called where the run began" in refused("eval", moved)
+
+
+def test_predict__a_long_path_leaves_the_answer(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / ("a-folder-with-a-long-name" * 6)
+    picture(folder / "green.png", 1, 0)
+    said = call("predict", run, folder).output
+    assert "probability" in said
+    assert any(f" {name} " in said for name in CLASSES)
+    assert "%" in said
+
+
+def test_help__lines_of_a_paragraph_are_one() -> None:
+    said = call("bench", "run", "--help").output
+    lines = [line.rstrip() for line in said.splitlines()]
+    first = next(number for number, line in enumerate(lines) if "A suite is a TOML file" in line)
+    assert min(map(len, lines[first : first + 4])) > 60, "each line is filled"
+    assert "vitgraft bench run quick" in said

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import vitgraft
+from tests import toy
 from tests.tiny import images, vit
 from vitgraft.artefact import CARD, TENSORS
 from vitgraft.core.tuned import perturbed
@@ -141,3 +143,36 @@ def test_load__is_ready_to_be_asked(method: str, tmp_path: Path) -> None:
     with torch.no_grad():
         assert torch.equal(model(pictures), model(pictures))
     assert all(torch.equal(value, before[name]) for name, value in model.tuned.state_dict().items())
+
+
+def test_python__mistakes_are_told_as_the_command_line_tells_them(saved: Path) -> None:
+    split = toy.split()
+    for arguments, told in (
+        ({"classes": "cat"}, "is one name"),
+        ({"classes": ["a", "b", "a"]}, "'a' is named twice"),
+        ({"method": vitgraft.LoRA(rank="8")}, "lora: rank='8' must be above zero"),
+        ({"method": "noah", "data": split}, "chooses by validation accuracy"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            vitgraft.graft(vit(), **{"method": "lora", "classes": 3, **arguments})  # type: ignore[arg-type]
+    model = vitgraft.graft(vit(), "linear", classes=3)
+    with pytest.raises(ConfigError, match=r"no training setting 'epoch'\. Did you mean 'epochs'"):
+        vitgraft.fit(model, split, epoch=1)
+    with pytest.raises(ConfigError, match="train='digits' is no split"):
+        vitgraft.fit(model, "digits")  # type: ignore[arg-type]
+    (saved.parent / "file").write_text("")
+    with pytest.raises(ArtefactError, match="is a file, and a graft is written into a folder"):
+        model.save(saved.parent / "file")
+
+
+def test_python__one_is_as_good_as_several(saved: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (16, 16), "red").save(tmp_path / "one.png")
+    model = vitgraft.load(saved, backbone=vit())
+    picture = tmp_path / "one.png"
+    assert model.predict(picture).shape == model.predict([picture]).shape == (1, 3)
+    assert torch.equal(model.predict(str(picture)), model.predict(Image.open(picture)))
+
+
+def test_python__names_can_be_listed() -> None:
+    assert {"LoRA", "SynQT", "graft", "VitgraftError"} <= set(dir(vitgraft))
+    assert issubclass(ConfigError, vitgraft.VitgraftError)
