@@ -57,8 +57,9 @@ def session(
 ) -> Session:
     """Train a fresh model on the toy task.
 
-    An mlp's biases before its BatchNorms have gradients of zero but for rounding, which Adam would scale up to
-    steps of full size; so it is trained by plain gradient descent.
+    An mlp's biases before its BatchNorms have gradients of zero but for rounding, and of some of SynQT's values
+    rounding decides the sign at first: Adam would scale both up to steps of full size. So these are trained by
+    plain gradient descent.
     """
     found = Session()
     model = toy.model(method, frozen or backbone())
@@ -70,7 +71,7 @@ def session(
         return logits
 
     keywords.setdefault("preprocessing", toy.PREPROCESSING)
-    optimizer = _descent if method == "mlp" else loop.optimizer_of
+    optimizer = _descent if method in ("mlp", "synqt") else loop.optimizer_of
     with mock.patch.object(model, "classify", recorded), mock.patch.object(loop, "optimizer_of", optimizer):
         found.fitted = loop.fit(model, train, val, settings, **keywords)
     found.values = {name: value.clone() for name, value in model.state_dict().items()}
