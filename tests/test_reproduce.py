@@ -4,6 +4,7 @@ A stand-in has the guide's own paths. Only sizes are changed: a small backbone, 
 suite one task, the first method named, one seed and one point of its grid.
 """
 
+import json
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -232,5 +233,7 @@ def test_suites__every_method_trains(there: Path, tmp_path: Path, name: str) -> 
     suite.write_text(text.replace("\nnoah = {", f'\nnoah = {{ method = "{SMALLER["noah"]}",'))
     own = ["--tasks", ONE[name], "--tune", "2", "--out", str(tmp_path / "bench"), *sets]
     call(["bench", "run", str(suite), *own])
-    assert call(["bench", "status", str(suite), *own]).count("done") >= 20
+    rows = json.loads(call(["bench", "status", str(suite), *own, "--json"]))
+    assert len(rows) >= 20
+    assert all(row["done"] == row["runs"] for row in rows)
     call(["bench", "report", str(suite), "--against", "paper", *own])
