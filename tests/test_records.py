@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from vitgraft import methods
 from vitgraft.config import RunConfig, keys
 from vitgraft.results import store
 from vitgraft.results.record import (
@@ -300,3 +301,14 @@ def test_write__failure_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
         store.add(tmp_path, record(seed=9))
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_identity__has_the_methods_revision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A method whose runs come to other numbers has records of other names; the first revision adds nothing."""
+    config = {**CONFIG, "method": "lora:rank=4"}
+    first = store.identity(config)
+    monkeypatch.setattr(methods.method_named("lora"), "revision", 2)
+    assert store.identity(config) != first
+    assert store.identity({**config, "method": "of another library"}), "a foreign record has a name, too"
+    monkeypatch.undo()
+    assert store.identity(config) == first
