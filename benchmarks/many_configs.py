@@ -112,9 +112,7 @@ def main() -> None:
             print(method, {key: round(value, 2) for key, value in results[method].items()}, flush=True)
     setting = {key: value for key, value in vars(options).items() if key != "out"}
     path = options.out or RESULTS / f"many_configs_{options.model}.json"
-    path.write_text(
-        json.dumps({"setting": setting, "machine": here, "results": results}, indent=1) + "\n"
-    )
+    path.write_text(json.dumps({"setting": setting, "machine": here, "results": results}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
