@@ -5,10 +5,18 @@ from pathlib import Path
 import pytest
 import torch
 
+from vitgraft.train import placement
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """bf16 arithmetic, emulated where the processor has none."""
+    monkeypatch.setattr(placement, "computes_bf16", lambda device: True)
 
 
 @pytest.fixture(autouse=True)

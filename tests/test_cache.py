@@ -48,6 +48,7 @@ def test_training__from_16_bits_stays_near(method: str) -> None:
     assert 0 < found.gap(uncached(method)) <= FP16.get(method, 5e-4)
 
 
+@pytest.mark.usefixtures("bf16")
 @pytest.mark.parametrize("method", ["linear", "partial:k=1"])
 def test_training__in_bf16_from_the_cache_stays_near(method: str) -> None:
     half = replace(SETTINGS, precision="bf16")
@@ -142,6 +143,7 @@ def _shifted(images: ArrayImages) -> ArrayImages:
     return ArrayImages(pixels, images.label)
 
 
+@pytest.mark.usefixtures("bf16")
 @pytest.mark.parametrize("what", ["weights", "pooling", "activation", "preprocessing", "images", "type", "bits"])
 def test_other_run__has_an_entry_of_its_own(what: str) -> None:
     settings = replace(SETTINGS, epochs=1)

@@ -206,6 +206,7 @@ def test_limit__sends_auto_to_memory_and_refuses_disk() -> None:
     assert entries.entries() == []
 
 
+@pytest.mark.usefixtures("bf16")
 def test_limit__counts_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     session("linear", SHORT, val=None)
     size = only().size

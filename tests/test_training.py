@@ -24,7 +24,7 @@ from vitgraft.data.task import Split
 from vitgraft.data.transforms import evaluation
 from vitgraft.errors import ConfigError, DataError, TrainingError, VitgraftError
 from vitgraft.heads.linear import LinearHead
-from vitgraft.train import loop
+from vitgraft.train import loop, placement
 from vitgraft.train.batches import Layout, in_order
 from vitgraft.train.loop import Fitted, evaluate, fit, predict
 from vitgraft.train.metrics import Tally
@@ -206,6 +206,7 @@ def test_fit__same_seed_same_values() -> None:
     assert not same(first, other)
 
 
+@pytest.mark.usefixtures("bf16")
 @pytest.mark.parametrize(
     "changes",
     [
@@ -230,6 +231,17 @@ def test_fit__every_setting_changes_the_result(changes: dict[str, Any]) -> None:
     assert not same(plain, changed)
     assert all(value.dtype is torch.float32 for value in model.parameters())
     assert all(value.isfinite().all() for value in changed.values())
+
+
+def test_fit__in_fp32_where_there_is_no_bf16(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A processor that only emulates bf16 would take ten times as long with it."""
+    _, plain = trained(toy.model("bias"), SHORT)
+    monkeypatch.setattr(placement, "computes_bf16", lambda device: False)
+    _, asked = trained(toy.model("bias"), replace(SHORT, precision="bf16"))
+    assert same(plain, asked)
+    assert "no bf16 arithmetic" in capsys.readouterr().err
 
 
 def test_fit__recipe_fills_what_settings_leave_open() -> None:

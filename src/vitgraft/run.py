@@ -38,7 +38,7 @@ from vitgraft.results.record import (
 )
 from vitgraft.train import calibrate, legacy, measure, state
 from vitgraft.train.cost import measure_cost, peak_memory_mib
-from vitgraft.train.placement import place
+from vitgraft.train.placement import Placement, place
 from vitgraft.train.settings import Training
 
 if TYPE_CHECKING:
@@ -260,7 +260,8 @@ def _expense(settings: Training, model: Model, fitted: "Fitted", peak: float | N
     tuned = model.tuned
     before, tuned.checkpoint = tuned.checkpoint, settings.checkpoint
     try:
-        counted = measure_cost(tuned, dtype=torch.bfloat16 if settings.precision == "bf16" else None)
+        computed = Placement(tuned.backbone.device).arithmetic(settings.precision)
+        counted = measure_cost(tuned, dtype=torch.bfloat16 if computed == "bf16" else None)
     finally:
         tuned.checkpoint = before
     shipped = counted.graft_bytes + sum(value.nbytes for value in model.findings.values())

@@ -8,9 +8,15 @@ from pathlib import Path
 import timm
 import torch
 
+from vitgraft.train.placement import computes_bf16
+
 
 def device_name(device: torch.device) -> str:
-    """What a device is called by its maker, and how many threads a CPU run has."""
+    """What a device is called by its maker, how many threads a CPU run has, and that it has no bf16 arithmetic."""
+    return _name(device) + ("" if computes_bf16(device) else ", no bf16")
+
+
+def _name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type != "cpu":

@@ -132,7 +132,7 @@ class Cache:
             "preprocessing": reader.preprocessing.to_json(),
             "images": pictures.images.fingerprint(),
             "augment": "none" if fixed else f"{reader.augment}, seed {reader.seed}, view {view}",
-            "computed": self.settings.precision,
+            "computed": self.here.arithmetic(self.settings.precision),
             "stored": self.settings.cache_precision,
         }
 
@@ -229,7 +229,7 @@ class Cache:
         """True if two images still give what the rows say: a last look, for no key knows all of a model's code."""
         (images,) = pictures.stream(view, [ends])
         now = self._read(images, rows.form)
-        tolerance = max(AGREEMENT[rows.form.precision], AGREEMENT[self.settings.precision])
+        tolerance = max(AGREEMENT[rows.form.precision], AGREEMENT[self.here.arithmetic(self.settings.precision)])
         for tap, then in rows.take(torch.tensor(ends), rows.form.taps).items():
             gap = (now[tap].float().cpu() - then.float()).norm()
             if not gap <= tolerance * then.float().norm() + 1e-6:

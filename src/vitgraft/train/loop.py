@@ -38,6 +38,8 @@ __all__ = ["Fitted", "Metrics", "evaluate", "fit", "fit_together", "predict"]
 
 DEFAULT = Recipe()
 
+NO_BF16 = "This device has no bf16 arithmetic, and would take many times as long to emulate it: computed in fp32."
+
 
 @dataclass(frozen=True)
 class Fitted:
@@ -102,6 +104,8 @@ def fit(
     state = saved or State()
     display = Display(settings.epochs, layout.steps, here.main)
     with own_randomness(here.device), _checkpointing(model, settings.checkpoint), closing(display):
+        if here.arithmetic(settings.precision) != settings.precision:
+            display.say(NO_BF16)
         journal = Journal(out if here.main else None, same, display, settings.snapshot_seconds)
         journal.begin(state)
         cache = Cache(model, settings, here, display, before)

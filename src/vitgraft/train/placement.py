@@ -75,9 +75,14 @@ class Placement:
         total: Tensor = self.accelerator.reduce(value, reduction="sum")
         return total
 
+    def arithmetic(self, precision: str) -> str:
+        """What is computed in where `precision` is asked for: fp32 on a device without bf16."""
+        return precision if computes_bf16(self.device) else "fp32"
+
     def autocast(self, precision: str) -> AbstractContextManager[Any]:
-        """bf16 arithmetic if asked; trained values stay fp32."""
-        return torch.autocast(self.device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
+        """bf16 arithmetic if it is asked for and there is any; trained values stay fp32."""
+        bf16 = self.arithmetic(precision) == "bf16"
+        return torch.autocast(self.device.type, dtype=torch.bfloat16) if bf16 else nullcontext()
 
     def wait(self) -> None:
         """Return once the device has done all its work, so that a clock can be read."""
@@ -111,6 +116,15 @@ def device_named(name: str) -> torch.device:
             "Use device=auto or cpu, or install a torch build for your accelerator."
         )
     return device
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """True if a device has bf16 arithmetic; one that emulates it takes many times as long as in fp32."""
+    if device.type == "cpu":
+        return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return True
 
 
 def _among_processes(device: str) -> Placement:

@@ -41,7 +41,9 @@ class Training:
     )
     clip_norm: float | None = _key(None, "largest norm of the gradient; none: unlimited")
     accumulate: int = _key(1, "micro-batches a step is computed in: less memory, the same result")
-    precision: Literal["fp32", "bf16"] = _key("fp32", "bf16: autocast; trained values stay fp32")
+    precision: Literal["fp32", "bf16"] = _key(
+        "fp32", "bf16: autocast, where the device has bf16 arithmetic; trained values stay fp32"
+    )
     seed: int = _key(0, "of the order of images, augmentation and dropout")
     checkpoint: Literal["none", "mlp", "block"] = _key(
         "none", "what runs twice instead of being kept: nothing, each block's mlp, each block"
