@@ -1,5 +1,9 @@
 """Suites: what is to be run follows from the file and the records, whoever made them."""
 
+import multiprocessing
+import os
+import signal
+import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -14,7 +18,7 @@ from tests.benchmark_copies import SMALL, noah
 from tests.test_records import record as make
 from vitgraft import methods
 from vitgraft.bench.cell import DIVERGED, Cell, Home, Job, cells
-from vitgraft.bench.runner import HOPELESS, Outcome, fill, work
+from vitgraft.bench.runner import HOPELESS, Outcome, fill, terminated_together, work
 from vitgraft.bench.suite import Suite, load, shipped
 from vitgraft.cli import app
 from vitgraft.config import RunConfig
@@ -455,6 +459,17 @@ def test_work__runs_and_reads_test_later_and_keeps_what_was_said(tmp_path: Path)
     assert again is not None
     assert again.test is not None
     assert again.val == record.val
+
+
+def test_sigterm__ends_those_that_were_started_too() -> None:
+    """`kill` of a sweep reaches the one process alone; its runs would go on for hours, unseen."""
+    child = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
+    child.start()
+    with pytest.raises(KeyboardInterrupt), terminated_together():
+        os.kill(os.getpid(), signal.SIGTERM)
+    child.join(30)
+    assert child.exitcode == -signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_work__what_fails_is_a_sentence(tmp_path: Path) -> None:

@@ -2,13 +2,16 @@
 
 import multiprocessing
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from vitgraft.atomic import write_atomically
@@ -182,7 +185,27 @@ def local(workers: int) -> Iterator[Callable[[Job], "Future[Outcome]"]]:
     context: Any = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     pool: Executor = ProcessPoolExecutor(workers, mp_context=context, max_tasks_per_child=1)
+    with terminated_together():
+        try:
+            yield lambda job: pool.submit(work, job.config, job.test, threads, job.others)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def terminated_together() -> Iterator[None]:
+    """SIGTERM ends this process as Ctrl-C does. A terminal sends that to all processes, and this is passed on."""
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        for child in multiprocessing.active_children():
+            child.terminate()
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, pass_on)
     try:
-        yield lambda job: pool.submit(work, job.config, job.test, threads, job.others)
+        yield
     finally:
-        pool.shutdown(cancel_futures=True)
+        signal.signal(signal.SIGTERM, before)
