@@ -1,8 +1,9 @@
 """A frozen block read by queries: keys and values come from the image's tokens, which the queries do not change.
 
-Projecting all N tokens for T queries is waste where T < N. With h the normalised input of the block, a head's
+Projecting all N tokens for a few queries is waste. With h the normalised input of the block, a head's
 scores are q·(W_k h + b_k) = (W_kᵀ q)·h + q·b_k, and the last term is the same for every token, so softmax drops
-it; its values are P (W_v h + b_v) = (P h) W_vᵀ + b_v, as the rows of P sum to one. Nothing of size N is projected.
+it; its values are P (W_v h + b_v) = (P h) W_vᵀ + b_v, as the rows of P sum to one. Nothing of size N is projected, but
+each head's queries are as wide as the tokens: for many of them, projecting the tokens costs less.
 """
 
 from typing import Any
@@ -25,8 +26,8 @@ def read_block(
     u is (B, T, D), or (1, T, D) if every image has the same queries.
 
     h is the block's normalised input (the tap `norm1`); `drop` acts on each branch's output. Returns
-    (attention branch, mlp branch), each (B, T, D); the block's output is u plus both. `absorb` chooses the form
-    without projected tokens, which a block with normalised queries or keys does not allow.
+    (attention branch, mlp branch), each (B, T, D); the block's output is u plus both. `absorb` allows the form
+    without projected tokens, where it `pays`; a block with normalised queries or keys does not.
     """
     attended: Tensor = drop(view.scale1(_project(view, "proj", _attend(view, view.norm1(u), h, absorb))))
     middle = u + attended
@@ -42,11 +43,19 @@ def _project(view: BlockView, group: str, x: Tensor) -> Tensor:
 def _attend(view: BlockView, u: Tensor, h: Tensor, absorb: bool) -> Tensor:
     (q_weight, q_bias), (k_weight, k_bias), (v_weight, v_bias) = (view.projection(place) for place in "qkv")
     q = F.linear(u, q_weight, q_bias)
-    if not (absorb and view.absorbs):
+    if not (absorb and view.absorbs and pays(q.shape[1], view.heads, h.shape[1], tuple(k_weight.shape))):
         h = h.to(q.dtype)
         return view.attend(q, F.linear(h, k_weight, k_bias), F.linear(h, v_weight, v_bias))
     mixed: Tensor = _AbsorbedAttention.apply(q, h, k_weight, v_weight, view.heads)[0]
     return view.after_attention(mixed if v_bias is None else mixed + v_bias)
+
+
+def pays(queries: int, heads: int, tokens: int, weight: tuple[int, ...]) -> bool:
+    """True if absorbing weights (A, D) takes fewer products than projecting the tokens of an image."""
+    size = weight[0] * weight[1]
+    absorbed = 2 * queries * (size + heads * tokens * weight[1])
+    projected = 2 * tokens * (size + queries * weight[0])
+    return absorbed < projected
 
 
 class _AbsorbedAttention(torch.autograd.Function):
