@@ -87,7 +87,7 @@ def test_absorbed__equals_projected_tokens(variant: str, monkeypatch: pytest.Mon
 
 
 def test_absorbed__for_few_queries() -> None:
-    """On ViT-B/16, 4 of SynQT and 1 of VQT take a tenth of the products; VQT's 300 would take four times as many."""
+    """On ViT-B/16, SynQT's 4 take a tenth of the products; VQT's 300 would take four times as many."""
     block = {"heads": 12, "tokens": 197, "weight": (768, 768)}
     assert query.pays(1, **block)
     assert query.pays(16, **block)

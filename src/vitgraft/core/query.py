@@ -2,8 +2,8 @@
 
 Projecting all N tokens for a few queries is waste. With h the normalised input of the block, a head's
 scores are q·(W_k h + b_k) = (W_kᵀ q)·h + q·b_k, and the last term is the same for every token, so softmax drops
-it; its values are P (W_v h + b_v) = (P h) W_vᵀ + b_v, as the rows of P sum to one. Nothing of size N is projected, but
-each head's queries are as wide as the tokens: for many of them, projecting the tokens costs less.
+it; its values are P (W_v h + b_v) = (P h) W_vᵀ + b_v, as the rows of P sum to one. Nothing of size N is projected,
+but each head's queries are as wide as the tokens: for many of them, projecting the tokens costs less.
 """
 
 from typing import Any
