@@ -195,6 +195,16 @@ def cifar_export(root: Path) -> Path:
     return tfds(root, export, {"train": train, "test": [_plain("test", index) for index in range(6)]})
 
 
+def flowers_export(root: Path) -> Path:
+    """Oxford Flowers as TFDS keeps it: the official splits."""
+    export = row("flowers102").export
+    assert export is not None
+    names: dict[Part, str] = {"train": "train", "val": "validation", "test": "test"}
+    return tfds(
+        root, export, {name: [_plain(part, i) for i in range(COUNTS[part])] for part, name in names.items()}
+    )
+
+
 def _plain(part: str, index: int) -> dict[str, Value]:
     picture = encoded(draw(part, index), "PNG")
     return {"id": b"train_00001", "image": picture, "label": [label_of(part, index)], "coarse_label": [0]}

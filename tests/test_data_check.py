@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from tests.benchmark_copies import SMALL, cifar_export, noah, small, synqt, vpt
-from tests.pictures import encoded, picture
+from tests.benchmark_copies import SMALL, cifar_export, flowers_export, noah, small, synqt, vpt
+from tests.pictures import encoded, picture, write
 from vitgraft.cli import app
 from vitgraft.data import source
 from vitgraft.data.benchmarks.names import Tables
@@ -91,6 +92,31 @@ def test_check__a_tasks_own_folder(copies: Path) -> None:
     assert states(looked(copies / "unknown", "vtab1k:dtd")) == {"dtd": "complete"}
 
 
+def test_check__a_name_and_a_list_that_two_benchmarks_share(tmp_path: Path) -> None:
+    """OxfordFlowers is a name of VTAB-1k's task, oxford_flowers102 one of FGVC's, and test.json a list of both."""
+    fgvc, vtab = tmp_path / "fgvc", tmp_path / "vtab"
+    for one_row in SMALL["fgvc"].rows:
+        vpt(fgvc / one_row.folder, one_row.images)
+    assert states(looked(fgvc)) == {one_row.key: "complete" for one_row in SMALL["fgvc"].rows}
+    assert states(looked(fgvc / "OxfordFlowers")) == {"flowers": "complete"}
+    assert states(looked(fgvc, "vtab1k:flowers102")) == {"flowers102": "missing"}
+    synqt(vtab / "oxford_flowers102")
+    assert {finding.copy.row.benchmark for finding in looked(vtab).findings} == {"vtab1k"}
+    assert states(looked(vtab / "oxford_flowers102")) == {"flowers102": "complete"}
+    both = vpt(noah(tmp_path / "flowers102"))
+    assert states(looked(both)) == {"flowers102": "complete", "flowers": "complete"}
+    (fgvc / "OxfordFlowers" / "train.json").unlink()  # damaged, it is still FGVC's
+    assert states(looked(fgvc / "OxfordFlowers")) == {"flowers": "incomplete"}
+
+
+@pytest.mark.parametrize("make", [noah, synqt, lambda folder: flowers_export(folder.parent)])
+def test_check__both_benchmarks_in_one_folder(make: Callable[[Path], object], tmp_path: Path) -> None:
+    make(tmp_path / "oxford_flowers102")
+    vpt(tmp_path / "OxfordFlowers")
+    found = states(looked(tmp_path))
+    assert (len(found), found["flowers102"], found["flowers"]) == (24, "complete", "complete")
+
+
 def test_check__states_tell_the_worst(copies: Path) -> None:
     (copies / "dtd" / "images/val200/000001.png").unlink()
     assert one(looked(copies, "dtd"), "dtd").copy.state == "incomplete"
@@ -157,7 +183,10 @@ def test_check__nothing_to_look_at(tmp_path: Path) -> None:
     (tmp_path / "photos" / "dtd").mkdir()
     with pytest.raises(DataError, match=r"there is only photos\. Did you mean '.*photos'"):
         looked(tmp_path)
-    with pytest.raises(DataError, match=r"has folders called like tasks \(dtd\), but none holds the lists of one"):
+    write(tmp_path / "photos" / "flowers102" / "test.json", "{}")
+    with pytest.raises(
+        DataError, match=r"folders called like tasks \(dtd, flowers102\), but none holds the lists"
+    ):
         looked(tmp_path / "photos")
     assert states(looked(tmp_path / "photos", "dtd")) == {"dtd": "missing"}
     with pytest.raises(DataError, match=r"no benchmark task 'dtt'\. Did you mean 'vtab1k:dtd'"):

@@ -108,12 +108,13 @@ def _examined(row: TaskRow, table: Benchmark, root: Path, deep: bool) -> Finding
 
 
 def _rows_in(root: Path, tables: Tables) -> list[TaskRow]:
-    """The task whose folder this is, or all of the benchmarks of which it holds a task."""
+    """The task whose folder this is, of each benchmark; else all of the benchmarks of which it holds a task."""
+    called = [(table, row_called(root.resolve().name, table)) for table in tables.values()]
+    own = [row for table, row in called if row is not None and find(row, table, root) is not None]
+    if own:
+        return own
     found: list[TaskRow] = []
     for table in tables.values():
-        own = row_called(root.resolve().name, table)
-        if own is not None and find(own, table, root) is not None:
-            return [own]
         if has_lists(root, table):
             what = f"'{root}' holds lists of a {table.title} task, but its name does not say which"
             raise DataError(f"{what}. Name it: vitgraft data check '{root}' {table.rows[0].name}")
@@ -128,7 +129,7 @@ def _nothing(root: Path, tables: Tables) -> str:
     """What was looked for, what is there, and where it may be."""
     titles = " or ".join(table.title for table in tables.values())
     folders = sorted(entry for entry in root.iterdir() if entry.is_dir())
-    called = [entry.name for table in tables.values() for entry, _ in named_folders(root, table)]
+    called = sorted({entry.name for table in tables.values() for entry, _ in named_folders(root, table)})
     inner = [str(one) for one in folders if any(named_folders(one, table) for table in tables.values())]
     names = ", ".join([entry.name for entry in folders[:5]] + ["..."] * (len(folders) > 5))
     seen = f"there is only {names}" if folders else "it has no folders"

@@ -75,9 +75,11 @@ def recognised(folder: Path, tables: Tables = TABLES) -> Mention | None:
 
 
 def _places(row: TaskRow, table: Benchmark, folder: Path) -> Iterator[Place]:
+    """What a folder may be read as. A list `test` alone says nothing: VTAB-1k and FGVC both have a test.json."""
     for layout in _layouts(table):
         base = layout.base if table.joint else row.images
-        if files := list_files(folder, table.lists, layout):
+        files = list_files(folder, table.lists, layout)
+        if files.keys() - {"test"}:
             yield Place(folder, layout.name, base, files)
     if is_official(folder, row.key):
         yield Place(folder, OFFICIAL, row.images)
