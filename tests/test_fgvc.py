@@ -11,7 +11,19 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.benchmark_copies import BIRDS_AND_CARS, COUNTS, SMALL, colour, draw, label_of, row, save, task, vpt
+from tests.benchmark_copies import (
+    BIRDS_AND_CARS,
+    COUNTS,
+    SMALL,
+    colour,
+    draw,
+    label_of,
+    row,
+    save,
+    synqt,
+    task,
+    vpt,
+)
 from tests.pictures import paths, sizes
 from vitgraft.data.augment import AUGMENTATIONS
 from vitgraft.data.benchmarks.copy import look
@@ -176,6 +188,7 @@ def test_own_lists__val_is_drawn_from_train(key: str, tmp_path: Path, caplog: py
 
 def test_own_lists__flowers_have_a_val(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     flowers(tmp_path / "OxfordFlowers")
+    synqt(tmp_path / "oxford_flowers102")  # VTAB-1k's, whose test.json is none of FGVC's lists
     with caplog.at_level(logging.WARNING):
         found = task("fgvc:flowers", tmp_path)
     assert caplog.text == ""
@@ -267,6 +280,10 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
             (f / "image_class_labels.txt").read_text().replace("test-0 ", "test-0 -")
         ),
         r"cannot be read: images\.txt, image test-0: label -\d+ is not a whole number",
+    ),
+    "a picture of both splits": (
+        lambda f: (f / "images.txt").write_text((f / "images.txt").read_text().replace("2/test_0", "0/train_0")),
+        r"images\.txt, image test-0: '0/train_0\.jpg' is also at images\.txt, image train-0, which would leak",
     ),
     "an image without a label": (
         lambda f: (f / "image_class_labels.txt").write_text("train-0 7\n"),

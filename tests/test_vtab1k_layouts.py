@@ -195,7 +195,7 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "list is no text": (lambda f: (f / "test.txt").write_bytes(b"\xff\xfe\0"), r"is not UTF-8 text"),
     "list is empty": (lambda f: (f / "test.txt").write_text("\n"), r"test\.txt' names no images"),
-    "folder is empty": (empty, r"cifar' holds none of train800, val200, train800val200, test \(\.txt or \.json\)"),
+    "folder is empty": (empty, r"cifar' holds none of train800, val200, train800val200 \(\.txt or \.json\)"),
     "no folder": (shutil.rmtree, r"has no folder cifar"),
 }
 
@@ -242,6 +242,28 @@ def test_json__a_wrong_copy_is_refused(what: str, tmp_path: Path) -> None:
     change, message = BAD_JSON[what]
     edit(synqt(tmp_path / "cifar") / "test.json", change)
     with pytest.raises(DataError, match=message):
+        task("vtab1k:cifar100", tmp_path)
+
+
+def flat(folder: Path) -> None:
+    """All pictures in images/ itself, where those of train and val have the names of the test's."""
+    for file in folder.glob("*.json"):
+        file.write_text(file.read_text().replace(f"{file.stem}/", ""))
+    shutil.copytree(folder / "images/train800val200", folder / "images", dirs_exist_ok=True)
+
+
+def test_json__train_and_val_share_no_picture_with_test(tmp_path: Path) -> None:
+    flat(synqt(tmp_path / "cifar"))
+    leak = r"test\.json, entry 1: '000000\.png' is also at train800val200\.json, entry 1, which would leak"
+    for name in ("vtab1k:cifar100", "vtab1k:cifar100:trainval"):
+        with pytest.raises(DataError, match=leak):
+            task(name, tmp_path)
+
+
+@pytest.mark.parametrize("number", [1, 11])  # in train, and in val
+def test_json__train_and_val_list_no_picture_twice(number: int, tmp_path: Path) -> None:
+    edit(synqt(tmp_path / "cifar") / "train800val200.json", lambda text: text.replace(f"{number:06d}", "000000"))
+    with pytest.raises(DataError, match=rf"entry {number + 1}: '.*000000\.png' is also at .*200\.json, entry 1"):
         task("vtab1k:cifar100", tmp_path)
 
 

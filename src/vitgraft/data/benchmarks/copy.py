@@ -79,12 +79,12 @@ def look(row: TaskRow, table: Benchmark, root: Path, seed: int = 0) -> Copy:
         problems += [*verify.label_range(row, labels, names), *verify.homes(entries, table, names)]
     elif ids:
         problems += verify.class_ids(row, ids, labels, names)
-    problems += [*verify.union(entries, names), *verify.repeated(entries)]
+    whole = _complete(row, entries, place.layout, seed)
+    problems += [*verify.union(entries, names), *verify.repeated(whole)]
     problems += verify.files(entries, place.folder, place.base)
     notes = _notes(row, table, entries, place.layout)
-    entries = _complete(row, entries, place.layout, seed)
-    labels = {part: _labels(members) for part, members in entries.items()}
-    splits = _splits(entries, place, ids)
+    labels = {part: _labels(members) for part, members in whole.items()}
+    splits = _splits(whole, place, ids)
     return Copy(row, place.folder, place.layout, tuple(map(str, ids)), splits, labels, tuple(problems), notes)
 
 
@@ -104,7 +104,8 @@ def _look_at_export(row: TaskRow, place: Place) -> Copy:
 
 def _nowhere(row: TaskRow, table: Benchmark, root: Path) -> Problem:
     others = [folder for folder in candidates(row, table, root) if folder != root]
-    lists = f"{', '.join(table.lists.values())} ({'.txt or .json' if table.joint else '.json'})"
+    signs = ", ".join(name for part, name in table.lists.items() if part != "test")
+    lists = f"{signs} ({'.txt or .json' if table.joint else '.json'})"
     export = f", nor <version>/{INFO} of {row.export.dataset}" if row.export else ""
     if others:
         return Problem("missing", f"'{others[0]}' holds none of {lists}{export}.", f"all of {row.folder}/")

@@ -78,7 +78,11 @@ def homes(entries: Entries, table: Benchmark, names: Names) -> Iterator[Problem]
 
 
 def repeated(entries: Entries) -> Iterator[Problem]:
-    """Pictures that are listed twice, in one split or in two that must be apart."""
+    """Pictures that are listed twice, in one split or in two that must be apart.
+
+    The list of train and val together is not looked at, as it repeats theirs: where it stands alone, it must have
+    been cut into train and val.
+    """
     owner: dict[str, tuple[Part, Entry]] = {}
     for part in APART:
         for entry in entries.get(part, ()):
