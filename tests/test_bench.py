@@ -1,9 +1,6 @@
 """Suites: what is to be run follows from the file and the records, whoever made them."""
 
-import multiprocessing
-import os
-import signal
-import time
+import tomllib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -11,14 +8,16 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 import vitgraft
 from tests.benchmark_copies import SMALL, noah
 from tests.test_records import record as make
+from tests.toy import some_digits
 from vitgraft import methods
-from vitgraft.bench.cell import DIVERGED, Cell, Home, Job, cells
-from vitgraft.bench.runner import HOPELESS, Outcome, fill, terminated_together, work
+from vitgraft.bench.cell import DIVERGED, Cell, Home, Job, cells, choosers
+from vitgraft.bench.runner import HOPELESS, Outcome, fill, work
 from vitgraft.bench.suite import Suite, load, shipped
 from vitgraft.cli import app
 from vitgraft.config import RunConfig
@@ -43,6 +42,9 @@ grid = { lr_times = [1, 4] }
 linear = {}
 wide = { method = "lora", rank_note = 1 }
 """
+
+
+ONE = 'tasks = ["digits"]\nmethods = ["linear"]\nsettings = { epochs = 1, device = "cpu" }'
 
 
 def write(folder: Path, text: str) -> str:
@@ -370,6 +372,12 @@ def test_suites__share_their_runs(tmp_path: Path, lab: Lab) -> None:
             "stands there twice, perhaps in two spellings",
         ),
         ("seeds = [0, 1]", "seeds = [0, 0]", "one stands there twice, and would count as two runs"),
+        (
+            '= {}\nwide = { method = "lora", rank_note = 1 }',
+            '= { method = "lora", grid = { rank = [4] } }\nwide = { method = "vqt", chosen_by = "linear" }',
+            "wide: .*'rank'",
+        ),
+        ("linear = {}", "linear = { weight_decay = 1, grid = { weight_decay = [1] } }", "weight_decay is chosen"),
     ],
 )
 def test_load__a_mistake_is_told_before_anything_runs(tmp_path: Path, old: str, new: str, told: str) -> None:
@@ -461,15 +469,96 @@ def test_work__runs_and_reads_test_later_and_keeps_what_was_said(tmp_path: Path)
     assert again.val == record.val
 
 
-def test_sigterm__ends_those_that_were_started_too() -> None:
-    """`kill` of a sweep reaches the one process alone; its runs would go on for hours, unseen."""
-    child = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
-    child.start()
-    with pytest.raises(KeyboardInterrupt), terminated_together():
-        os.kill(os.getpid(), signal.SIGTERM)
-    child.join(30)
-    assert child.exitcode == -signal.SIGTERM
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+def test_work__whose_record_was_deleted_is_done_anew(tmp_path: Path, lab: Lab) -> None:
+    (config, _, _), *_ = (job for cell in cells(load(write(tmp_path, ONE)), lab.home) for job in cell.missing())
+    assert work(config, True, 1).failed is None
+    own = config.folder / store.FILE
+    store.write(own, replace(store.read(own), device="elsewhere"))
+    lab.home.path(config).unlink()
+    assert work(config, True, 1).failed is None
+    assert getattr(lab.home.record(config), "device", None) == store.read(own).device != "elsewhere"
+
+
+def test_work__stopped_between_the_writes_of_what_test_gave_is_completed(tmp_path: Path, lab: Lab) -> None:
+    (config, _, _), *_ = (job for cell in cells(load(write(tmp_path, ONE)), lab.home) for job in cell.missing())
+    assert work(config, False, 1).failed is None
+    before = lab.home.path(config).read_bytes()
+    assert work(config, True, 1).failed is None
+    lab.home.path(config).write_bytes(before)
+    assert work(config, True, 1).failed is None
+    assert getattr(lab.home.record(config), "test", None) is not None
+
+
+def test_work__what_is_to_be_chosen_needs_val(tmp_path: Path, lab: Lab) -> None:
+    """Before anything is trained; all candidates would pass for ones that diverged."""
+    text = ONE.replace("epochs = 1", f'epochs = 1, data = "{some_digits(tmp_path / "digits")}", val_fraction = 0')
+    config = lab.home.placed(RunConfig.of(tomllib.loads(text)["settings"] | {"method": "linear"}))
+    for others in ((), (replace(config, out=str(tmp_path / "other")),)):
+        assert "has no val to choose on" in str(work(config, False, 1, others).failed)
+    assert lab.home.record(config) is None
+
+
+def test_work__a_full_disk_is_not_the_tasks_fault(
+    tmp_path: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: Any, **more: Any) -> None:
+        raise DataError("no space left")
+
+    monkeypatch.setattr("vitgraft.run.run", full)
+    (config, _, _), *_ = (job for cell in cells(load(write(tmp_path, ONE)), lab.home) for job in cell.missing())
+    outcome = work(config, True, 1)
+    assert (outcome.failed, outcome.no_data) == ("no space left", False)
+
+
+def test_choosers__run_with_those_that_they_choose_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else nothing is missing of what waits for a choice, and all would pass for done."""
+    text = SUITE.replace("rank_note = 1", 'chosen_by = "linear"')
+    assert choosers(suite(tmp_path, text), ["wide"]) == ["linear", "wide"]
+    asked: list[str] = []
+    monkeypatch.setattr("vitgraft.bench.runner.fill", lambda some, *_: asked.extend(cell.name for cell in some))
+    found = CliRunner().invoke(
+        app, ["bench", "run", write(tmp_path, text), "--methods", "wide", "--out", str(tmp_path / "bench")]
+    )
+    assert set(asked) == {"linear", "wide"}
+    assert found.exit_code != 0
+    assert "0 of 10 runs are done" in found.output
+
+
+def test_weights__of_another_file_of_the_same_name_are_noticed(tmp_path: Path) -> None:
+    files = [tmp_path / name / "model.safetensors" for name in ("mae", "dino")]
+    values = vitgraft.load_backbone("figures").model.state_dict()
+    for more, path in enumerate(files):
+        path.parent.mkdir()
+        save_file({name: value + more for name, value in values.items()}, path)
+    text = ONE.replace("epochs = 1", 'epochs = 1, checkpoint = "CHECKPOINT"')
+    suite = write(tmp_path, text.replace("CHECKPOINT", str(files[0])))
+    command = ["bench", "run", suite, "--workers", "1", "--out", str(tmp_path / "bench")]
+    (cell,) = cells(load(suite), Home(tmp_path / "bench"))
+    (job,) = cell.missing()
+    assert work(job.config, job.test, 1).failed is None
+    assert CliRunner().invoke(app, command).exit_code == 0
+    write(tmp_path, text.replace("CHECKPOINT", str(files[1])))
+    found = CliRunner().invoke(app, command)
+    assert found.exit_code != 0
+    assert "has other weights than the file of that name" in found.output
+
+
+def test_places__options_of_the_other_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, ONE)
+    for given in (("--gpus", "1"), ("--address", "auto"), ("--on", "ray", "--workers", "2")):
+        found = CliRunner().invoke(app, ["bench", "run", path, "--out", str(tmp_path / "bench"), *given])
+        assert found.exit_code != 0
+        assert "means nothing with --on" in found.output
+
+
+def test_grid__an_inherited_one_leaves_what_the_entry_sets(tmp_path: Path) -> None:
+    text = SUITE.replace("lr_times = [1, 4]", "base_lr = [1, 4], weight_decay = [0.1, 0.2]")
+    text = text.replace("rank_note = 1", "lr = 0.5, weight_decay = 0.3")
+    found = suite(tmp_path, text).entries
+    assert dict(found["wide"].grid) == {}
+    assert set(found["linear"].grid) == {"base_lr", "weight_decay"}
+    with pytest.raises(ConfigError, match="linear: lr is chosen from a grid, and cannot be set"):
+        load(write(tmp_path, text), {"lr": 0.1})
 
 
 def test_work__what_fails_is_a_sentence(tmp_path: Path) -> None:

@@ -73,7 +73,9 @@ def test_runs__land_in_the_store_and_compute_features_once(tmp_path: Path, featu
     assert "2 of 2 runs are done already" in again.output
 
 
-def dies_once(config: RunConfig, test: bool, threads: int, others: Sequence[RunConfig]) -> on_ray.Landed:
+def dies_once(
+    config: RunConfig, test: bool, threads: int, others: Sequence[RunConfig], folder: str
+) -> on_ray.Landed:
     """A run whose process is lost the first time."""
     tried = config.folder / "tried"
     if not tried.exists():

@@ -296,3 +296,24 @@ def test_against__a_table_that_there_is_not_is_told() -> None:
     with pytest.raises(ConfigError, match=r"'spt-t22'.*'spt-t2'"):
         comparison.chosen("spt-t22")
     assert set(comparison.chosen("paper")) >= {"spt-t1", "spt-t2", "synqt-t2", "noah-t1"}
+
+
+def test_against__a_table_of_means_alone_is_paired_by_them() -> None:
+    """SynQT's ablations print three groups and their mean."""
+    found = comparison.pairs(whole(0.0), {"mine": "synqt:scales=one"}, "synqt-t4")
+    names = [pair.name for pair in found if pair.row.variant == "scale fixed to 1"]
+    assert names == ["natural", "specialized", "structured", "mean of groups"]
+    published = {pair.name: pair.published for pair in found}
+    assert (published["natural"], published["mean of groups"]) == (77.7, 70.5)
+
+
+def test_ties__are_no_matter_of_rounding() -> None:
+    """Equal hits give means that differ by their order of adding up."""
+    scores = {"x": (0.1, 0.2, 0.3), "y": (0.3, 0.2, 0.1)}
+    found = {
+        name: {task: [done(task, top1, seed) for seed, top1 in enumerate(each)] for task in "ab"}
+        for name, each in scores.items()
+    }
+    noise = pairs.Difference("x", "y", Spread.of([0.0, 0.0]), {"a": 2e-15, "b": 1.0}, {})
+    assert noise.ahead == 1
+    assert {row.rank for row in summarise(found, ["a", "b"], 3).rows} == {1.5}

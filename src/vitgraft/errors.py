@@ -20,6 +20,10 @@ class DataError(VitgraftError):
     """Images or labels that cannot be used as they are."""
 
 
+class TaskError(DataError):
+    """A task whose data cannot be used, by whatever method."""
+
+
 class BackboneError(VitgraftError):
     """A backbone without a view, or one whose walk is not the library's own forward pass."""
 

@@ -22,7 +22,7 @@ from vitgraft.data.benchmarks.names import mentioned
 from vitgraft.data.preprocessing import preset
 from vitgraft.data.task import Task
 from vitgraft.earlier import finished
-from vitgraft.errors import ConfigError
+from vitgraft.errors import ConfigError, DataError, TaskError
 from vitgraft.methods import describe, parse, spec_of
 from vitgraft.model import Model
 from vitgraft.results import store
@@ -73,6 +73,8 @@ def run(
     started = now()
     task = load_task(config)
     _check_named(config, task)
+    if not test:
+        check_choosable(task)
     _tell_skipped(task, tell)
     legacy_split = legacy.asked(config.training, task.splits.get("test"))
     main = place(config.training.device).main
@@ -113,8 +115,8 @@ def test_later(config: RunConfig) -> Record:
     if record.test is None:
         record = replace(record, test=_test(config, models.load(config.folder), load_task(config)))
         store.write(path, record)
-        if config.records is not None:
-            store.add(Path(config.records), record)
+    if config.records is not None:  # this may be what an earlier call was stopped before
+        store.add(Path(config.records), record)
     return record
 
 
@@ -122,7 +124,7 @@ def load_task(config: RunConfig) -> Task:
     """The task that a configuration names, cut into splits as it says.
 
     Raises:
-        DataError: data that cannot be used.
+        TaskError: data that cannot be used.
         ConfigError: something is to be chosen on validation images that are trained on.
     """
     config.check_choosing()
@@ -135,7 +137,10 @@ def load_task(config: RunConfig) -> Task:
     }
     if config.root is not None:
         options["root"] = config.root
-    return source.load(config.data, **options)
+    try:
+        return source.load(config.data, **options)
+    except DataError as error:
+        raise TaskError(str(error)) from None
 
 
 def build(config: RunConfig, task: Task, resume: bool = False, backbone: Backbone | None = None) -> Model:
@@ -173,6 +178,15 @@ def _check_named(config: RunConfig, task: Task) -> None:
         raise ConfigError(
             f"'{config.data}' is the copy of {task.name}, for which protocol {config.protocol} may have values of "
             f"its own. Name the task, and the folder that holds its copy: {task.name} --root FOLDER."
+        )
+
+
+def check_choosable(task: Task) -> None:
+    """Raise ConfigError if a run is one of several to choose from, and there are no images to choose by."""
+    if "val" not in task.splits:
+        raise ConfigError(
+            f"{task.name} has no val to choose on. Cut one (val_fraction=0.15), or give the method nothing to "
+            "choose from (grid = {})."
         )
 
 

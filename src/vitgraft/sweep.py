@@ -49,6 +49,7 @@ def run_together(
     first, cost = configs[0], None
     started = run.now()
     task = run.load_task(first)
+    run.check_choosable(task)
     for config in configs:
         finished(config, resume=False, force=True)
     lead = run.build(first, task)

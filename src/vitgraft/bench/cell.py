@@ -117,9 +117,15 @@ class Cell:
         records = [self.home.path(config) for config in self.chosen()]
         return [path for path in (store.beside(record, name) for record in records) if path.exists()]
 
-    def root(self) -> str | None:
-        """The folder of a benchmark's copy, as the runs are told it."""
-        return self.suite.run(self.task, self.entry, self._choices()[0], self.suite.seeds[0]).root
+    def one(self) -> RunConfig:
+        """One of the runs, for what all of a cell have in common."""
+        return self.suite.run(self.task, self.entry, self._choices()[0], self.suite.seeds[0])
+
+    def records(self) -> list[Record]:
+        """Records of its runs, of those that were tried, too."""
+        tried = [self._trial(choice, shorter) for shorter, candidates in self._rounds() for choice in candidates]
+        found = [self.home.record(config) for config in (*tried, *self.chosen())]
+        return [record for record in found if record is not None]
 
     def size(self) -> int:
         """How many runs there are in all."""
@@ -241,6 +247,13 @@ class _Memory:
     tested: set[int] = field(default_factory=set)
     there: set[str] = field(default_factory=set)
     other: Cell | None = None
+
+
+def choosers(suite: Suite, names: Iterable[str]) -> list[str]:
+    """Names of entries, and before them of those that choose for them."""
+    wanted = list(names)
+    others = (suite.entries[name].chosen_by for name in wanted)
+    return list(dict.fromkeys([*(name for name in others if name is not None), *wanted]))
 
 
 def cells(

@@ -1,9 +1,11 @@
 """Running a suite on Ray: one task a run, here or on a cluster.
 
-Nodes need vitgraft and the data at the same paths, and nothing else in common: a run's record comes back as the
-task's result and lands in the store of whoever asked. Features are cached once a node, where every cache lies.
+Nodes need vitgraft and the data at the same paths, and nothing else in common; relative paths are meant from the
+folder of whoever asked. A run's record comes back as the task's result and lands in that one's store. Features are
+cached once a node, where every cache lies.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -42,8 +44,13 @@ class Landed:
     others: tuple["Landed", ...] = ()
 
 
-def remote(config: RunConfig, test: bool, threads: int, others: Sequence[RunConfig] = ()) -> Landed:
-    """One run on some node, and others that train with it at once."""
+def remote(
+    config: RunConfig, test: bool, threads: int, others: Sequence[RunConfig] = (), folder: str | None = None
+) -> Landed:
+    """One run on some node, and others that train with it at once; paths are relative to `folder`."""
+    if folder is not None:
+        os.makedirs(folder, exist_ok=True)
+        os.chdir(folder)
     outcome = work(config, test, threads, others)
     landed = [_gathered(*one) for one in zip(others, outcome.others, strict=True)]
     return replace(_gathered(config, outcome), others=tuple(landed))
@@ -70,7 +77,9 @@ def on_ray(address: str | None, share: Share) -> "Iterator[Callable[[Job], Futur
     before = ray.is_initialized()
     if not before:
         try:
-            ray.init(address=address, log_to_driver=False, include_dashboard=False, configure_logging=False)
+            ray.init(
+                address=address or "local", log_to_driver=False, include_dashboard=False, configure_logging=False
+            )
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise ConfigError(f"There is no Ray at {address!r} ({error}). Start one: ray start --head.") from None
     try:
@@ -82,7 +91,7 @@ def on_ray(address: str | None, share: Share) -> "Iterator[Callable[[Job], Futur
         def submit(job: Job) -> "Future[Outcome]":
             done: Future[Outcome] = Future()
             done.set_running_or_notify_cancel()  # what another node cannot read may be there on this one
-            future = task.remote(job.config, job.test, threads, job.others).future()
+            future = task.remote(job.config, job.test, threads, job.others, os.getcwd()).future()
             future.add_done_callback(lambda future: _land(future, (job.config, *job.others), done))
             return done
 
@@ -128,5 +137,5 @@ def _ray() -> Any:
     try:
         import ray
     except ImportError:
-        raise ConfigError("Ray is not installed. Install it: pip install 'vitgraft[ray]'.") from None
+        raise ConfigError("Ray is not installed. Install it: pip install 'ray>=2.40'.") from None
     return ray

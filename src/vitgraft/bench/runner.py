@@ -1,27 +1,18 @@
-"""Running what is missing of a suite, each run in a process of its own."""
+"""Running what is missing of a suite."""
 
-import multiprocessing
-import os
-import signal
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, as_completed
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 from vitgraft.atomic import write_atomically
 from vitgraft.bench.cell import DIVERGED, Cell, Job
 from vitgraft.config import RunConfig
-from vitgraft.errors import DataError, DivergedError, VitgraftError
+from vitgraft.errors import DivergedError, TaskError, VitgraftError
 from vitgraft.results import store
-
-PRELOADED = ["torch", "timm", "torchvision", "sklearn.datasets", "vitgraft.run"]
-"""What processes have loaded before they begin."""
 
 LOG, LOCK = "output.txt", ".lock"
 HOPELESS = "every candidate diverged. Give it lower learning rates to choose from, or clip_norm."
@@ -63,7 +54,7 @@ def work(config: RunConfig, test: bool, threads: int, others: Sequence[RunConfig
             else:
                 _finish(config, test, threads)
     except VitgraftError as error:
-        failed, no_data = str(error), isinstance(error, DataError)
+        failed, no_data = str(error), isinstance(error, TaskError)
     except Exception as error:  # a bug ends one run, not the night
         with log.open("a") as file:
             traceback.print_exc(file=file)
@@ -78,10 +69,10 @@ def _finish(config: RunConfig, test: bool, threads: int) -> None:
     from vitgraft.run import run, test_later
 
     torch.set_num_threads(threads)
-    path = record_path(config)
-    record, own = store.find(path), config.folder / store.FILE
-    if record is None or (test and record.test is None and not own.exists()):
-        goes_on = config.kept.exists() and (not own.exists() or store.find(own) is not None)
+    path, own = record_path(config), config.folder / store.FILE
+    record = store.find(path)
+    if record is None or (test and record.test is None and store.find(own) is None):
+        goes_on = config.kept.exists() and not own.exists()  # what is finished and has no record is done anew
         try:
             record = run(config, resume=goes_on, force=not goes_on, test=test, tell=_say)
         except DivergedError as error:
@@ -176,36 +167,3 @@ def fill(cells: Sequence[Cell], submit: Callable[[Job], "Future[Outcome]"], tell
         look()
     lost = (f"{cell.task}, {cell.name}: {HOPELESS}" for cell in cells if cell.hopeless())
     return [*failures, *lost]
-
-
-@contextmanager
-def local(workers: int) -> Iterator[Callable[[Job], "Future[Outcome]"]]:
-    """Processes of this machine, so many at a time, which share its cores and its accelerator."""
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    context: Any = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    pool: Executor = ProcessPoolExecutor(workers, mp_context=context, max_tasks_per_child=1)
-    with terminated_together():
-        try:
-            yield lambda job: pool.submit(work, job.config, job.test, threads, job.others)
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def terminated_together() -> Iterator[None]:
-    """SIGTERM ends this process as Ctrl-C does. A terminal sends that to all processes, and this is passed on."""
-
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        for child in multiprocessing.active_children():
-            child.terminate()
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, pass_on)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

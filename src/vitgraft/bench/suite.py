@@ -212,15 +212,23 @@ def _entry(
     if not isinstance(chosen_by, str | None):
         raise ConfigError(f"{name}: chosen_by={chosen_by!r}: expected the name of an entry.")
     protocol = {"protocol": protocols.OURS, **settings, **own}["protocol"]
-    grid, *others = ({} if chosen_by else _grid(said.get("grid", {}), protocol, method, on) for on in ("", *tasks))
+    whole = [{} if chosen_by else _grid(said.get("grid", {}), protocol, method, on) for on in ("", *tasks)]
+    inherited = "grid" not in table  # of that, what the entry itself sets is no choice
+    fixed = {key for key in own if key not in changes} if inherited else set()
+    grid, *others = ({key: one[key] for key in one if _sets(key) not in fixed} for one in whole)
     grids = {task: other for task, other in zip(tasks, others, strict=True) if other != grid}
-    for key in changes:
-        if key in grid:
+    for key in own:
+        if key in {_sets(chosen) for one in (grid, *others) for chosen in one}:
             raise ConfigError(f"{name}: {key} is chosen from a grid, and cannot be set, too.")
     retrain = said.get("retrain", False)
     if not isinstance(retrain, bool):
         raise ConfigError(f"{name}: retrain={retrain!r}: expected true or false.")
     return Entry(method, own, grid, chosen_by, retrain, grids)
+
+
+def _sets(key: str) -> str:
+    """The key of a run that a key of a grid decides alone: a rate of 256 images is one."""
+    return "lr" if key == protocols.BASE else key
 
 
 def _check(suite: Suite) -> None:
@@ -241,14 +249,15 @@ def _check(suite: Suite) -> None:
 
 def _check_runs(suite: Suite, entry: Entry) -> None:
     """Raise ConfigError if a run of an entry cannot be made, or chooses where nothing is left to choose on."""
-    for task in (suite.tasks[0], *entry.grids):
+    chooser = entry if entry.chosen_by is None else suite.entries[entry.chosen_by]
+    for task in (suite.tasks[0], *chooser.grids):
         seen: set[tuple[str, str]] = set()
-        for choice in entry.choices(task):
+        for choice in chooser.choices(task):
             values = {(key, repr(value)) for key, value in choice.items()}
             if not values <= seen or not choice:  # each value of a grid once, not each combination
                 suite.trial(task, entry, choice, 2**suite.halving)
             seen |= values
-    first = entry.choices(suite.tasks[0])[0]
+    first = chooser.choices(suite.tasks[0])[0]
     try:
         suite.run(suite.tasks[0], entry, first, suite.seeds[0]).check_choosing()
     except ConfigError as error:

@@ -31,11 +31,16 @@ class Asked:
         methods = ("--methods", names) if names else ()
         return shlex.join(["vitgraft", "bench", what, self.name, *methods, *self.options])
 
-    def cells(self, names: str | None) -> "list[Cell]":
-        """Of some methods, or all. Raises ConfigError for one that the suite does not have."""
-        from vitgraft.bench.cell import Home, cells
+    def cells(self, names: str | None, with_choosers: bool = False) -> "list[Cell]":
+        """Of some methods, or all; perhaps of those that choose for them, too.
 
-        return cells(self.suite, Home(self.out), self.tasks, _some("method", names, tuple(self.suite.entries)))
+        Raises ConfigError for one that the suite does not have.
+        """
+        from vitgraft.bench.cell import Home, cells, choosers
+
+        chosen = _some("method", names, tuple(self.suite.entries))
+        wanted = choosers(self.suite, chosen) if with_choosers else chosen
+        return cells(self.suite, Home(self.out), self.tasks, wanted)
 
 
 def asked_of(

@@ -40,9 +40,15 @@ def run(
         int | None, typer.Option(min=1, help="Runs at a time; none: one a core, or 4 on an accelerator.")
     ] = None,
     on: Annotated[str, typer.Option(help="local, or ray: one task a run, here or on a cluster.")] = "local",
-    address: Annotated[str | None, typer.Option(help="Ray's address; none: a Ray that is started here.")] = None,
-    cpus: Annotated[float, typer.Option(min=0.01, help="Cores that a run on Ray asks for.")] = 1.0,
-    gpus: Annotated[float, typer.Option(min=0.0, help="Accelerators that it asks for, such as 0.25.")] = 0.0,
+    address: Annotated[
+        str | None, typer.Option(help="Ray's address, or auto; none: a Ray that is started here.")
+    ] = None,
+    cpus: Annotated[
+        float | None, typer.Option(min=0.01, help="Cores that a run on Ray asks for; none: 1.")
+    ] = None,
+    gpus: Annotated[
+        float | None, typer.Option(min=0.0, help="Accelerators that a run on Ray asks for, such as 0.25; none: 0.")
+    ] = None,
 ) -> None:
     """Run what is missing of a suite. Stop it, start it again, anywhere: what is done is not done again.
 
@@ -65,25 +71,36 @@ def run(
       vitgraft bench run mine.toml --on ray --address auto --gpus 0.25
     """
     from vitgraft.bench.on_ray import Share, on_ray
+    from vitgraft.bench.processes import local
     from vitgraft.bench.progress import Progress
-    from vitgraft.bench.runner import fill, local
+    from vitgraft.bench.runner import fill
 
     if on not in PLACES:
         raise ConfigError(unknown("place to run", on, PLACES))
 
-    found = asked.cells(names)
+    of_ray = {"--address": address, "--cpus": cpus, "--gpus": gpus}
+    for option, value in of_ray.items() if on == "local" else [("--workers", workers)]:
+        if value is not None:
+            raise ConfigError(
+                f"{option} means nothing with --on {on}. Leave it out, or choose another place to run."
+            )
+    found = asked.cells(names, with_choosers=True)
     if on == "local":
         _check_copies(found)
+    _check_weights(found)
     if asked.suite.tune is not None and (fixed := asked.suite.fixed(cell.name for cell in found)):
         note(f'--tune has nothing to draw from for {", ".join(fixed)}. A suite gives them grid = "protocol".')
     before = sum(cell.done() for cell in found)
     total = sum(cell.size() for cell in found)
     note(f"{before} of {total} runs are done already, in {asked.out}.")
-    place = on_ray(address, Share(cpus, gpus)) if on == "ray" else local(workers or _workers())
+    share = Share(1.0 if cpus is None else cpus, gpus or 0.0)
+    place = on_ray(address, share) if on == "ray" else local(workers or _workers())
     with place as submit, Progress(total, before) as progress:
         failures = fill(found, submit, progress.tell)
-    if failures:
-        raise failed("\n".join(["Not all is done. Run the suite again to try anew what failed.", *failures]))
+    done = sum(cell.done() for cell in found)
+    if failures or done < total:
+        said = f"{done} of {total} runs are done. Run the suite again to try anew what failed."
+        raise failed("\n".join([said, *failures]))
     note(f"All {total} runs are done. See them: {asked.command('report', names)}")
 
 
@@ -231,11 +248,39 @@ def _check_copies(cells: "list[Cell]") -> None:
     """Raise ConfigError if the folder of a benchmark's copy is not there, once for all of its tasks."""
     from vitgraft.data.benchmarks.names import mentioned
 
-    roots = {cell.root() for cell in cells if mentioned(cell.task) is not None}
+    roots = {cell.one().root for cell in cells if mentioned(cell.task) is not None}
     for root in sorted(roots, key=str):
         if root is None or not Path(root).expanduser().is_dir():
             where = "no folder was named" if root is None else f"there is no folder '{root}'"
             raise ConfigError(f"The benchmark's copy: {where}. Say where it is: --set root=FOLDER.")
+
+
+def _check_weights(cells: "list[Cell]") -> None:
+    """Raise ConfigError if there are records of a checkpoint that has this one's file name, and other weights.
+
+    A record is named by the file's name, since its folder may change: but many files are called model.safetensors.
+    """
+    from vitgraft.backbones.loading import load_backbone
+
+    known: dict[tuple[str, str], str] = {}
+    for cell in cells:
+        config = cell.one()
+        if config.checkpoint is None or not Path(config.checkpoint).is_file():
+            continue
+        for record in cell.records():
+            key = (config.backbone, config.checkpoint)
+            if key not in known:
+                known[key] = load_backbone(
+                    config.backbone,
+                    checkpoint=config.checkpoint,
+                    image_size=config.image_size,
+                    global_pool=config.global_pool,
+                ).fingerprint()
+            if record.backbone.fingerprint != known[key]:
+                raise ConfigError(
+                    f"'{config.checkpoint}' has other weights than the file of that name that records in "
+                    f"{cell.home.records} are of. Name a folder of its own (--out), or rename the file."
+                )
 
 
 def _workers() -> int:

@@ -1,12 +1,12 @@
 """What was found beside what was published: by task where tasks are the same, by order where they are not."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from vitgraft import methods
 from vitgraft.errors import ConfigError
 from vitgraft.report import reference
-from vitgraft.report.summary import Row, Spread, Summary
+from vitgraft.report.summary import DIGITS, Row, Spread, Summary
 
 PAPER = "paper"
 """Every published table at once."""
@@ -48,7 +48,11 @@ class Order:
     def places(self, group: str) -> dict[str, tuple[int, int]]:
         """Each method's place by ours and by the table's mean, 1 for the best."""
         ours, published = (sorted(column, reverse=True) for column in self._columns(group))
-        return {name: (1 + ours.index(a), 1 + published.index(b)) for name, (a, b) in self.means[group].items()}
+        places = zip(*self._columns(group), strict=True)
+        return {
+            name: (1 + ours.index(a), 1 + published.index(b))
+            for name, (a, b) in zip(self.means[group], places, strict=True)
+        }
 
     def correlation(self, group: str) -> float | None:
         """Spearman's, of the two orders: 1 where they are the same, -1 where one is the other's reverse.
@@ -64,8 +68,10 @@ class Order:
 
     def _columns(self, group: str) -> tuple[list[float], list[float]]:
         values = self.means[group].values()
-        return [ours for ours, _ in values], [published for _, published in values]
+        return [round(ours, DIGITS) for ours, _ in values], [round(published, DIGITS) for _, published in values]
 
+
+OF_GROUPS, OF_TASKS = "mean of groups", "mean of tasks"
 
 LEAST = 3
 """The order of fewer methods says nothing."""
@@ -87,16 +93,16 @@ def pairs(summary: Summary, kinds: Mapping[str, str], table: str) -> list[Pair]:
     """
     found = []
     for row in summary.rows:
-        for cells, exact in _published(table, kinds.get(row.method, "")):
-            values = {cell.task: cell for cell in cells}
-            same = {task: values[key] for task in row.tasks if (key := _key(task)) in values}
-            legacy = {} if row.legacy is None else row.legacy.tasks
+        ours = {_key(task): task for task in row.tasks}
+        legacy = {} if row.legacy is None else row.legacy.tasks
+        for one in _published(table, kinds.get(row.method, "")):
+            same = {ours[key]: cell for key, cell in one.cells.items() if key in ours}
             found += [
-                Pair(row.method, task, row.tasks[task].mean, one.value, one, exact, _mean(legacy.get(task)))
-                for task, one in same.items()
+                Pair(row.method, task, row.tasks[task].mean, cell.value, cell, one.exact, _mean(legacy.get(task)))
+                for task, cell in same.items()
             ]
-            if len(same) == len(values) == len(summary.tasks):
-                found += _means(row, cells, exact)
+            if len(summary.tasks) == len(ours) and ours.keys() == one.tasks:
+                found += _means(row, one)
     return found
 
 
@@ -105,13 +111,12 @@ def order(summary: Summary, kinds: Mapping[str, str], table: str) -> Order | Non
     means: dict[str, dict[str, tuple[float, float]]] = {}
     rows = {}
     for row in summary.complete:
-        for cells, exact in _published(table, kinds.get(row.method, ""))[:1]:
-            rows[row.method] = cells[0], exact
-            found = reference.means(cells)
-            published = {**found.groups, reference.ALL: found.of_tasks}
-            for group, mean in {**row.groups, reference.ALL: row.mean_of_tasks}.items():
-                if mean is not None and group in published:
-                    means.setdefault(group, {})[row.method] = (mean, published[group])
+        for one in _published(table, kinds.get(row.method, ""))[:1]:
+            rows[row.method] = one.row, one.exact
+            for group, mean in _all_means(row).items():
+                if mean is not None and group in one.means and group != OF_GROUPS:
+                    name = reference.ALL if group == OF_TASKS else group
+                    means.setdefault(name, {})[row.method] = (mean, one.means[group])
     return Order(means, rows) if rows else None
 
 
@@ -121,8 +126,22 @@ def _key(task: str) -> str | None:
     return parts[1] if len(parts) > 1 else None
 
 
-def _published(table: str, method: str) -> list[tuple[Sequence[reference.Row], bool]]:
-    """The cells of each of a table's rows of accuracies that are of a method of ours, given as text.
+@dataclass(frozen=True)
+class _Published:
+    """One method of a table: its cells by task, none where a table prints means alone, and its means by name.
+
+    `tasks` are those that the means are over, and `row` is one of its numbers, which tells how all were measured.
+    """
+
+    cells: Mapping[str, reference.Row]
+    means: Mapping[str, float]
+    tasks: Set[str]
+    row: reference.Row
+    exact: bool
+
+
+def _published(table: str, method: str) -> list[_Published]:
+    """What a table has of a method of ours, given as text: several where it prints variants.
 
     Rows of just these fields are preferred (lora:rank=16 is LoRA-16); where no table has any, the method as most
     papers have it stands for them, and that is told (lora:rank=4 beside LoRA-8).
@@ -135,32 +154,47 @@ def _published(table: str, method: str) -> list[tuple[Sequence[reference.Row], b
     ours = spec if exact else parsed.name
     found: dict[tuple[str, str], list[reference.Row]] = {}
     for row in reference.rows(table=table):
-        if row.ours == ours and row.unit == "%" and row.kind == "cell":
+        if row.ours == ours and row.unit == "%":
             found.setdefault((row.method, row.variant), []).append(row)
-    return [(cells, exact) for cells in found.values() if _whole(cells)]
+    read = (_of_cells(rows, exact) or _of_means(rows, exact) for rows in found.values())
+    return [one for one in read if one is not None]
 
 
-def _whole(cells: Sequence[reference.Row]) -> bool:
+def _of_cells(rows: Sequence[reference.Row], exact: bool) -> _Published | None:
+    """A method with a number for each task of a benchmark: its means are computed anew."""
+    cells = {row.task: row for row in rows if row.kind == "cell"}
     try:
-        reference.means(cells)
+        means = reference.means([row for row in rows if row.kind == "cell"])
     except ConfigError:
-        return False
-    return True
+        return None
+    named = {**means.groups, OF_TASKS: means.of_tasks}
+    if means.of_groups is not None:
+        named[OF_GROUPS] = means.of_groups
+    return _Published(cells, named, cells.keys(), next(iter(cells.values())), exact)
 
 
-def _means(row: Row, cells: Sequence[reference.Row], exact: bool) -> list[Pair]:
-    means = reference.means(cells)
-    theirs = {**means.groups, "mean of groups": means.of_groups, "mean of tasks": means.of_tasks}
-    ours, legacy = _all_means(row), {} if row.legacy is None else _all_means(row.legacy)
+def _of_means(rows: Sequence[reference.Row], exact: bool) -> _Published | None:
+    """A method of VTAB-1k of which means alone were printed."""
+    printed = [row for row in rows if row.kind == "mean" and row.task in (*reference.GROUPS, reference.ALL)]
+    if not printed or len(printed) < len(rows):
+        return None
+    of_all = {"tasks": OF_TASKS, "groups": OF_GROUPS}
+    named = {of_all[row.average] if row.task == reference.ALL else row.task: row.value for row in printed}
+    tasks = {task for group in reference.GROUPS.values() for task in group}
+    return _Published({}, named, tasks, printed[0], exact)
+
+
+def _means(row: Row, one: _Published) -> list[Pair]:
+    legacy = {} if row.legacy is None else _all_means(row.legacy)
     return [
-        Pair(row.method, name, value, published, cells[0], exact, legacy.get(name))
-        for name, value in ours.items()
-        if value is not None and (published := theirs.get(name)) is not None
+        Pair(row.method, name, value, one.means[name], one.row, one.exact, legacy.get(name))
+        for name, value in _all_means(row).items()
+        if value is not None and name in one.means
     ]
 
 
 def _all_means(row: Row) -> dict[str, float | None]:
-    return {**row.groups, "mean of groups": row.mean_of_groups, "mean of tasks": row.mean_of_tasks}
+    return {**row.groups, OF_GROUPS: row.mean_of_groups, OF_TASKS: row.mean_of_tasks}
 
 
 def _mean(cell: Spread | None) -> float | None:

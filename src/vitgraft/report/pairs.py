@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from vitgraft.errors import ConfigError
-from vitgraft.report.summary import Found, Spread
+from vitgraft.report.summary import DIGITS, Found, Spread
 from vitgraft.results.record import Record
 
 
@@ -25,7 +25,7 @@ class Difference:
     @property
     def ahead(self) -> int:
         """Tasks on which the first is better."""
-        return sum(value > 0 for value in self.tasks.values())
+        return sum(round(value, DIGITS) > 0 for value in self.tasks.values())
 
     @property
     def sign(self) -> int:

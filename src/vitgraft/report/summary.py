@@ -170,6 +170,9 @@ def pareto(points: Mapping[str, tuple[float, float]]) -> set[str]:
     }
 
 
+DIGITS = 9
+"""Decimals of a percentage that are more than noise of adding up: equal hits are equal."""
+
 SHORT = 7
 """Digits by which a commit is known."""
 
@@ -197,7 +200,8 @@ def _ranks(means: Mapping[str, Sequence[float]]) -> dict[str, float]:
     """Each method's mean rank over tasks, 1 for the best; equals share the mean of their ranks."""
     if not means:
         return {}
-    columns = list(zip(*means.values(), strict=True))
+    rounded = {method: [round(value, DIGITS) for value in values] for method, values in means.items()}
+    columns = list(zip(*rounded.values(), strict=True))
 
     def rank(value: float, column: Sequence[float]) -> float:
         above, equal = sum(other > value for other in column), sum(other == value for other in column)
@@ -205,5 +209,5 @@ def _ranks(means: Mapping[str, Sequence[float]]) -> dict[str, float]:
 
     return {
         method: statistics.mean(rank(value, column) for value, column in zip(values, columns, strict=True))
-        for method, values in means.items()
+        for method, values in rounded.items()
     }
