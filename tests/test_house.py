@@ -32,6 +32,7 @@ ORDER = (
     "sweep",
     "bench",
     "cli",
+    "__main__",
 )
 """Rooms in the order in which they may be used: a file imports from its own room and those before it."""
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from vitgraft import methods
+from vitgraft.bench.suite import load
 from vitgraft.core.shape import Shape
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
@@ -37,6 +38,15 @@ def test_python__runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     exec(block.replace("epochs=5", "epochs=1"), names)
     assert (tmp_path / "runs" / "digits" / "graft.safetensors").is_file()
     assert type(names["plain"]).__name__ == "VisionTransformer"
+
+
+def test_suite__is_read(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```toml\n(.*?)```", README, flags=re.DOTALL)
+    path = tmp_path / "mine.toml"
+    path.write_text(block)
+    suite = load(str(path))
+    assert (len(suite.tasks), len(suite.seeds), set(suite.entries)) == (2, 3, {"linear", "lora-16", "fixed"})
+    assert [len(entry.choices("digits")) for entry in suite.entries.values()] == [3, 3, 1]
 
 
 def test_methods__the_table_is_the_codes() -> None:

@@ -52,7 +52,7 @@ class RunConfig:
     data: str = _key("a built-in task, an image folder, a CSV file, a list, vtab1k:NAME or fgvc:NAME", DATA)
     root: str | None = _key("folder of a benchmark's copy, or of a list's paths; none: the list's own", DATA, None)
     train_on: Literal["train", "trainval"] = _key("trainval: train and val together, no val", DATA, "train")
-    val_fraction: float = _key("share of train that becomes val where data has neither", DATA, 0.15)
+    val_fraction: float = _key("share of train that becomes val where data has none", DATA, 0.15)
     test_fraction: float = _key("share of train that becomes test where data has neither", DATA, 0.15)
     split_seed: int = _key("which images those shares take", DATA, 0)
     skip_unreadable: bool = _key("leave out images that cannot be read, and list them", DATA, False)

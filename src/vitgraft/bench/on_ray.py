@@ -6,7 +6,7 @@ cached once a node, where every cache lies.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from typing import Any
 
 from vitgraft.atomic import write_atomically
 from vitgraft.bench.cell import Job
-from vitgraft.bench.runner import Outcome, record_path, work
+from vitgraft.bench.runner import Outcome, Submit, record_path, work
 from vitgraft.config import RunConfig
 from vitgraft.errors import ConfigError
 from vitgraft.results import store
@@ -67,7 +67,7 @@ def _gathered(config: RunConfig, outcome: Outcome) -> Landed:
 
 
 @contextmanager
-def on_ray(address: str | None, share: Share) -> "Iterator[Callable[[Job], Future[Outcome]]]":
+def on_ray(address: str | None, share: Share) -> Iterator[Submit]:
     """Ray's processes: of a cluster at `address`, or of a Ray of this machine that is started for it.
 
     Raises:

@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 from vitgraft.bench.cell import Job
-from vitgraft.bench.runner import Outcome, work
+from vitgraft.bench.runner import Outcome, Submit, work
 
 PRELOADED = ["torch", "timm", "torchvision", "sklearn.datasets", "vitgraft.run"]
 """What processes have loaded before they begin."""
@@ -26,7 +26,7 @@ STOPPED = Outcome(0.0, "stopped.")
 
 
 @contextmanager
-def local(workers: int) -> "Iterator[Callable[[Job], Future[Outcome]]]":
+def local(workers: int) -> Iterator[Submit]:
     """Processes of this machine, so many at a time, which share its cores and its accelerator.
 
     After Ctrl-C or SIGTERM those that run save their state and end, and no other begins.

@@ -120,11 +120,14 @@ def _logged(path: Path) -> Iterator[None]:
         yield
 
 
+Submit = Callable[[Job], "Future[Outcome]"]
+"""Begins a job somewhere."""
+
 Tell = Callable[[Cell, RunConfig, Outcome, int], None]
 """Told of a run that ended, and of how many wait or run."""
 
 
-def fill(cells: Sequence[Cell], submit: Callable[[Job], "Future[Outcome]"], tell: Tell) -> list[str]:
+def fill(cells: Sequence[Cell], submit: Submit, tell: Tell) -> list[str]:
     """Run whatever is missing, and what that makes possible; returns sentences on runs that failed.
 
     A task without usable data is told once and left, the others go on.

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,13 +16,27 @@ from vitgraft.errors import ConfigError, unknown
 
 if TYPE_CHECKING:
     from vitgraft.bench.cell import Cell
+    from vitgraft.bench.runner import Submit
     from vitgraft.report.render import Part
     from vitgraft.results.record import Record
 
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
-    help="Suites of methods, tasks and seeds: run what is missing, see what there is, report it.",
+    help="""Suites of methods, tasks and seeds: run what is missing, see what there is, report it.
+
+    A suite is a TOML file, or one that is shipped:
+
+      quick     cheap methods on three built-in tasks, in minutes
+      builtin   every method on nine built-in tasks with three seeds, overnight
+      vtab1k    every method on VTAB-1k, trained as its paper did
+      fgvc      the same on FGVC
+
+    A first look:
+
+      vitgraft bench run quick
+      vitgraft bench report quick
+    """,
 )
 
 Names = Annotated[str | None, typer.Option("--methods", help="Some of the methods, with commas.")]
@@ -70,20 +85,10 @@ def run(
 
       vitgraft bench run mine.toml --on ray --address auto --gpus 0.25
     """
-    from vitgraft.bench.on_ray import Share, on_ray
-    from vitgraft.bench.processes import local
     from vitgraft.bench.progress import Progress
     from vitgraft.bench.runner import fill
 
-    if on not in PLACES:
-        raise ConfigError(unknown("place to run", on, PLACES))
-
-    of_ray = {"--address": address, "--cpus": cpus, "--gpus": gpus}
-    for option, value in of_ray.items() if on == "local" else [("--workers", workers)]:
-        if value is not None:
-            raise ConfigError(
-                f"{option} means nothing with --on {on}. Leave it out, or choose another place to run."
-            )
+    place = _place(on, workers, address, cpus, gpus)
     found = asked.cells(names, with_choosers=True)
     if on == "local":
         _check_copies(found)
@@ -93,8 +98,6 @@ def run(
     before = sum(cell.done() for cell in found)
     total = sum(cell.size() for cell in found)
     note(f"{before} of {total} runs are done already, in {asked.out}.")
-    share = Share(1.0 if cpus is None else cpus, gpus or 0.0)
-    place = on_ray(address, share) if on == "ray" else local(workers or _workers())
     with place as submit, Progress(total, before) as progress:
         failures = fill(found, submit, progress.tell)
     done = sum(cell.done() for cell in found)
@@ -111,7 +114,7 @@ def status(
     names: Names = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say how many runs of a suite are done, by method and task."""
+    """Say how many runs of a suite are done, by method, and on which tasks there are others."""
     found = asked.cells(names)
     done = {(cell.name, cell.task): (cell.done(), cell.size()) for cell in found}
     if as_json:
@@ -281,6 +284,24 @@ def _check_weights(cells: "list[Cell]") -> None:
                     f"'{config.checkpoint}' has other weights than the file of that name that records in "
                     f"{cell.home.records} are of. Name a folder of its own (--out), or rename the file."
                 )
+
+
+def _place(
+    on: str, workers: int | None, address: str | None, cpus: float | None, gpus: float | None
+) -> "AbstractContextManager[Submit]":
+    """Where runs are to go. Raises ConfigError for a place that there is not, or options of the other."""
+    from vitgraft.bench.on_ray import Share, on_ray
+    from vitgraft.bench.processes import local
+
+    if on not in PLACES:
+        raise ConfigError(unknown("place to run", on, PLACES))
+    of_ray = {"--address": address, "--cpus": cpus, "--gpus": gpus}
+    for option, value in of_ray.items() if on == "local" else [("--workers", workers)]:
+        if value is not None:
+            raise ConfigError(f"{option} means nothing with --on {on}. Leave it out, or run elsewhere.")
+    if on == "ray":
+        return on_ray(address, Share(1.0 if cpus is None else cpus, gpus or 0.0))
+    return local(workers or _workers())
 
 
 def _workers() -> int:

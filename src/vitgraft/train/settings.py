@@ -52,7 +52,7 @@ class Training:
     select: Literal["last", "best"] = _key("last", "the epoch whose values are kept; best is chosen on validation")
     augment: str = _key("none", "what training does to pictures")
     workers: int = _key(0, "processes that decode pictures; 0: none but this one")
-    device: str = _key("auto", "auto, cpu, cuda, cuda:1, mps")
+    device: str = _key("auto", "auto, cpu, cuda, cuda:1 (a number), mps, xpu")
     eval_batch_size: int = _key(128, "images at a time in validation")
     cache: Literal["auto", "ram", "disk", "off"] = _key(
         "auto",
@@ -146,7 +146,7 @@ class Training:
             )
         if not isinstance(self.device, str) or not DEVICES.fullmatch(self.device):
             raise ConfigError(
-                f"device={self.device!r} is not known. Use auto, cpu, cuda, cuda:1 (a number) or mps."
+                f"device={self.device!r} is not known. Use auto, cpu, cuda, cuda:1 (a number), mps or xpu."
             )
         if self.augment != "none":
             from vitgraft.data.augment import augmentation
