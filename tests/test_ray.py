@@ -73,6 +73,19 @@ def test_runs__land_in_the_store_and_compute_features_once(tmp_path: Path, featu
     assert "2 of 2 runs are done already" in again.output
 
 
+def test_paths__are_relative_to_the_folder_of_whoever_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray's workers live where Ray was started."""
+    monkeypatch.chdir(tmp_path)
+    path = suite_file(Path())
+    (found, *_) = cells(load(str(path)), Home(Path("bench")))
+    with on_ray.on_ray(None, Share()) as submit:
+        assert fill([found], submit, lambda *said: None) == []
+    assert (tmp_path / found.home.path(found.chosen()[0])).exists()
+    assert (tmp_path / found.chosen()[0].folder / LOG).exists()
+
+
 def dies_once(
     config: RunConfig, test: bool, threads: int, others: Sequence[RunConfig], folder: str
 ) -> on_ray.Landed:
