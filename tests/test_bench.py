@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
@@ -496,6 +497,20 @@ def test_work__what_is_to_be_chosen_needs_val(tmp_path: Path, lab: Lab) -> None:
     for others in ((), (replace(config, out=str(tmp_path / "other")),)):
         assert "has no val to choose on" in str(work(config, False, 1, others).failed)
     assert lab.home.record(config) is None
+
+
+def test_work__without_room_on_the_accelerator_says_what_to_do(
+    tmp_path: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: Any, **more: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nMore")
+
+    monkeypatch.setattr("vitgraft.run.run", full)
+    (config, _, _), *_ = (job for cell in cells(load(write(tmp_path, ONE)), lab.home) for job in cell.missing())
+    failed = str(work(config, True, 1).failed)
+    assert failed.startswith(
+        "CUDA out of memory. Tried to allocate 2 GiB. Other runs share the device: use --workers 1"
+    )
 
 
 def test_work__a_full_disk_is_not_the_tasks_fault(

@@ -203,6 +203,17 @@ def test_whole_model__lean_is_plain(variant: str) -> None:
         assert torch.allclose(ours, plain, rtol=1e-3, atol=1e-5 * float(plain.abs().max()) + 1e-7)
 
 
+def test_merges__not_where_tf32_was_allowed_by_the_newer_interface(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch then refuses to say so by the older one."""
+    assert lean._multiplies_exactly()
+
+    def refuses() -> str:
+        raise RuntimeError("mix of the legacy and new APIs")
+
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", refuses)
+    assert not lean._multiplies_exactly()
+
+
 def test_whole_model__lean_is_near_plain_in_bf16() -> None:
     for ours, plain in zip(*both_ways("plain", autocast=True), strict=True):
         assert ours.dtype is torch.float32

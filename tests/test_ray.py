@@ -107,6 +107,15 @@ def test_run__whose_process_was_lost_is_tried_again(tmp_path: Path, monkeypatch:
     assert (home.records / store.file_name(run.table())).read_bytes() == b"a record"
 
 
+def test_share__is_a_part_of_an_accelerator_where_there_are_any() -> None:
+    """Runs that ask for none would all take the same one, as many as a node has cores."""
+    cpus = {"Alive": True, "Resources": {"CPU": 2.0}}
+    gpu = {"Alive": True, "Resources": {"CPU": 8.0, "GPU": 1.0}}
+    assert Share().on([cpus]) == Share(1.0, 0.0)
+    assert Share().on([cpus, gpu]) == Share(1.0, on_ray.PART)
+    assert Share(gpus=0.0).on([gpu]) == Share(1.0, 0.0)
+
+
 def test_run__that_failed_comes_back_as_its_sentence(tmp_path: Path) -> None:
     run = Home(tmp_path).placed(replace(one_run(tmp_path), data=str(tmp_path / "nowhere")))
     landed = on_ray.remote(run, True, 1)

@@ -192,7 +192,7 @@ def _planned(
 def _seeded(seed: int) -> Iterator[None]:
     """Seed torch's generator for the length of a block."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # accelerators' generators are the caller's
         yield
 
 

@@ -6,7 +6,7 @@ cached once a node, where every cache lies.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,12 +23,26 @@ RETRIES = 3
 """So often a run is tried again whose process or node was lost."""
 
 
+PART = 0.25
+"""Of an accelerator, where nothing is said: small runs leave most of one idle."""
+
+
 @dataclass(frozen=True)
 class Share:
-    """What a run asks of its node: cores, and accelerators or a part of one."""
+    """What a run asks of its node: cores, and accelerators or a part of one.
+
+    None: a part of one where there are any, or all runs of a node would take the same.
+    """
 
     cpus: float = 1.0
-    gpus: float = 0.0
+    gpus: float | None = None
+
+    def on(self, nodes: Sequence[Mapping[str, Any]]) -> "Share":
+        """With the number of accelerators settled, for the nodes of a cluster."""
+        if self.gpus is not None:
+            return self
+        there = any(node["Alive"] and node["Resources"].get("GPU", 0) > 0 for node in nodes)
+        return replace(self, gpus=PART if there else 0.0)
 
 
 @dataclass(frozen=True)
@@ -83,7 +97,8 @@ def on_ray(address: str | None, share: Share) -> Iterator[Submit]:
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise ConfigError(f"There is no Ray at {address!r} ({error}). Start one: ray start --head.") from None
     try:
-        _check(ray, share)
+        share = share.on(ray.nodes())
+        _check(ray.nodes(), share)
         options = {"num_cpus": share.cpus, "num_gpus": share.gpus, "max_retries": RETRIES, "max_calls": 1}
         task = ray.remote(**options)(remote)
         threads = max(1, int(share.cpus))
@@ -121,14 +136,14 @@ def _keep(config: RunConfig, landed: Landed) -> None:
         write_atomically(store.beside(path, name), content)
 
 
-def _check(ray: Any, share: Share) -> None:
+def _check(nodes: Sequence[Mapping[str, Any]], share: Share) -> None:
     """Raise ConfigError if no node has what a run asks for, which would wait for ever."""
-    for node in ray.nodes():
+    for node in nodes:
         has = node["Resources"]
-        if node["Alive"] and has.get("CPU", 0) >= share.cpus and has.get("GPU", 0) >= share.gpus:
+        if node["Alive"] and has.get("CPU", 0) >= share.cpus and has.get("GPU", 0) >= (share.gpus or 0):
             return
     raise ConfigError(
-        f"No node of this Ray has {share.cpus:g} cores and {share.gpus:g} GPUs, so no run would ever begin. "
+        f"No node of this Ray has {share.cpus:g} cores and {share.gpus or 0:g} GPUs, so no run would ever begin. "
         "Ask for less (--cpus, --gpus)."
     )
 

@@ -38,6 +38,7 @@ def work(config: RunConfig, test: bool, threads: int, others: Sequence[RunConfig
     """
     from time import perf_counter
 
+    import torch
     from filelock import FileLock
 
     began, configs = perf_counter(), [config, *others]
@@ -55,6 +56,8 @@ def work(config: RunConfig, test: bool, threads: int, others: Sequence[RunConfig
                 _finish(config, test, threads)
     except VitgraftError as error:
         failed, no_data = str(error), isinstance(error, TaskError)
+    except torch.OutOfMemoryError as error:
+        failed = f"{str(error).splitlines()[0]} Other runs share the device: use --workers 1, or a smaller batch."
     except Exception as error:  # a bug ends one run, not the night
         with log.open("a") as file:
             traceback.print_exc(file=file)

@@ -62,7 +62,8 @@ def run(
         float | None, typer.Option(min=0.01, help="Cores that a run on Ray asks for; none: 1.")
     ] = None,
     gpus: Annotated[
-        float | None, typer.Option(min=0.0, help="Accelerators that a run on Ray asks for, such as 0.25; none: 0.")
+        float | None,
+        typer.Option(min=0.0, help="Accelerators a run on Ray asks for; none: 0.25 where there are any."),
     ] = None,
 ) -> None:
     """Run what is missing of a suite. Stop it, start it again, anywhere: what is done is not done again.
@@ -300,7 +301,7 @@ def _place(
         if value is not None:
             raise ConfigError(f"{option} means nothing with --on {on}. Leave it out, or run elsewhere.")
     if on == "ray":
-        return on_ray(address, Share(1.0 if cpus is None else cpus, gpus or 0.0))
+        return on_ray(address, Share(1.0 if cpus is None else cpus, gpus))
     return local(workers or _workers())
 
 

@@ -66,6 +66,14 @@ def edited_linears(
     return outputs
 
 
+def _multiplies_exactly() -> bool:
+    """True if products of fp32 values are not allowed to round them, as TF32 does."""
+    try:
+        return torch.get_float32_matmul_precision() == "highest"
+    except RuntimeError:  # it was set by torch's newer interface, which one does only to allow it
+        return False
+
+
 @dataclass(frozen=True)
 class _Group:
     """Linears that read the same input h = before(x), and their edits."""
@@ -84,7 +92,7 @@ class _Group:
         """
         if torch.is_autocast_enabled(device) or dtype not in (torch.float32, torch.float64):
             return False
-        exact = dtype is torch.float64 or torch.get_float32_matmul_precision() == "highest"
+        exact = dtype is torch.float64 or _multiplies_exactly()
         return exact and all(value.dtype is dtype for value in (*trained, *(each.weight for each in self.linears)))
 
     def merged(self, number: int) -> tuple[Tensor, Tensor | None]:

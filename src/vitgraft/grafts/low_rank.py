@@ -36,5 +36,5 @@ class LowRank(Graft):
         return (LowRankEdit(self.down, self.up, self.scale),)
 
     def fold(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        change = self.up.double() @ self.down.double() * self.scale
-        return (weight.double() + change).to(weight.dtype), bias
+        up, down, whole = (value.cpu().double() for value in (self.up, self.down, weight))  # mps has no fp64
+        return (whole + up @ down * self.scale).to(weight), bias

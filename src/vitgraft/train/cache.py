@@ -5,6 +5,7 @@ stored as rows (`rows`), on disk in entries (`entries`) that later runs find aga
 """
 
 from collections.abc import Generator, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
@@ -20,7 +21,7 @@ from vitgraft.data.task import ImageSource
 from vitgraft.errors import ConfigError
 from vitgraft.train import entries
 from vitgraft.train.entries import Card, Entry
-from vitgraft.train.feed import Feed, OnDemand, Reader
+from vitgraft.train.feed import Feed, OnDemand, Reader, sent
 from vitgraft.train.placement import Placement
 from vitgraft.train.progress import Display
 from vitgraft.train.rows import Form, Frozen, Rows
@@ -173,7 +174,8 @@ class Cache:
         assert prefix is not None, "a feed of readings has a prefix"
         size = sum(rows.values.nbytes for rows in views)
         if device.type == "cuda" and size <= torch.cuda.mem_get_info(device)[0] // RAM_SHARE:
-            views = [Rows(rows.values.to(device), rows.form) for rows in views]
+            with suppress(torch.OutOfMemoryError):  # others may have filled it since
+                views = [Rows(rows.values.to(device), rows.form) for rows in views]
         return Frozen(tuple(views), tuple(sorted(prefix.taps)))
 
     def _in_memory(self, pictures: Pictures, view: int, form: Form) -> Rows:
@@ -251,7 +253,7 @@ class Cache:
 
     def _read(self, images: Tensor, form: Form) -> dict[Tap, Tensor]:
         with self.here.autocast(self.settings.precision):
-            return self.model.backbone.read(images.to(self.here.device, non_blocking=True), form.taps)
+            return self.model.backbone.read(sent(images, self.here.device), form.taps)
 
 
 def _structure(model: nn.Module) -> str:

@@ -116,7 +116,8 @@ def step_flops(model: Tuned, batch: int = 8) -> int:
 def peak_memory_mib(device: torch.device | None = None) -> float | None:
     """The most memory in MiB that this process has held so far: of a CUDA device if given, else of the host.
 
-    None where the system does not say. Only a fresh process tells the peak of one run.
+    Cached features count on a CUDA device, if they had room there, and not on the host. None where the system does
+    not say. Only a fresh process tells the peak of one run.
     """
     if device is not None and device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device) / 2**20)

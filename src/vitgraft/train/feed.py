@@ -35,8 +35,13 @@ class Feed(Protocol):
 def moved(inputs: Inputs, device: torch.device) -> Inputs:
     """Images or readings on a device."""
     if isinstance(inputs, Tensor):
-        return inputs.to(device, non_blocking=True)
-    return {tap: value.to(device, non_blocking=True) for tap, value in inputs.items()}
+        return sent(inputs, device)
+    return {tap: sent(value, device) for tap, value in inputs.items()}
+
+
+def sent(value: Tensor, device: torch.device) -> Tensor:
+    """A tensor on a device. Only CUDA copies aside safely: others read memory that may be written anew by then."""
+    return value.to(device, non_blocking=device.type == "cuda")
 
 
 @dataclass(frozen=True)

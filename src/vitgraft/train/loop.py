@@ -133,6 +133,8 @@ def fit_together(
 ) -> list[Fitted | DivergedError]:
     """Train several models at once, in place, as `fit` would each: up to rounding, they end with the same values.
 
+    On an accelerator their dropout may draw other masks than alone.
+
     The models are of one plan on one backbone and train a head that `stacks`; their settings differ by `lr` and
     `weight_decay` alone, compute in fp32, and have neither patience nor micro-batches. A model whose loss is no
     longer finite does not stop the others; its place has the error. Seconds are a share of what all took. Nothing

@@ -45,9 +45,10 @@ def _groups(
     return [group for group in groups if group["params"]]
 
 
-def _fused(groups: list[dict[str, Any]]) -> bool:
+def _fused(groups: list[dict[str, Any]]) -> bool | None:
+    """True where that is known to work; None leaves the choice to torch, where False would forbid others, too."""
     device: torch.device = groups[0]["params"][0].device
-    return device.type in ("cpu", "cuda")
+    return True if device.type in ("cpu", "cuda") else None
 
 
 def _class_token(model: Tuned) -> Tensor | None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vitgraft.core.tuned import Inputs, Tuned
 from vitgraft.errors import DivergedError
 from vitgraft.train.batches import Layout
-from vitgraft.train.feed import Chunk, Feed, moved
+from vitgraft.train.feed import Chunk, Feed, moved, sent
 from vitgraft.train.interrupt import Interrupt
 from vitgraft.train.journal import Journal
 from vitgraft.train.legacy import KEY, measured
@@ -123,7 +123,7 @@ class Run:
             self.model.plan.draw(derive(settings.seed, DRAW, state.epoch, state.step))
         for number, part in enumerate(parts):
             pictures = moved(next(images), here.device)
-            labels = self.data["train"].labels[part].to(here.device, non_blocking=True)
+            labels = sent(self.data["train"].labels[part], here.device)
             seed_all(derive(settings.seed, DROPOUT, state.epoch, state.step, number, here.rank), here.device)
             with here.local(self.wrapped, number < len(parts) - 1):
                 with here.autocast(settings.precision):

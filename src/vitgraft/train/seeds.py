@@ -34,7 +34,7 @@ def seed_all(seed: int, device: torch.device) -> None:
 def own_randomness(device: torch.device) -> Iterator[None]:
     """Give the caller's generators (Python, numpy, torch on the CPU and on `device`) their states back."""
     python, numpy = random.getstate(), np.random.get_state()
-    devices = [device.index or 0] if device.type in ("cuda", "xpu") else []
+    devices = [_index(device)] if device.type in ("cuda", "xpu") else []
     kind = device.type if devices else "cuda"
     try:
         with torch.random.fork_rng(devices=devices, device_type=kind):
@@ -42,6 +42,11 @@ def own_randomness(device: torch.device) -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(numpy)
+
+
+def _index(device: torch.device) -> int:
+    """The number of an accelerator's device; one without a number is the current one."""
+    return torch.accelerator.current_device_index() if device.index is None else device.index
 
 
 @contextmanager
