@@ -73,6 +73,7 @@ def test_runs__land_in_the_store_and_compute_features_once(tmp_path: Path, featu
     assert "2 of 2 runs are done already" in again.output
 
 
+@pytest.mark.slow
 def test_paths__are_relative_to_the_folder_of_whoever_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from tests.benchmark_copies import CLASSES, SMALL, noah, vpt
 from vitgraft.backbones.create import create_model
-from vitgraft.bench import runner
+from vitgraft.bench import processes
 from vitgraft.bench import suite as suites
 from vitgraft.bench.cell import Home, Job, cells
 from vitgraft.bench.runner import Outcome, work
@@ -104,7 +104,7 @@ def in_process(workers: int) -> Iterator[Callable[[Job], "Future[Outcome]"]]:
 @pytest.fixture
 def there(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(home)
-    monkeypatch.setattr(runner, "local", in_process)
+    monkeypatch.setattr(processes, "local", in_process)
     monkeypatch.setattr(suites, "load", lambda *given: replace(load(*given), seeds=(0,)))
     monkeypatch.setattr("vitgraft.run.measure_cost", lambda *_, **__: Cost(0, 0, 0, 0, 0, 0))  # tested elsewhere
     for name, table in SMALL.items():
@@ -229,7 +229,7 @@ def test_suites__every_method_trains(there: Path, tmp_path: Path, name: str) -> 
     keys: dict[str, object] = {**KEYS, "backbone": BACKBONE, "checkpoint": CHECKPOINT}
     sets = [text for key, value in keys.items() for text in ("--set", f"{key}={value}")]
     suite = tmp_path / "suite.toml"
-    text = (Path(runner.__file__).parent / "suites" / f"{name}.toml").read_text()
+    text = (Path(processes.__file__).parent / "suites" / f"{name}.toml").read_text()
     suite.write_text(text.replace("\nnoah = {", f'\nnoah = {{ method = "{SMALLER["noah"]}",'))
     own = ["--tasks", ONE[name], "--tune", "2", "--out", str(tmp_path / "bench"), *sets]
     call(["bench", "run", str(suite), *own])
