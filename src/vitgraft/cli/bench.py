@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -266,20 +266,19 @@ def _check_weights(cells: "list[Cell]") -> None:
     """
     from vitgraft.backbones.loading import load_backbone
 
-    known: dict[tuple[str, str], str] = {}
+    known: dict[tuple[Any, ...], str] = {}
     for cell in cells:
         config = cell.one()
         if config.checkpoint is None or not Path(config.checkpoint).is_file():
             continue
         for record in cell.records():
-            key = (config.backbone, config.checkpoint)
+            size, pool = record.config["image_size"], record.config["global_pool"]  # they change what is loaded
+            key = (config.backbone, config.checkpoint, size, pool)
             if key not in known:
-                known[key] = load_backbone(
-                    config.backbone,
-                    checkpoint=config.checkpoint,
-                    image_size=config.image_size,
-                    global_pool=config.global_pool,
-                ).fingerprint()
+                loaded = load_backbone(
+                    config.backbone, checkpoint=config.checkpoint, image_size=size, global_pool=pool
+                )
+                known[key] = loaded.fingerprint()
             if record.backbone.fingerprint != known[key]:
                 raise ConfigError(
                     f"'{config.checkpoint}' has other weights than the file of that name that records in "
