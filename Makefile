@@ -20,7 +20,7 @@ demo: $(VENV)/.installed  ## tune the built-in backbone with six methods on two 
 	$(BIN)/python demo/demo.py
 
 test: $(VENV)/.installed-dev  ## the default tests
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest -n auto $(PYTEST)
 
 test-slow: $(VENV)/.installed-dev  ## the tests that take longer
 	$(BIN)/python -m pytest -m 'slow and not gpu' $(PYTEST)

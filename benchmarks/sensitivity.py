@@ -29,12 +29,12 @@ from torch import Tensor, nn
 from step_cost import CLASSES, library_model, machine, pictures, ratio
 from vitgraft import methods
 from vitgraft.backbones.timm_vit import wrap
-from vitgraft.core.allocation import PUBLISHED_LEVELS, candidates, spend
 from vitgraft.core.backbone import Backbone
 from vitgraft.core.tuned import Tuned
+from vitgraft.machine.placement import place
 from vitgraft.methods.spt import SptLora
-from vitgraft.train.placement import place
-from vitgraft.train.sensitivity import Look, squared_gradients
+from vitgraft.search.allocation import PUBLISHED_LEVELS, candidates, spend
+from vitgraft.train.gradients import Look, squared_gradients
 
 RESULT = Path(__file__).parent / "results" / "sensitivity.json"
 TIME_BAR, LIVE_BAR, SWEEP_BAR_SECONDS = 1.1, 2.2, 3.0

@@ -76,10 +76,10 @@ def library_model(name: str) -> nn.Module:
     return model
 
 
-def ours(model: nn.Module, method: str, checkpoint: Recompute = "none") -> Contender:
+def ours(model: nn.Module, method: str, recompute: Recompute = "none") -> Contender:
     backbone = wrap(model, "benchmark")
     tuned = Tuned(backbone, methods.parse(method).plan(backbone, CLASSES)).train()
-    tuned.checkpoint = checkpoint
+    tuned.recompute = recompute
     there = (*tuned.parameters(), *tuned.buffers(), *backbone.parameters(), *backbone.buffers())
     return Contender(tuned, tuple(tuned.parameters()), there)
 
@@ -116,8 +116,8 @@ CONTENDERS: dict[str, Callable[[nn.Module], Contender]] = {
     "lora": partial(ours, method=LORA),
     "peft": peft,
     "full": partial(ours, method="full"),
-    "lora_checkpoint": partial(ours, method=LORA, checkpoint="block"),
-    "lora_mlp": partial(ours, method=LORA, checkpoint="mlp"),
+    "lora_recompute": partial(ours, method=LORA, recompute="block"),
+    "lora_mlp": partial(ours, method=LORA, recompute="mlp"),
 }
 TITLES = {
     "frozen": "frozen forward, no autograd",
@@ -125,7 +125,7 @@ TITLES = {
     "lora": "vitgraft LoRA on q, k, v",
     "peft": "PEFT LoRA on qkv",
     "full": "vitgraft full",
-    "lora_checkpoint": "vitgraft LoRA, recomputing blocks",
+    "lora_recompute": "vitgraft LoRA, recomputing blocks",
     "lora_mlp": "vitgraft LoRA, recomputing mlps",
 }
 
@@ -238,7 +238,7 @@ def bars(results: dict[str, Result]) -> list[dict[str, Any]]:
     found = [
         ("LoRA: time of a step / PEFT's", lora.per_peft, TIME_BAR),
         ("LoRA: kept bytes / PEFT's", lora.kept_mib / peft_kept, KEPT_BAR),
-        ("LoRA, recomputing: kept MiB an image", results["lora_checkpoint"].kept_mib, CHECKPOINT_BAR_MIB),
+        ("LoRA, recomputing: kept MiB an image", results["lora_recompute"].kept_mib, CHECKPOINT_BAR_MIB),
     ]
     return [{"what": what, "found": value, "at_most": bar, "holds": value <= bar} for what, value, bar in found]
 

@@ -32,8 +32,8 @@ from vitgraft.core.backbone import Backbone
 from vitgraft.core.tuned import Tuned
 from vitgraft.data.preprocessing import Preprocessing
 from vitgraft.data.task import Split
+from vitgraft.features.feed import OnDemand, Reader
 from vitgraft.train import loop
-from vitgraft.train.feed import OnDemand, Reader
 from vitgraft.train.settings import Training
 
 CLASSES, BATCH = 10, 64

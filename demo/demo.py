@@ -15,10 +15,10 @@ from typing import Any
 from rich.console import Console
 
 from vitgraft.cli import show
-from vitgraft.config import RunConfig, read_toml
 from vitgraft.errors import VitgraftError
 from vitgraft.results import store
 from vitgraft.results.record import Record, RecordError
+from vitgraft.runs.config import RunConfig, read_toml
 
 TASKS = {"digits": {"epochs": 2}, "dspr_loc": {"epochs": 3}}
 METHODS = ("linear", "bias", "vpt-deep", "adaptformer", "ssf", "lora")
@@ -26,7 +26,7 @@ SETTINGS = {"batch_size": 16, "lr": 5e-3}
 """Few epochs of small batches and large steps: what three minutes allow. The defaults are for longer runs."""
 
 FOLDER = Path("runs/demo")
-PRELOADED = ["torch", "timm", "torchvision", "sklearn.datasets", "vitgraft.run"]
+PRELOADED = ["torch", "timm", "torchvision", "sklearn.datasets", "vitgraft.runs.run"]
 
 console = Console(stderr=True)
 
@@ -92,7 +92,7 @@ def _in_own_process(config: RunConfig) -> int:
 
 
 def _work(config: RunConfig) -> None:
-    from vitgraft.run import run
+    from vitgraft.runs.run import run
 
     goes_on = _begun(config) and not (config.folder / store.FILE).exists()
     try:

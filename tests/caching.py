@@ -16,8 +16,9 @@ from tests.tiny import backbone
 from vitgraft.core.backbone import Backbone
 from vitgraft.core.tuned import Tuned
 from vitgraft.data.task import Split
-from vitgraft.train import entries, loop
-from vitgraft.train.entries import Entry
+from vitgraft.features import entries
+from vitgraft.features.entries import Entry
+from vitgraft.train import loop
 from vitgraft.train.loop import Fitted
 from vitgraft.train.settings import Training
 

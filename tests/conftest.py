@@ -1,16 +1,18 @@
 """What every test shares: one thread, a cache folder of its own, and a run that fails if it is empty."""
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
-from vitgraft.train import placement
+from vitgraft.machine import placement
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     torch.set_num_threads(1)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from tests.tiny import VARIANTS, backbone
-from vitgraft.backbones.published_masks import STAND_INS, PublishedMask, read_mask
 from vitgraft.backbones.timm_vit import wrap
-from vitgraft.core.allocation import (
+from vitgraft.errors import CheckpointError, ConfigError
+from vitgraft.search.allocation import (
     PUBLISHED_LEVELS,
     Candidate,
     Rule,
@@ -24,7 +24,7 @@ from vitgraft.core.allocation import (
     spend,
     totals,
 )
-from vitgraft.errors import CheckpointError, ConfigError
+from vitgraft.search.published_masks import STAND_INS, PublishedMask, read_mask
 
 SHARED = Path(__file__).parents[2] / "shared" / "published_masks"
 LORA = Rule(lambda outputs, inputs: 8 * (outputs + inputs))
@@ -165,7 +165,7 @@ def test_rank__loses_nothing_among_equals() -> None:
 
 
 def test_rank__a_misleading_sample_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vitgraft.core.allocation._floor", lambda *_: 2.0)
+    monkeypatch.setattr("vitgraft.search.allocation._floor", lambda *_: 2.0)
     assert len(rank(CHOSEN, scores(), 40).owner) == 40
 
 
@@ -192,7 +192,7 @@ def test_spend__a_budget_for_everything_asks_no_ranking(alpha: float, monkeypatc
         assert torch.equal(value, whole.tensors()[name])
     assert whole.total(rule) == expected.total(rule)
     assert few.level < 130
-    monkeypatch.setattr("vitgraft.core.allocation.rank", None)
+    monkeypatch.setattr("vitgraft.search.allocation.rank", None)
     assert spend(CHOSEN, scores(), rule, [10**9], always=7)[0].level == 130
 
 

@@ -21,7 +21,6 @@ from vitgraft.bench.cell import DIVERGED, Cell, Home, Job, cells, choosers
 from vitgraft.bench.runner import HOPELESS, Outcome, fill, work
 from vitgraft.bench.suite import Suite, load, shipped
 from vitgraft.cli import app
-from vitgraft.config import RunConfig
 from vitgraft.core.shape import measure
 from vitgraft.data import builtin, source
 from vitgraft.data.benchmarks.names import TABLES
@@ -31,7 +30,8 @@ from vitgraft.errors import ConfigError, DataError
 from vitgraft.report import patterns
 from vitgraft.results import store
 from vitgraft.results.record import Scores
-from vitgraft.run import load_task
+from vitgraft.runs.config import RunConfig
+from vitgraft.runs.run import load_task
 
 SUITE = """
 tasks = ["digits", "flowers"]
@@ -505,7 +505,7 @@ def test_work__without_room_on_the_accelerator_says_what_to_do(
     def full(*arguments: Any, **more: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nMore")
 
-    monkeypatch.setattr("vitgraft.run.run", full)
+    monkeypatch.setattr("vitgraft.runs.run.run", full)
     (config, _, _), *_ = (job for cell in cells(load(write(tmp_path, ONE)), lab.home) for job in cell.missing())
     failed = str(work(config, True, 1).failed)
     assert failed.startswith(
@@ -519,7 +519,7 @@ def test_work__a_full_disk_is_not_the_tasks_fault(
     def full(*arguments: Any, **more: Any) -> None:
         raise DataError("no space left")
 
-    monkeypatch.setattr("vitgraft.run.run", full)
+    monkeypatch.setattr("vitgraft.runs.run.run", full)
     (config, _, _), *_ = (job for cell in cells(load(write(tmp_path, ONE)), lab.home) for job in cell.missing())
     outcome = work(config, True, 1)
     assert (outcome.failed, outcome.no_data) == ("no space left", False)

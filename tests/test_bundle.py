@@ -8,12 +8,12 @@ import torch
 import vitgraft
 from tests.tiny import backbone, images, vit
 from vitgraft import methods
-from vitgraft.bundle import Bundle
 from vitgraft.core.shared import answers
 from vitgraft.core.tuned import Tuned, perturbed
 from vitgraft.data.preprocessing import Preprocessing
 from vitgraft.data.task import ArrayImages
 from vitgraft.errors import ArtefactError, ConfigError
+from vitgraft.models.bundle import Bundle
 
 SPECS = ("synqt:tokens=1", "vqt", "lst", "linear", "mlp", "partial:k=1", "lora:last=1", "lora", "vpt-deep")
 

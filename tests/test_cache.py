@@ -17,7 +17,8 @@ from vitgraft.backbones.timm_vit import wrap
 from vitgraft.core.backbone import Backbone
 from vitgraft.data.task import ArrayImages, Split
 from vitgraft.errors import TrainingError
-from vitgraft.train import cache, entries, loop
+from vitgraft.features import cache, entries
+from vitgraft.train import loop
 
 __all__ = ["place"]
 

@@ -16,8 +16,9 @@ from tests.caching import SETTINGS, TRAIN, Session, at_logits, only, place, same
 from tests.test_resume import EVERY_STEP, Watched, assert_same, train
 from vitgraft.data.task import Split
 from vitgraft.errors import DataError
-from vitgraft.train import cache, entries, state
-from vitgraft.train.progress import Display
+from vitgraft.features import cache, entries
+from vitgraft.machine.progress import Display
+from vitgraft.train import state
 
 __all__ = ["place"]
 

@@ -94,7 +94,9 @@ def test_timm__layer_scales_of_deit3(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("classes", "missing", "dropped"), [(7, set(), set()), (5, HEAD, HEAD), (0, set(), HEAD)], ids=str
+    ("classes", "missing", "dropped"),
+    [(7, set(), set()), (5, HEAD, HEAD), (0, set(), HEAD)],
+    ids=["fits", "other", "none"],
 )
 def test_head__is_taken_only_if_it_fits(
     tmp_path: Path, classes: int, missing: set[str], dropped: set[str]

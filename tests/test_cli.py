@@ -23,11 +23,11 @@ from typer.testing import CliRunner, Result
 
 from vitgraft.backbones.timm_vit import wrap
 from vitgraft.cli import app, listings
-from vitgraft.config import RunConfig, keys
 from vitgraft.core.shape import measure
 from vitgraft.data.transforms import evaluation
 from vitgraft.methods import names
 from vitgraft.results import store
+from vitgraft.runs.config import RunConfig, keys
 
 HEAVY = ("torch", "timm", "torchvision", "sklearn", "accelerate", "matplotlib")
 SIZE = 32
@@ -245,7 +245,7 @@ def test_fit__force_replaces(home: Path, tmp_path: Path) -> None:
 
 
 def test_fit__interrupt_says_how_to_go_on(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vitgraft import run as runs
+    from vitgraft.runs import run as runs
 
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt

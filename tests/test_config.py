@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from vitgraft.config import RENAMED, RunConfig, from_text, keys, read_toml
 from vitgraft.errors import ConfigError
+from vitgraft.runs.config import RunConfig, from_text, keys, read_toml
 from vitgraft.train.settings import Training
 
 OTHERS: dict[str, Any] = {  # a value for every key, none of them its default
@@ -67,7 +67,7 @@ OTHERS: dict[str, Any] = {  # a value for every key, none of them its default
 
 def test_keys__are_the_fields_of_both_dataclasses() -> None:
     expected = {item.name for item in fields(RunConfig)} - {"training"}
-    expected |= {RENAMED.get(item.name, item.name) for item in fields(Training)}
+    expected |= {item.name for item in fields(Training)}
     assert keys().keys() == expected
     assert OTHERS.keys() == expected, "a new key needs a value here"
     assert all(OTHERS[name] != key.default for name, key in keys().items())

@@ -174,7 +174,7 @@ def test_checkpoint__changes_neither_loss_nor_gradients(frozen: Backbone, method
     gradients = []
     for checkpoint in ("none", "mlp", "block"):
         model = tuned(frozen, method).train()
-        model.checkpoint = checkpoint
+        model.recompute = checkpoint
         with perturbed(model, scale=0.05):
             torch.manual_seed(7)
             model(pictures).square().mean().backward()

@@ -106,7 +106,7 @@ def test_recomputation__a_block_keeps_its_input() -> None:
     found = []
     for depth in (2, 3):
         model = tuned("lora:places=qkv", depth)
-        model.checkpoint = "block"
+        model.recompute = "block"
         found.append(kept_bytes_per_image(model))
     assert found[1] - found[0] == FLOAT * N * D
 
@@ -145,7 +145,7 @@ def test_flops__of_a_step() -> None:
     lora = tuned("lora:rank=1", pool="avg")
     assert 1.9 * forward < step_flops(lora) < 2.2 * forward
     plain = step_flops(lora)
-    lora.checkpoint = "block"
+    lora.recompute = "block"
     assert plain + 0.6 * forward < step_flops(lora) < plain + forward
 
 

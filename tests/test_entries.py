@@ -15,8 +15,8 @@ import pytest
 from tests.caching import SETTINGS, only, place, session, walked
 from tests.test_cli import HEAVY, call, home, options, refused
 from vitgraft.errors import ConfigError, DataError
-from vitgraft.train import cache, entries
-from vitgraft.train.entries import Card, Entry
+from vitgraft.features import cache, entries
+from vitgraft.features.entries import Card, Entry
 
 __all__ = ["home", "place"]
 

@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import torch
 
-from vitgraft.core.evolution import Candidate, Dial, Evolution, Search
-from vitgraft.train.search import Hunt, State
+from vitgraft.search.evolution import Candidate, Dial, Evolution, Search
+from vitgraft.train.hunt import Hunt, State
 
 DIALS = (Dial("a", 6, (1, 5, 10), (2, 4, 6)), Dial("b", 4, (1, 2), (4,)))
 SMALL = Evolution(population=20, generations=6, parents=4)

@@ -13,13 +13,13 @@ from safetensors.torch import load_file, save_file
 import vitgraft
 from tests import toy
 from tests.tiny import images, vit
-from vitgraft.artefact import CARD, FOUND, TENSORS
-from vitgraft.config import RunConfig
 from vitgraft.errors import ArtefactError, CheckpointError, ConfigError, VitgraftError
-from vitgraft.run import run
+from vitgraft.models.artefact import CARD, FOUND, TENSORS
+from vitgraft.runs.config import RunConfig
+from vitgraft.runs.run import run
 from vitgraft.train import calibrate, loop
 from vitgraft.train.calibrate import FINDINGS, STAGES, VALUES
-from vitgraft.train.run import Run
+from vitgraft.train.session import Session
 from vitgraft.train.settings import Training
 
 SPECS = ("head2toe:keep=0.2", "vqt:tokens=2,keep=0.5", "vqt:summary=weighted,keep=0.5", "lst:start=fisher")
@@ -50,19 +50,19 @@ class Killed(BaseException):
 @pytest.fixture
 def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], Any]], None]:
     """Have something happen before step n (from 1) of all steps from here on; n = 0: nothing any more."""
-    plain = Run._step
+    plain = Session._step
 
     def arrange(n: int, happen: Callable[[], Any]) -> None:
         done = 0
 
-        def step(self: Run, *arguments: Any) -> None:
+        def step(self: Session, *arguments: Any) -> None:
             nonlocal done
             done += 1
             if done == n:
                 happen()
             plain(self, *arguments)
 
-        monkeypatch.setattr(Run, "_step", step)
+        monkeypatch.setattr(Session, "_step", step)
 
     return arrange
 

@@ -48,7 +48,7 @@ def test_gradients__are_the_same_from_fewer_tokens(
     findings = toy.findings(frozen, method, 5)
     torch.manual_seed(0)
     model = Tuned(frozen, method.plan(frozen, 5, findings)).eval()
-    model.checkpoint = checkpoint  # type: ignore[assignment]
+    model.recompute = checkpoint  # type: ignore[assignment]
     found = []
     with perturbed(model, scale=0.05):
         for reads in (model.head.reads, "tokens"):

@@ -9,10 +9,10 @@ import torch
 
 from tests import pictures, test_resume, toy
 from vitgraft.cli.fit import summary
-from vitgraft.config import RunConfig
 from vitgraft.errors import ConfigError, DataError
 from vitgraft.results import store
-from vitgraft.run import run
+from vitgraft.runs.config import RunConfig
+from vitgraft.runs.run import run
 from vitgraft.train import legacy
 from vitgraft.train.loop import Fitted, evaluate, fit
 from vitgraft.train.settings import Training

@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 import vitgraft
 from tests import toy
 from tests.tiny import images, vit
-from vitgraft.artefact import CARD, TENSORS
 from vitgraft.core.tuned import perturbed
 from vitgraft.errors import ArtefactError, BackboneError, ConfigError
+from vitgraft.models.artefact import CARD, TENSORS
 
 
 @pytest.fixture

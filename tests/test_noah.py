@@ -14,8 +14,6 @@ from tests import toy
 from tests.tiny import backbone, images, vit
 from vitgraft import methods
 from vitgraft.backbones.timm_vit import wrap
-from vitgraft.config import RunConfig
-from vitgraft.core.evolution import Candidate
 from vitgraft.core.plan import Plan
 from vitgraft.core.shape import measure
 from vitgraft.core.tuned import Tuned, perturbed
@@ -23,7 +21,9 @@ from vitgraft.errors import ConfigError
 from vitgraft.grafts.elastic import Elastic, Supernet
 from vitgraft.heads.linear import LinearHead
 from vitgraft.methods.noah import FILE, Noah
-from vitgraft.run import run
+from vitgraft.runs.config import RunConfig
+from vitgraft.runs.run import run
+from vitgraft.search.evolution import Candidate
 from vitgraft.train import calibrate
 from vitgraft.train.settings import Training
 

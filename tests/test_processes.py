@@ -15,7 +15,7 @@ from tests import dying
 from vitgraft.bench.cell import Job
 from vitgraft.bench.processes import STOPPED, Crew
 from vitgraft.bench.runner import Outcome
-from vitgraft.config import RunConfig
+from vitgraft.runs.config import RunConfig
 
 
 @pytest.fixture

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from tests import toy
-from vitgraft import methods, protocols
-from vitgraft.config import RunConfig, keys, read_toml
+from vitgraft import methods
 from vitgraft.errors import ConfigError
 from vitgraft.methods.synqt import PRESETS
 from vitgraft.report.reference import FGVC, GROUPS
+from vitgraft.runs import protocols
+from vitgraft.runs.config import RunConfig, keys, read_toml
 from vitgraft.train import loop
 from vitgraft.train.optim import Schedule
 

@@ -12,8 +12,8 @@ from vitgraft.core.backbone import Backbone
 from vitgraft.core.tuned import perturbed
 from vitgraft.errors import ArtefactError, CheckpointError
 from vitgraft.heads.synqt import SynqtHead
-from vitgraft.model import Model
-from vitgraft.published import load_synqt, synqt_names, synqt_values
+from vitgraft.models.model import Model
+from vitgraft.models.published import load_synqt, synqt_names, synqt_values
 
 
 def published(model: Model) -> dict[str, Tensor]:

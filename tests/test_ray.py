@@ -16,10 +16,10 @@ from vitgraft.bench.on_ray import Share
 from vitgraft.bench.runner import LOG, Outcome, fill
 from vitgraft.bench.suite import load
 from vitgraft.cli import app
-from vitgraft.config import RunConfig
 from vitgraft.errors import ConfigError
+from vitgraft.features.entries import Entry
 from vitgraft.results import store
-from vitgraft.train.entries import Entry
+from vitgraft.runs.config import RunConfig
 
 ray = pytest.importorskip("ray", reason="Ray is an extra")
 SUITE = """

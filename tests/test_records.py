@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from vitgraft import methods
-from vitgraft.config import RunConfig, keys
 from vitgraft.results import store
 from vitgraft.results.record import (
     BackboneFacts,
@@ -23,6 +22,7 @@ from vitgraft.results.record import (
     Scores,
     TaskFacts,
 )
+from vitgraft.runs.config import RunConfig, keys
 
 CONFIG = {
     "data": "photos/",

@@ -24,16 +24,16 @@ from tests import toy
 from tests.test_records import record
 from tests.tiny import backbone
 from vitgraft.atomic import write_atomically
-from vitgraft.config import RunConfig
 from vitgraft.core.tuned import Tuned
 from vitgraft.data.task import Split
-from vitgraft.earlier import finished
 from vitgraft.errors import CheckpointError, ConfigError, TrainingError
 from vitgraft.results import store
+from vitgraft.runs.config import RunConfig
+from vitgraft.runs.earlier import finished
 from vitgraft.train import state
 from vitgraft.train.loop import Fitted, fit
 from vitgraft.train.probe import IMAGES
-from vitgraft.train.run import POLL, Run
+from vitgraft.train.session import POLL, Session
 from vitgraft.train.settings import Training
 
 EVERY_STEP = Training(
@@ -164,7 +164,7 @@ def _bomb(where: str) -> tuple[str, Callable[..., Any]]:
     """What to replace, by what, to end a session in the middle of a write during its second epoch."""
     calls = iter(range(1000))
     if where == "log":
-        from vitgraft.train.progress import append_log
+        from vitgraft.train.journal import append_log
 
         def log(*arguments: Any) -> None:
             if next(calls) == 1:
@@ -350,7 +350,7 @@ def test_interrupt__is_seen_by_several_processes_on_accelerators() -> None:
     """Their host looks every so many steps of the run, however few an epoch has."""
     here, layout = SimpleNamespace(processes=2, blocking=False), SimpleNamespace(steps=16)
     asked = [
-        Run._asked(
+        Session._asked(
             SimpleNamespace(  # type: ignore[arg-type]
                 here=here, layout=layout, state=SimpleNamespace(epoch=epoch, step=step), _sums=torch.ones(3)
             )

@@ -13,7 +13,7 @@ from torch import Tensor
 from tests.caching import SETTINGS, place, same, session
 from vitgraft.core.sites import Tap
 from vitgraft.errors import TrainingError
-from vitgraft.train.rows import Form, Frozen, Rows
+from vitgraft.features.rows import Form, Frozen, Rows
 
 __all__ = ["place"]
 

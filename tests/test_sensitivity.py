@@ -16,12 +16,12 @@ from tests.tiny import backbone, vit
 from vitgraft import methods
 from vitgraft.cli import app
 from vitgraft.core.backbone import Backbone
-from vitgraft.core.sensitivity import Sensitivity, read, write
 from vitgraft.errors import ArtefactError, TrainingError
-from vitgraft.train import sensitivity
+from vitgraft.machine.placement import Placement
+from vitgraft.search.sensitivity import Sensitivity, read, write
+from vitgraft.train import gradients as sensitivity
 from vitgraft.train.calibrate import Calibrator
-from vitgraft.train.placement import Placement
-from vitgraft.train.sensitivity import Look, squared_gradients
+from vitgraft.train.gradients import Look, squared_gradients
 from vitgraft.train.settings import Training
 
 HERE = Placement(torch.device("cpu"))

@@ -159,7 +159,7 @@ def grafted() -> Tuned:
 
 
 def gradients(model: Tuned, checkpoint: str = "none") -> list[Tensor]:
-    model.checkpoint = checkpoint  # type: ignore[assignment]
+    model.recompute = checkpoint  # type: ignore[assignment]
     loss = model(images(model.backbone)).square().sum()
     return list(torch.autograd.grad(loss, list(model.parameters())))
 

@@ -19,7 +19,7 @@ from vitgraft.core.tuned import Tuned, perturbed
 from vitgraft.errors import ConfigError
 from vitgraft.heads.synqt import SynqtHead
 from vitgraft.methods.synqt import PRESETS
-from vitgraft.published import synqt_values
+from vitgraft.models.published import synqt_values
 
 GOLDEN = Path(__file__).parents[2] / "shared" / "golden" / "synqt_t4_d48.pt"
 

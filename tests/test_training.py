@@ -24,7 +24,8 @@ from vitgraft.data.task import Split
 from vitgraft.data.transforms import evaluation
 from vitgraft.errors import ConfigError, DataError, TrainingError, VitgraftError
 from vitgraft.heads.linear import LinearHead
-from vitgraft.train import loop, placement
+from vitgraft.machine import placement
+from vitgraft.train import loop
 from vitgraft.train.batches import Layout, in_order
 from vitgraft.train.loop import Fitted, evaluate, fit, predict
 from vitgraft.train.metrics import Tally
@@ -254,9 +255,9 @@ def test_fit__recipe_fills_what_settings_leave_open() -> None:
 def test_fit__checkpointing_computes_the_same_and_is_undone() -> None:
     model = toy.model("vpt-deep")
     _, kept = trained(toy.model("vpt-deep"))
-    _, twice = trained(model, replace(SHORT, checkpoint="block"))
+    _, twice = trained(model, replace(SHORT, recompute="block"))
     assert same(kept, twice, atol=2e-4)
-    assert model.checkpoint == "none"
+    assert model.recompute == "none"
 
 
 def test_fit__images_read_on_demand_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -392,7 +393,7 @@ def test_loss__not_finite_stops_and_keeps_the_snapshot(tmp_path: Path) -> None:
         ({"select": "first"}, "select='first'"),
         ({"class_weights": "some"}, "class_weights='some'"),
         ({"patience": 0}, "patience=0"),
-        ({"checkpoint": "yes"}, "checkpoint='yes'"),
+        ({"recompute": "yes"}, "recompute='yes'"),
         ({"warmup_epochs": 30}, "warmup_epochs=30 leaves none of 30 epochs"),
         ({"lr": 1e-3, "min_lr": 1e-2}, "min_lr=0.01 is above lr=0.001"),
         ({"accumulate": 65}, "accumulate=65 cuts 64 images"),

@@ -16,13 +16,13 @@ from tests.benchmark_copies import (
     task,
 )
 from tests.pictures import sizes, write
-from vitgraft.config import RunConfig
 from vitgraft.data import source
 from vitgraft.data.benchmarks.copy import look
 from vitgraft.data.benchmarks.find import recognised
 from vitgraft.data.benchmarks.names import TABLES, asked, mentioned, near
 from vitgraft.data.benchmarks.vtab1k import VTAB1K
 from vitgraft.errors import ConfigError, DataError
+from vitgraft.runs.config import RunConfig
 
 # The table
 

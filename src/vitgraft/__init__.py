@@ -14,27 +14,27 @@ from typing import TYPE_CHECKING, Any
 
 _HOMES = {
     "Backbone": "vitgraft.core.backbone",
-    "Bundle": "vitgraft.bundle",
-    "Model": "vitgraft.model",
+    "Bundle": "vitgraft.models.bundle",
+    "Model": "vitgraft.models.model",
     "Training": "vitgraft.train.settings",
     "VitgraftError": "vitgraft.errors",
-    "fit": "vitgraft.model",
-    "graft": "vitgraft.model",
-    "load": "vitgraft.model",
+    "fit": "vitgraft.models.model",
+    "graft": "vitgraft.models.model",
+    "load": "vitgraft.models.model",
     "load_backbone": "vitgraft.backbones.loading",
     "load_task": "vitgraft.data.source",
 }
 
 if TYPE_CHECKING:
     from vitgraft.backbones.loading import load_backbone as load_backbone
-    from vitgraft.bundle import Bundle as Bundle
     from vitgraft.core.backbone import Backbone as Backbone
     from vitgraft.data.source import load as load_task
     from vitgraft.errors import VitgraftError as VitgraftError
-    from vitgraft.model import Model as Model
-    from vitgraft.model import fit as fit
-    from vitgraft.model import graft as graft
-    from vitgraft.model import load as load
+    from vitgraft.models.bundle import Bundle as Bundle
+    from vitgraft.models.model import Model as Model
+    from vitgraft.models.model import fit as fit
+    from vitgraft.models.model import graft as graft
+    from vitgraft.models.model import load as load
     from vitgraft.train.settings import Training as Training
 
 __all__ = [

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from vitgraft import protocols, sweep
 from vitgraft.bench.suite import Choice, Entry, Suite
-from vitgraft.config import RunConfig
 from vitgraft.results import store
 from vitgraft.results.record import Record
+from vitgraft.runs import protocols, sweep
+from vitgraft.runs.config import RunConfig
 
 DIVERGED = "diverged.txt"
 """Why a run that was tried did not end, beside the place that its record would have."""

@@ -15,9 +15,9 @@ from typing import Any
 from vitgraft.atomic import write_atomically
 from vitgraft.bench.cell import Job
 from vitgraft.bench.runner import Outcome, Submit, record_path, work
-from vitgraft.config import RunConfig
 from vitgraft.errors import ConfigError
 from vitgraft.results import store
+from vitgraft.runs.config import RunConfig
 
 RETRIES = 3
 """So often a run is tried again whose process or node was lost."""

@@ -15,7 +15,7 @@ from typing import Any
 from vitgraft.bench.cell import Job
 from vitgraft.bench.runner import Outcome, Submit, work
 
-PRELOADED = ["torch", "timm", "torchvision", "sklearn.datasets", "vitgraft.run"]
+PRELOADED = ["torch", "timm", "torchvision", "sklearn.datasets", "vitgraft.runs.run"]
 """What processes have loaded before they begin."""
 
 TRIES = 2

@@ -7,7 +7,7 @@ from typing import Self
 
 from vitgraft.bench.cell import Cell
 from vitgraft.bench.runner import Outcome
-from vitgraft.config import RunConfig
+from vitgraft.runs.config import RunConfig
 
 
 class Progress:

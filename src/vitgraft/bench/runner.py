@@ -10,9 +10,9 @@ from pathlib import Path
 
 from vitgraft.atomic import write_atomically
 from vitgraft.bench.cell import DIVERGED, Cell, Job
-from vitgraft.config import RunConfig
 from vitgraft.errors import DivergedError, TaskError, VitgraftError
 from vitgraft.results import store
+from vitgraft.runs.config import RunConfig
 
 LOG, LOCK = "output.txt", ".lock"
 HOPELESS = "every candidate diverged. Give it lower learning rates to choose from, or clip_norm."
@@ -69,7 +69,7 @@ def work(config: RunConfig, test: bool, threads: int, others: Sequence[RunConfig
 def _finish(config: RunConfig, test: bool, threads: int) -> None:
     import torch
 
-    from vitgraft.run import run, test_later
+    from vitgraft.runs.run import run, test_later
 
     torch.set_num_threads(threads)
     path, own = record_path(config), config.folder / store.FILE
@@ -91,7 +91,7 @@ def _finish_together(configs: Sequence[RunConfig], threads: int) -> None:
     """Train at once what of these is not done."""
     import torch
 
-    from vitgraft.sweep import run_together
+    from vitgraft.runs.sweep import run_together
 
     torch.set_num_threads(threads)
     left = [config for config in configs if store.find(record_path(config)) is None]

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from vitgraft import config, methods, protocols
-from vitgraft.config import RunConfig
+from vitgraft import methods
 from vitgraft.data import builtin
 from vitgraft.data.benchmarks.names import RETRAIN, TABLES, mentioned
 from vitgraft.errors import ConfigError, unknown
+from vitgraft.runs import config, protocols
+from vitgraft.runs.config import RunConfig
 
 Choice = Mapping[str, Any]
 """What is chosen on validation: keys of a run, fields of its method, and two that say its learning rate:

@@ -88,7 +88,7 @@ def _some(kind: str, asked: str | None, known: tuple[str, ...]) -> tuple[str, ..
 
 def _changes(sets: list[str]) -> dict[str, Any]:
     """Keys of every run as --set gives them. Raises ConfigError."""
-    from vitgraft.config import from_text, keys
+    from vitgraft.runs.config import from_text, keys
 
     found = {}
     for one in sets:

@@ -23,7 +23,7 @@ def listed(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     They lie in `features` under $VITGRAFT_CACHE (by default vitgraft in the user's cache folder) and can always be
     computed again.
     """
-    from vitgraft.train import entries
+    from vitgraft.features import entries
 
     found = entries.entries()
     cards = [entry.card for entry in found]
@@ -63,7 +63,7 @@ def removed(
 
       vitgraft cache rm --days 30
     """
-    from vitgraft.train import entries
+    from vitgraft.features import entries
 
     if not keys and not everything and days is None:
         raise ConfigError("Nothing was named. Give keys (vitgraft cache ls), --days 30 or --all.")

@@ -35,8 +35,8 @@ def convert(
         raise ArtefactError(f"There is no file '{file}'. Name what the published code saved.")
     from vitgraft.backbones.loading import load_backbone
     from vitgraft.data.preprocessing import preset
-    from vitgraft.model import own_preprocessing
-    from vitgraft.published import load_synqt
+    from vitgraft.models.model import own_preprocessing
+    from vitgraft.models.published import load_synqt
 
     names = (
         None if classes is None else [line.strip() for line in classes.read_text().splitlines() if line.strip()]

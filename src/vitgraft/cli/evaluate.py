@@ -49,9 +49,9 @@ def evaluate(
 
       vitgraft eval runs/cifar vtab1k:cifar100 --root vtab-1k/
     """
-    from vitgraft.config import DATA, KEPT, RunConfig, keys, read_toml
-    from vitgraft.model import load
-    from vitgraft.run import load_task
+    from vitgraft.models.model import load
+    from vitgraft.runs.config import DATA, KEPT, RunConfig, keys, read_toml
+    from vitgraft.runs.run import load_task
 
     model = load(run, force=force)
     kept = run / KEPT

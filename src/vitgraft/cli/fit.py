@@ -7,9 +7,9 @@ import typer
 
 from vitgraft.cli import guard, show
 from vitgraft.cli.options import configured
-from vitgraft.config import KEPT, RunConfig, read_toml
 from vitgraft.errors import ConfigError
 from vitgraft.results.record import Record
+from vitgraft.runs.config import KEPT, RunConfig, read_toml
 
 
 @configured
@@ -52,7 +52,7 @@ def fit(
     if print_config:
         typer.echo(chosen.toml(), nl=False)
         return
-    from vitgraft.run import run
+    from vitgraft.runs.run import run
 
     try:
         record = run(chosen, resume=resume, force=force, tell=guard.note)
@@ -60,7 +60,7 @@ def fit(
         begun = chosen.kept.exists()
         guard.note(f"To go on: vitgraft fit --resume --out {chosen.folder}" if begun else "Stopped.")
         raise typer.Exit(guard.INTERRUPTED) from None
-    from vitgraft.train.placement import place
+    from vitgraft.machine.placement import place
 
     if place(chosen.training.device).main:
         summary(record, chosen.folder)

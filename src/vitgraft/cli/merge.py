@@ -12,7 +12,7 @@ from vitgraft.errors import ConfigError
 if TYPE_CHECKING:
     from torch import nn
 
-    from vitgraft.model import Model
+    from vitgraft.models.model import Model
 
 SUFFIX = ".safetensors"
 
@@ -36,7 +36,7 @@ def merge(
     import safetensors.torch
 
     from vitgraft.atomic import write_atomically
-    from vitgraft.model import load
+    from vitgraft.models.model import load
 
     model = load(run)
     plain = model.merge()

@@ -7,7 +7,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from vitgraft.config import Key, from_text, keys
+from vitgraft.runs.config import Key, from_text, keys
 
 ARGUMENT = "data"
 """The key that is given as the command's argument."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from vitgraft.bundle import Bundle
+    from vitgraft.models.bundle import Bundle
 
 CHUNK = 256
 """Pictures that are held in memory at a time."""
@@ -66,7 +66,7 @@ def predict(
     from vitgraft.data.source import expand_images
 
     files = expand_images(images)
-    from vitgraft.bundle import Bundle
+    from vitgraft.models.bundle import Bundle
 
     bundle = Bundle.load(runs, force=force)
     skipped: list[str] = []
@@ -97,7 +97,7 @@ def _runs(paths: Sequence[str], others: Sequence[Path]) -> tuple[list[str], list
     Raises:
         DataError: no images are left.
     """
-    from vitgraft.artefact import CARD
+    from vitgraft.models.artefact import CARD
 
     first = not others or (Path(paths[0]) / CARD).is_file()
     images = list(paths[first:])

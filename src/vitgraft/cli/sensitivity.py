@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitgraft.cli import guard, show
-from vitgraft.config import RunConfig
 from vitgraft.errors import ConfigError
+from vitgraft.runs.config import RunConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from vitgraft.core.allocation import Allocation
     from vitgraft.core.backbone import Backbone
     from vitgraft.data.task import Task
     from vitgraft.methods.spt import Spt
+    from vitgraft.search.allocation import Allocation
 
 SUFFIX = ".safetensors"
 Files = Annotated[str | None, typer.Option(help="The backbone's weights in a local file; none: timm's.")]
@@ -72,13 +72,13 @@ def _look(config: RunConfig, method: "Spt", budgets: list[int], out: Path) -> Pa
     import torch
 
     from vitgraft.backbones.loading import load_backbone
-    from vitgraft.core import sensitivity as files
-    from vitgraft.core.pattern import drawn
     from vitgraft.data.preprocessing import preset
-    from vitgraft.model import own_preprocessing
-    from vitgraft.run import load_task
+    from vitgraft.machine.seeds import own_randomness, seed_all
+    from vitgraft.models.model import own_preprocessing
+    from vitgraft.runs.run import load_task
+    from vitgraft.search import sensitivity as files
+    from vitgraft.search.pattern import drawn
     from vitgraft.train.calibrate import Calibrator
-    from vitgraft.train.seeds import own_randomness, seed_all
 
     task = load_task(config)
     frozen = load_backbone(config.backbone, checkpoint=config.checkpoint, image_size=config.image_size)
@@ -123,8 +123,8 @@ def _write(
 ) -> None:
     """Write the pattern of each budget: a row a candidate, per block and operation."""
     from vitgraft.atomic import write_atomically
-    from vitgraft.core.allocation import scores_of
-    from vitgraft.core.pattern import pattern
+    from vitgraft.search.allocation import scores_of
+    from vitgraft.search.pattern import pattern
 
     rule, parts = method.rule(), scores_of(frozen, scores)
     patterns = [

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.utils.checkpoint import checkpoint as recompute
+from torch.utils.checkpoint import checkpoint as run_twice
 
 from vitgraft.core.block import Rows, Visitor
 from vitgraft.core.graft import Graft
@@ -146,13 +146,13 @@ class Backbone(nn.Module):
         edits: Edits = NO_EDITS,
         taps: Iterable[Tap] = (),
         start: tuple[int, Tensor] | None = None,
-        checkpoint: Recompute = "none",
+        recompute: Recompute = "none",
         tokens: bool = True,
     ) -> Features:
         """THE walk: the only forward pass.
 
         images (B, 3, height, width) are preprocessed; `start` = (block, x) begins with the input x (B, N, D)
-        of a block instead. `checkpoint` runs parts of each block twice and keeps only what they start from.
+        of a block instead. `recompute` runs parts of each block twice and keeps only what they start from.
         Stages before the first trained value run without autograd. Unless `tokens` are wanted, the last block
         computes those alone that the pooled vector depends on.
         """
@@ -160,7 +160,7 @@ class Backbone(nn.Module):
         begin, x = (STEM, images) if start is None else start
         assert x is not None, "a walk needs images or a start"
         only = None if tokens else self._read_after(self.depth - 1, edits, wanted)
-        x, readings = self._climb(x, range(begin, self.depth), edits, wanted, only, checkpoint)
+        x, readings = self._climb(x, range(begin, self.depth), edits, wanted, only, recompute)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.depth >= self.first_trained(edits)):
             visit = Visitor(self.depth, edits.grafts, wanted[self.depth])
             (normed, pooled), read = self._run(self.view.tail, x, visit, edits)
@@ -184,7 +184,7 @@ class Backbone(nn.Module):
         edits: Edits,
         wanted: Wanted,
         only: int | None,
-        checkpoint: Recompute,
+        recompute: Recompute,
     ) -> tuple[Tensor, dict[Tap, Tensor]]:
         """x after some stages, and what was read there; `only` as many tokens leave the last of them."""
         first, count = self.first_trained(edits), x.shape[1]
@@ -192,7 +192,7 @@ class Backbone(nn.Module):
         for block in blocks:
             stage = self.view.stem if block == STEM else self.view.blocks[block]
             with torch.set_grad_enabled(torch.is_grad_enabled() and block >= first):
-                twice = checkpoint if block != STEM and torch.is_grad_enabled() else "none"
+                twice = recompute if block != STEM and torch.is_grad_enabled() else "none"
                 visit = Visitor(block, edits.grafts, wanted[block], only=only if block == blocks[-1] else None)
                 x, read = self._run_stage(stage, x, visit, edits, twice)
             readings.update(read)
@@ -243,7 +243,7 @@ class Backbone(nn.Module):
             y = functional_call(stage, values, (x, visit, *part)) if values else stage(x, visit, *part)
             return y, visit.readings
 
-        return recompute(run, x, *part, use_reentrant=False) if twice else run(x, *part)
+        return run_twice(run, x, *part, use_reentrant=False) if twice else run(x, *part)
 
     def _values_of(self, block: int, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The values that stand in one stage, by their names there."""

@@ -41,7 +41,7 @@ class Tuned(nn.Module):
         self.plan = plan
         self.frozen_depth = plan.frozen_depth(backbone)
         self.prefix = plan.prefix(backbone)
-        self.checkpoint: Recompute = "none"
+        self.recompute: Recompute = "none"
         self.head: Head = plan.head
         known = set(backbone.sites())
         for site in plan.grafts:
@@ -95,7 +95,7 @@ class Tuned(nn.Module):
         self, images: Tensor | None, taps: frozenset[Tap], start: tuple[int, Tensor] | None = None
     ) -> Features:
         tokens = self.head.reads == "tokens"
-        features: Features = self.backbone(images, self.edits(), taps, start, self.checkpoint, tokens)
+        features: Features = self.backbone(images, self.edits(), taps, start, self.recompute, tokens)
         return features
 
     def classify(self, features: Features) -> Tensor:

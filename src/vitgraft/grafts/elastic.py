@@ -9,10 +9,10 @@ import numpy as np
 from torch import Tensor
 from torch.func import functional_call
 
-from vitgraft.core.evolution import Candidate, Dial
 from vitgraft.core.graft import Graft
 from vitgraft.core.sites import Site
 from vitgraft.grafts.prompt import Prompt
+from vitgraft.search.evolution import Candidate, Dial
 
 
 class Elastic(Graft):

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vitgraft.core.backbone import Backbone
-    from vitgraft.core.evolution import Candidate, Evolution, Score
     from vitgraft.core.plan import Plan
     from vitgraft.core.shape import Shape
     from vitgraft.core.tuned import Tuned
     from vitgraft.grafts.elastic import Supernet
+    from vitgraft.search.evolution import Candidate, Evolution, Score
 
 Findings = Mapping[str, "Tensor"]
 """What a method found in training data, by name: saved with a graft, since its plan cannot be made without."""

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vitgraft.core.backbone import Backbone
-    from vitgraft.core.evolution import Candidate, Dial
     from vitgraft.core.graft import Graft
     from vitgraft.core.plan import Plan
     from vitgraft.core.shape import Shape
     from vitgraft.core.sites import Site
+    from vitgraft.search.evolution import Candidate, Dial
 
 KINDS = ("prompt", "lora", "adapter")
 LORA_PLACES = ("q", "v")
@@ -116,10 +116,10 @@ class Noah(Method):
         return {FILE: "\n".join([count, *sizes, ""])}
 
     def _search(self, backbone: "Backbone", classes: int, calibration: Calibration) -> "Candidate":
-        from vitgraft.core.evolution import Evolution
         from vitgraft.core.plan import Plan
         from vitgraft.grafts.elastic import Supernet
         from vitgraft.heads.linear import LinearHead
+        from vitgraft.search.evolution import Evolution
 
         dials = self._dials(backbone.depth)
         largest = tuple((max(dial.sizes),) * dial.positions for dial in dials)
@@ -133,7 +133,7 @@ class Noah(Method):
         return calibration.search("search", model, net, evolution, lambda one: net.count(one) <= limit)
 
     def _dials(self, depth: int) -> "list[Dial]":
-        from vitgraft.core.evolution import Dial
+        from vitgraft.search.evolution import Dial
 
         steps = tuple(sorted({max(1, round(depth * step / self.depths)) for step in range(1, self.depths + 1)}))
         return [Dial(kind, depth, self._sizes(), steps) for kind in KINDS]

@@ -20,12 +20,12 @@ from vitgraft.methods.base import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from vitgraft.core.allocation import Allocation, Rule
     from vitgraft.core.backbone import Backbone
     from vitgraft.core.graft import Graft
     from vitgraft.core.plan import Plan
     from vitgraft.core.shape import Shape
     from vitgraft.core.sites import Site
+    from vitgraft.search.allocation import Allocation, Rule
 
 AUTO = (0.0025, 0.005, 0.0075, 0.01)
 """Budgets to choose from, as parts of the backbone's values: what the paper tried, 0.2 to 0.8 M of ViT-B/16."""
@@ -80,8 +80,8 @@ class Spt(Method):
         return self.mask is None and self._asked() is None
 
     def find(self, backbone: "Backbone", classes: int, calibration: Calibration) -> "dict[str, Tensor]":
-        from vitgraft.backbones.published_masks import read_mask
-        from vitgraft.core.allocation import candidates
+        from vitgraft.search.allocation import candidates
+        from vitgraft.search.published_masks import read_mask
 
         self._check()
         if self.mask:
@@ -114,7 +114,7 @@ class Spt(Method):
 
     def scores(self, backbone: "Backbone", classes: int, calibration: Calibration) -> "dict[str, Tensor]":
         """A score for each value of the backbone, by the parameter's name."""
-        from vitgraft.core import sensitivity
+        from vitgraft.search import sensitivity
 
         self._check()
         if self.sensitivity:
@@ -130,7 +130,7 @@ class Spt(Method):
 
     def spend(self, backbone: "Backbone", scores: "dict[str, Tensor]", budgets: list[int]) -> "list[Allocation]":
         """The allocation of each budget by these scores."""
-        from vitgraft.core.allocation import candidates, scores_of, spend
+        from vitgraft.search.allocation import candidates, scores_of, spend
 
         parts = scores_of(backbone, scores)
         published = self.sweep == "published"
@@ -138,18 +138,18 @@ class Spt(Method):
 
     def allocation(self, backbone: "Backbone", findings: Findings) -> "Allocation":
         """The choice that `find` came to."""
-        from vitgraft.core.allocation import candidates, restored
+        from vitgraft.search.allocation import candidates, restored
 
         return restored(candidates(backbone), findings, _always(backbone))
 
     def told(self, backbone: "Backbone", findings: Findings) -> list[str]:
-        from vitgraft.core.pattern import drawn
+        from vitgraft.search.pattern import drawn
 
         return drawn(self.allocation(backbone, findings), self.rule(), self.module, self._asked())
 
     def files(self, backbone: "Backbone", findings: Findings) -> dict[str, str]:
-        from vitgraft.core.pattern import pattern
         from vitgraft.methods.registry import spec_of
+        from vitgraft.search.pattern import pattern
 
         found, rule = self.allocation(backbone, findings), self.rule()
         card = {"schema": 1, "backbone": backbone.name, "fingerprint": backbone.fingerprint()}
@@ -176,7 +176,7 @@ class Spt(Method):
 
     def rule(self) -> "Rule":
         """How the budget is spent."""
-        from vitgraft.core.allocation import Rule
+        from vitgraft.search.allocation import Rule
 
         return Rule(self.price, self.alpha, self.beta)
 

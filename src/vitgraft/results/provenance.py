@@ -8,7 +8,7 @@ from pathlib import Path
 import timm
 import torch
 
-from vitgraft.train.placement import computes_bf16
+from vitgraft.machine.placement import computes_bf16
 
 
 def device_name(device: torch.device) -> str:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from vitgraft.errors import DataError
-from vitgraft.train.seeds import ORDER, derive
+from vitgraft.machine.seeds import ORDER, derive
 
 
 @dataclass(frozen=True)

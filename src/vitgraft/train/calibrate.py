@@ -22,22 +22,22 @@ from torch import Tensor
 
 from vitgraft.atomic import write_atomically
 from vitgraft.core.backbone import Backbone
-from vitgraft.core.evolution import Candidate, Evolution, Score, Search
 from vitgraft.core.plan import Plan
 from vitgraft.core.tuned import Tuned
 from vitgraft.data.preprocessing import Preprocessing
 from vitgraft.data.task import Split
 from vitgraft.errors import CheckpointError, ConfigError
+from vitgraft.features.feed import Feed, OnDemand, Reader, check_labels
 from vitgraft.grafts.elastic import Supernet
+from vitgraft.machine.placement import place
+from vitgraft.machine.progress import Display
 from vitgraft.methods import Method, Recipe, spec_of
+from vitgraft.search.evolution import Candidate, Evolution, Score, Search
 from vitgraft.train import loop, state
-from vitgraft.train.feed import Feed, OnDemand, Reader, check_labels
+from vitgraft.train.gradients import Look, squared_gradients
+from vitgraft.train.hunt import Hunt
 from vitgraft.train.measure import measure
 from vitgraft.train.metrics import Metrics
-from vitgraft.train.placement import place
-from vitgraft.train.progress import Display
-from vitgraft.train.search import Hunt
-from vitgraft.train.sensitivity import Look, squared_gradients
 from vitgraft.train.settings import Training
 
 STAGES = "stages"

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from vitgraft.core.tuned import Tuned
-from vitgraft.train.seeds import own_randomness
+from vitgraft.machine.seeds import own_randomness
 
 VALUE_BYTES = 4
 """Trained values are stored as fp32."""

@@ -8,7 +8,7 @@ from torch import nn
 from vitgraft.core.tuned import Tuned
 from vitgraft.grafts.bottleneck import Bottleneck
 from vitgraft.grafts.low_rank import LowRank
-from vitgraft.train.seeds import INITIAL, derive
+from vitgraft.machine.seeds import INITIAL, derive
 from vitgraft.train.settings import Training
 
 PRIOR = 0.01

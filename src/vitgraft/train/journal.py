@@ -1,6 +1,8 @@
 """What a run leaves behind while it goes: snapshots, the log, and lines for a person."""
 
-from collections.abc import Mapping
+import json
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -8,9 +10,12 @@ from typing import Any
 import torch
 
 from vitgraft.core.tuned import Tuned
+from vitgraft.machine.progress import Display, Entry
 from vitgraft.train import state as snapshots
-from vitgraft.train.progress import Display, append_log, rewrite_log
 from vitgraft.train.state import State
+
+LOG = "log.jsonl"
+"""One JSON object an epoch, in the run's folder."""
 
 SAVING_SHARE = 20
 """A snapshot that takes a second to write is written at most every so many seconds."""
@@ -64,3 +69,16 @@ class Journal:
         else:
             how = "run the same command with --resume (in Python: resume=True)"
             self.display.say(f"{where} The snapshot is in {self.folder}; to go on, {how}.")
+
+
+def rewrite_log(folder: Path, history: Sequence[Entry]) -> None:
+    """Make `log.jsonl` hold exactly `history`, so that a resumed run repeats no line."""
+    temporary = folder / f".{LOG}"
+    temporary.write_text("".join(json.dumps(entry) + "\n" for entry in history))
+    os.replace(temporary, folder / LOG)
+
+
+def append_log(folder: Path, entry: Entry) -> None:
+    """Add one epoch to `log.jsonl`."""
+    with (folder / LOG).open("a") as file:
+        file.write(json.dumps(entry) + "\n")

@@ -14,22 +14,22 @@ from vitgraft.core.tuned import Tuned
 from vitgraft.data.preprocessing import Preprocessing
 from vitgraft.data.task import Split
 from vitgraft.errors import ConfigError, DivergedError
+from vitgraft.features.cache import Cache, Kept, Pictures
+from vitgraft.features.feed import MEMORY_LIMIT, Reader, check_labels
+from vitgraft.machine.placement import Placement, place
+from vitgraft.machine.progress import Display, Meter
+from vitgraft.machine.seeds import own_randomness
 from vitgraft.methods.base import Recipe
 from vitgraft.train import state as snapshots
 from vitgraft.train.batches import Layout
-from vitgraft.train.cache import Cache, Kept, Pictures
-from vitgraft.train.feed import MEMORY_LIMIT, Reader, check_labels
 from vitgraft.train.initial import start
 from vitgraft.train.journal import Journal
 from vitgraft.train.measure import evaluate, predict
 from vitgraft.train.metrics import Metrics
 from vitgraft.train.objective import Objective, balanced_weights
 from vitgraft.train.optim import optimizer_of
-from vitgraft.train.placement import Placement, place
 from vitgraft.train.probe import IMAGES, check_backbone, probe
-from vitgraft.train.progress import Display, Meter
-from vitgraft.train.run import Data, Run
-from vitgraft.train.seeds import own_randomness
+from vitgraft.train.session import Data, Session
 from vitgraft.train.settings import Training
 from vitgraft.train.state import State
 from vitgraft.train.together import Together
@@ -103,12 +103,12 @@ def fit(
     saved = snapshots.load(out, same, model, optimizer) if resume and out is not None else None
     state = saved or State()
     display = Display(settings.epochs, layout.steps, here.main)
-    with own_randomness(here.device), _checkpointing(model, settings.checkpoint), closing(display):
+    with own_randomness(here.device), _recomputing(model, settings.recompute), closing(display):
         if here.arithmetic(settings.precision) != settings.precision:
             display.say(NO_BF16)
         journal = Journal(out if here.main else None, same, display, settings.snapshot_seconds)
         journal.begin(state)
-        cache = Cache(model, settings, here, display, before)
+        cache = Cache(model, settings.caching(), here, display, before)
         data = _data(splits, settings, preprocessing, here, cache)
         objective = _objective(data["train"].labels, model.classes, settings)
         if saved is None:
@@ -116,7 +116,7 @@ def fit(
             _probe(model, data["train"], layout, objective, here, settings.precision)
             check_backbone(model, before)
         wrapped = here.wrap(model, model.plan.draw is not None)
-        run = Run(model, wrapped, optimizer, objective, layout, data, settings, here, state, journal)
+        run = Session(model, wrapped, optimizer, objective, layout, data, settings, here, state, journal)
         run.go()
     check_backbone(model, before)
     return replace(_finish(run), cached=cache.kept)
@@ -158,14 +158,16 @@ def fit_together(
     display = Display(first.epochs, layout.steps)
     silent = Journal(None, {}, Display(first.epochs, layout.steps, shown=False), 0.0)
     with own_randomness(here.device), closing(display):
-        cache = Cache(lead, first, here, display, before)
+        cache = Cache(lead, first.caching(), here, display, before)
         data = _data(splits, first, preprocessing, here, cache)
         objective = _objective(data["train"].labels, lead.classes, first)
         runs = []
         for model, one in zip(models, told, strict=True):
             model.to(here.device)
             start(model, one)
-            run = Run(model, model, optimizer_of(model, one), objective, layout, data, one, here, State(), silent)
+            run = Session(
+                model, model, optimizer_of(model, one), objective, layout, data, one, here, State(), silent
+            )
             runs.append(run)
         _probe(lead, data["train"], layout, objective, here, first.precision)
         together = Together(runs, display)
@@ -243,16 +245,16 @@ def _probe(
 
 
 @contextmanager
-def _checkpointing(model: Tuned, checkpoint: Recompute) -> Iterator[None]:
-    before = model.checkpoint
-    model.checkpoint = checkpoint
+def _recomputing(model: Tuned, recompute: Recompute) -> Iterator[None]:
+    before = model.recompute
+    model.recompute = recompute
     try:
         yield
     finally:
-        model.checkpoint = before
+        model.recompute = before
 
 
-def _finish(run: Run) -> Fitted:
+def _finish(run: Session) -> Fitted:
     """The result; the model takes the values that were selected, unless the run is to go on."""
     state, model = run.state, run.model
     metrics = None if state.step else state.last_metrics

@@ -12,10 +12,10 @@ from vitgraft.core.tuned import Tuned
 from vitgraft.data.preprocessing import Preprocessing
 from vitgraft.data.task import Split
 from vitgraft.data.transforms import evaluation
+from vitgraft.features.feed import Feed, Reader, check_labels, moved
+from vitgraft.machine.placement import Placement, place
 from vitgraft.train.batches import in_order
-from vitgraft.train.feed import Feed, Reader, check_labels, moved
 from vitgraft.train.metrics import Metrics, Tally
-from vitgraft.train.placement import Placement, place
 
 
 def evaluate(

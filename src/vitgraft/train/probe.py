@@ -5,11 +5,11 @@ from torch import Tensor
 
 from vitgraft.core.tuned import Inputs, Tuned, perturbed
 from vitgraft.errors import TrainingError
-from vitgraft.train.feed import moved
+from vitgraft.features.feed import moved
+from vitgraft.machine.placement import Placement
+from vitgraft.machine.seeds import own_randomness, seed_all
 from vitgraft.train.objective import Objective
 from vitgraft.train.optim import adamw
-from vitgraft.train.placement import Placement
-from vitgraft.train.seeds import own_randomness, seed_all
 
 IMAGES = 8
 """Images of the probe: enough for a BatchNorm, few enough to cost nothing."""

@@ -8,10 +8,11 @@ from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from vitgraft.errors import ConfigError, unknown
+from vitgraft.features.caching import Caching
 
 DEVICES = re.compile(r"auto|cpu|mps|(cuda|xpu)(:\d+)?")
 PUBLISHED = "As published elsewhere"
-"""Where help lists what other protocols than ours need; see `vitgraft.protocols`."""
+"""Where help lists what other protocols than ours need; see `vitgraft.runs.protocols`."""
 
 
 def _key(default: Any, help: str, panel: str | None = None) -> Any:
@@ -45,7 +46,7 @@ class Training:
         "fp32", "bf16: autocast, where the device has bf16 arithmetic; trained values stay fp32"
     )
     seed: int = _key(0, "of the order of images, augmentation and dropout")
-    checkpoint: Literal["none", "mlp", "block"] = _key(
+    recompute: Literal["none", "mlp", "block"] = _key(
         "none", "what runs twice instead of being kept: nothing, each block's mlp, each block"
     )
     patience: int | None = _key(None, "stop after so many epochs without a better validation; none: never")
@@ -125,6 +126,11 @@ class Training:
     def warmup(self) -> float:
         """Epochs of warm-up, resolved."""
         return self.epochs / 10 if self.warmup_epochs is None else self.warmup_epochs
+
+    def caching(self) -> Caching:
+        """What of these a cache of the frozen part must know."""
+        limit = round(self.cache_limit * 2**30)
+        return Caching(self.cache, limit, self.precision, self.cache_precision, min(self.views, self.epochs))
 
     def _check_together(self) -> None:
         """Values that must fit each other, or something outside."""

@@ -16,13 +16,13 @@ from torch.func import functional_call, vmap
 from vitgraft.core.backbone import Features
 from vitgraft.core.tuned import Inputs, Tuned
 from vitgraft.errors import DivergedError
+from vitgraft.features.feed import moved
+from vitgraft.machine.progress import Display
+from vitgraft.machine.seeds import DROPOUT, derive, seed_all
 from vitgraft.train.batches import in_order
-from vitgraft.train.feed import moved
 from vitgraft.train.measure import evaluating
 from vitgraft.train.metrics import Metrics, Tally
-from vitgraft.train.progress import Display
-from vitgraft.train.run import Run
-from vitgraft.train.seeds import DROPOUT, derive, seed_all
+from vitgraft.train.session import Session
 
 
 def stackable(models: Sequence[Tuned]) -> bool:
@@ -86,7 +86,7 @@ class Stack:
 class Together:
     """Runs in step. Those whose loss is no longer finite are in `failed`, by their number; the others go on."""
 
-    def __init__(self, runs: Sequence[Run], display: Display) -> None:
+    def __init__(self, runs: Sequence[Session], display: Display) -> None:
         self.runs, self.display = runs, display
         self.stack = Stack([run.model for run in runs])
         self.failed: dict[int, DivergedError] = {}

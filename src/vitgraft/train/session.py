@@ -12,18 +12,18 @@ from torch import Tensor, nn
 
 from vitgraft.core.tuned import Inputs, Tuned
 from vitgraft.errors import DivergedError
+from vitgraft.features.feed import Chunk, Feed, moved, sent
+from vitgraft.machine.interrupt import Interrupt
+from vitgraft.machine.placement import Placement
+from vitgraft.machine.progress import Meter
+from vitgraft.machine.seeds import DRAW, DROPOUT, derive, seed_all
 from vitgraft.train.batches import Layout
-from vitgraft.train.feed import Chunk, Feed, moved, sent
-from vitgraft.train.interrupt import Interrupt
 from vitgraft.train.journal import Journal
 from vitgraft.train.legacy import KEY, measured
 from vitgraft.train.measure import measure
 from vitgraft.train.metrics import Metrics
 from vitgraft.train.objective import Objective
 from vitgraft.train.optim import Schedule, set_lr
-from vitgraft.train.placement import Placement
-from vitgraft.train.progress import Meter
-from vitgraft.train.seeds import DRAW, DROPOUT, derive, seed_all
 from vitgraft.train.settings import Training
 from vitgraft.train.state import State
 
@@ -40,7 +40,7 @@ class Data:
 
 
 @dataclass
-class Run:
+class Session:
     """A model in training; `wrapped` is the same model as several processes share it.
 
     `data` has train, perhaps val, and test only where epochs are measured on it (`train.legacy`). `settings.lr` is

@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
-from vitgraft.core.allocation import Allocation, Rule
 from vitgraft.core.sites import PLACES
+from vitgraft.search.allocation import Allocation, Rule
 
 MARKS = {"structured": "■", "whole": "■", "frozen": "·"}
 

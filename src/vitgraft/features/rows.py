@@ -15,7 +15,7 @@ from torch import Tensor
 from vitgraft.core.backbone import Backbone
 from vitgraft.core.sites import Tap
 from vitgraft.errors import TrainingError
-from vitgraft.train.feed import Chunk
+from vitgraft.features.feed import Chunk
 
 KINDS = {"fp16": torch.float16, "fp32": torch.float32}
 """What readings are stored in.

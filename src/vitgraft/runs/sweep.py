@@ -7,12 +7,13 @@ took, and its peak memory is that of all. It keeps no log and cannot be resumed,
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from vitgraft import methods, run
+from vitgraft import methods
 from vitgraft.atomic import write_atomically
-from vitgraft.config import RunConfig
-from vitgraft.earlier import finished
 from vitgraft.errors import DivergedError
 from vitgraft.results.record import Record
+from vitgraft.runs import run
+from vitgraft.runs.config import RunConfig
+from vitgraft.runs.earlier import finished
 from vitgraft.train import loop
 
 FREE = ("lr", "weight_decay", "out", "records")

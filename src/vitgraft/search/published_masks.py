@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitgraft.core.allocation import Allocation, Candidate
 from vitgraft.core.sites import LINEAR_PLACES
 from vitgraft.errors import CheckpointError
+from vitgraft.search.allocation import Allocation, Candidate
 
 NAME = re.compile(r"(?:blocks\.(\d+)\.)?(?:attn\.|mlp\.)?(\w+)\.(weight|bias)")
 

@@ -1,22 +1,17 @@
-"""What a person sees of a training run, and the log it leaves.
+"""What a person sees of long work: on a terminal a bar with speed and remaining time, elsewhere a line an epoch.
 
-On a terminal a bar with speed and remaining time, elsewhere a line an epoch, both on standard error;
-`log.jsonl` in the run's folder has one JSON object an epoch.
+Both are on standard error.
 """
 
-import json
-import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-LOG = "log.jsonl"
 WORK_SECONDS = 15.0
 """At least so long between two lines about work beside training, where there is no bar."""
 
@@ -150,16 +145,3 @@ def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def rewrite_log(folder: Path, history: Sequence[Entry]) -> None:
-    """Make `log.jsonl` hold exactly `history`, so that a resumed run repeats no line."""
-    temporary = folder / f".{LOG}"
-    temporary.write_text("".join(json.dumps(entry) + "\n" for entry in history))
-    os.replace(temporary, folder / LOG)
-
-
-def append_log(folder: Path, entry: Entry) -> None:
-    """Add one epoch to `log.jsonl`."""
-    with (folder / LOG).open("a") as file:
-        file.write(json.dumps(entry) + "\n")

@@ -16,7 +16,7 @@ from vitgraft.data.preprocessing import Preprocessing
 from vitgraft.data.task import ImageSource, Split
 from vitgraft.data.transforms import training
 from vitgraft.errors import DataError
-from vitgraft.train.seeds import PICTURE, derive, picture_seed
+from vitgraft.machine.seeds import PICTURE, derive, picture_seed
 
 MEMORY_LIMIT = 2 << 30
 """Bytes up to which preprocessed images are kept (2 GiB: about 3,500 images of 224 pixels)."""

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from vitgraft import artefact, methods
-from vitgraft.artefact import BackboneId, Card
+from vitgraft import methods
 from vitgraft.backbones.loading import load_backbone
 from vitgraft.backbones.timm_vit import wrap
 from vitgraft.core.backbone import Backbone
@@ -21,6 +20,8 @@ from vitgraft.data.preprocessing import Preprocessing
 from vitgraft.data.task import Split
 from vitgraft.errors import ArtefactError, ConfigError
 from vitgraft.methods import Method
+from vitgraft.models import artefact
+from vitgraft.models.artefact import BackboneId, Card
 from vitgraft.results.provenance import versions
 from vitgraft.train import loop
 from vitgraft.train.calibrate import Calibrator

@@ -16,9 +16,9 @@ from vitgraft.core.graft import Graft
 from vitgraft.core.sites import Site
 from vitgraft.core.tuned import Tuned
 from vitgraft.errors import TrainingError
-from vitgraft.train.feed import OnDemand
-from vitgraft.train.placement import Placement
-from vitgraft.train.seeds import DROPOUT, ORDER, derive, own_randomness, seed_all
+from vitgraft.features.feed import OnDemand
+from vitgraft.machine.placement import Placement
+from vitgraft.machine.seeds import DROPOUT, ORDER, derive, own_randomness, seed_all
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from vitgraft import artefact
-from vitgraft.config import RunConfig, read_toml
 from vitgraft.errors import ConfigError
+from vitgraft.models import artefact
 from vitgraft.results import store
 from vitgraft.results.record import Record
+from vitgraft.runs.config import RunConfig, read_toml
 from vitgraft.train import calibrate, state
 
 

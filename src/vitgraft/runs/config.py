@@ -15,10 +15,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
-from vitgraft import methods, protocols
+from vitgraft import methods
 from vitgraft.data.benchmarks.names import RETRAIN, mentioned
 from vitgraft.errors import ConfigError, unknown
 from vitgraft.results.store import slug
+from vitgraft.runs import protocols
 from vitgraft.train.settings import Training
 
 NONE = "none"
@@ -29,9 +30,6 @@ DATA = "Data"
 
 KEPT = "run.toml"
 """The name of a run's configuration in its folder."""
-
-RENAMED = {"checkpoint": "recompute"}
-"""Training's fields whose key has another name: a checkpoint is a file of weights to whoever writes a run."""
 
 
 def _key(help: str, panel: str, default: Any = MISSING) -> Any:
@@ -107,7 +105,7 @@ class RunConfig:
             raise ConfigError("No data were named. Give a built-in task, an image folder, a CSV file or a list.")
         chosen = {name: known[name].default for name in ("protocol", "method")} | checked
         checked = _all_checked(protocols.completed(chosen))
-        training = {name: checked.pop(key) for name, key in _training_keys().items() if key in checked}
+        training = {name: checked.pop(name) for name in _training_keys() if name in checked}
         return cls(training=Training(**training), **checked)
 
     @property
@@ -126,7 +124,7 @@ class RunConfig:
     def given(self) -> dict[str, Any]:
         """Every key with its value, None where it is left open."""
         own = {item.name: getattr(self, item.name) for item in dataclasses.fields(self) if item.name != "training"}
-        return {**own, **{key: getattr(self.training, name) for name, key in _training_keys().items()}}
+        return {**own, **{name: getattr(self.training, name) for name in _training_keys()}}
 
     def _derived(self) -> dict[str, Any]:
         """Values of keys that may be left open, but for those that only the backbone knows."""
@@ -194,27 +192,31 @@ class Key:
 @cache
 def keys() -> dict[str, Key]:
     """Every key of a run, in the order in which help and files list them."""
-    names = {item.name: item.name for item in dataclasses.fields(RunConfig) if item.name != "training"}
-    found = _keys_of(RunConfig, names, "Run")
-    inner = _keys_of(Training, _training_keys(), "Training")
+    found = _keys_of(RunConfig, "Run")
+    inner = _keys_of(Training, "Training")
     assert not found.keys() & inner.keys(), f"RunConfig and Training share keys: {found.keys() & inner.keys()}"
     return {**found, **inner}
 
 
-def _keys_of(kind: Any, names: Mapping[str, str], panel: str) -> dict[str, Key]:
-    """The keys of a dataclass; `names` maps its fields to them."""
+def _keys_of(kind: Any, panel: str) -> dict[str, Key]:
+    """The keys of a dataclass: its fields, but for `training`, which stands for its own."""
     hints = get_type_hints(kind)
-    found = {}
-    for item in dataclasses.fields(kind):
-        if item.name in names:
-            key, say = names[item.name], item.metadata
-            found[key] = Key(key, hints[item.name], item.default, say.get("help", ""), say.get("panel", panel))
-    return found
+    return {
+        item.name: Key(
+            item.name,
+            hints[item.name],
+            item.default,
+            item.metadata.get("help", ""),
+            item.metadata.get("panel", panel),
+        )
+        for item in dataclasses.fields(kind)
+        if item.name != "training"
+    }
 
 
-def _training_keys() -> dict[str, str]:
-    """Training's fields and their keys."""
-    return {item.name: RENAMED.get(item.name, item.name) for item in dataclasses.fields(Training)}
+def _training_keys() -> tuple[str, ...]:
+    """The keys that are Training's."""
+    return tuple(item.name for item in dataclasses.fields(Training))
 
 
 def _all_checked(values: Mapping[str, object]) -> dict[str, Any]:

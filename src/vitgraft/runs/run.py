@@ -11,20 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from vitgraft import model as models
-from vitgraft import protocols
 from vitgraft.atomic import write_atomically
 from vitgraft.backbones.loading import load_backbone
-from vitgraft.config import RunConfig
 from vitgraft.core.backbone import Backbone
 from vitgraft.data import source
 from vitgraft.data.benchmarks.names import mentioned
 from vitgraft.data.preprocessing import preset
 from vitgraft.data.task import Task
-from vitgraft.earlier import finished
 from vitgraft.errors import ConfigError, DataError, TaskError
+from vitgraft.machine.placement import Placement, place
 from vitgraft.methods import describe, parse, spec_of
-from vitgraft.model import Model
+from vitgraft.models import model as models
+from vitgraft.models.model import Model
 from vitgraft.results import store
 from vitgraft.results.provenance import commit, device_name, versions
 from vitgraft.results.record import (
@@ -36,9 +34,11 @@ from vitgraft.results.record import (
     Scores,
     TaskFacts,
 )
+from vitgraft.runs import protocols
+from vitgraft.runs.config import RunConfig
+from vitgraft.runs.earlier import finished
 from vitgraft.train import calibrate, legacy, measure, state
 from vitgraft.train.cost import measure_cost, peak_memory_mib
-from vitgraft.train.placement import Placement, place
 from vitgraft.train.settings import Training
 
 if TYPE_CHECKING:
@@ -272,12 +272,12 @@ def _expense(settings: Training, model: Model, fitted: "Fitted", peak: float | N
     What a method found in training data is shipped with the graft, and the search for it was training, too.
     """
     tuned = model.tuned
-    before, tuned.checkpoint = tuned.checkpoint, settings.checkpoint
+    before, tuned.recompute = tuned.recompute, settings.recompute
     try:
         computed = Placement(tuned.backbone.device).arithmetic(settings.precision)
         counted = measure_cost(tuned, dtype=torch.bfloat16 if computed == "bf16" else None)
     finally:
-        tuned.checkpoint = before
+        tuned.recompute = before
     shipped = counted.graft_bytes + sum(value.nbytes for value in model.findings.values())
     return Expense(
         **{**asdict(counted), "graft_bytes": shipped},

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vitgraft.core.evolution import Candidate, Score, Search
 from vitgraft.errors import ConfigError
+from vitgraft.search.evolution import Candidate, Score, Search
 
 State = dict[str, Tensor]
 """Candidates (n, sizes of all kinds), their scores (n, s) and how many generations are over."""

@@ -16,7 +16,7 @@ from vitgraft.core.backbone import Backbone
 from vitgraft.data.preprocessing import Preprocessing
 from vitgraft.errors import ArtefactError, CheckpointError
 from vitgraft.methods.synqt import SynQT
-from vitgraft.model import Model, graft
+from vitgraft.models.model import Model, graft
 
 TOLERANCE = 1e-6
 """How far a published file's backbone may lie from the one it is put on: the noise of a changed format."""

@@ -9,16 +9,16 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from vitgraft import artefact
-from vitgraft import model as models
 from vitgraft.core.backbone import Backbone
 from vitgraft.core.shared import answers
 from vitgraft.data.decode import Pictures, opened
 from vitgraft.data.preprocessing import Preprocessing
 from vitgraft.data.transforms import evaluation
 from vitgraft.errors import ConfigError
-from vitgraft.model import Model
-from vitgraft.train.placement import place
+from vitgraft.machine.placement import place
+from vitgraft.models import artefact
+from vitgraft.models import model as models
+from vitgraft.models.model import Model
 
 BATCH = 64
 

@@ -19,13 +19,13 @@ from vitgraft.core.tuned import Tuned
 from vitgraft.data.augment import deterministic
 from vitgraft.data.task import ImageSource
 from vitgraft.errors import ConfigError
-from vitgraft.train import entries
-from vitgraft.train.entries import Card, Entry
-from vitgraft.train.feed import Feed, OnDemand, Reader, sent
-from vitgraft.train.placement import Placement
-from vitgraft.train.progress import Display
-from vitgraft.train.rows import Form, Frozen, Rows
-from vitgraft.train.settings import Training
+from vitgraft.features import entries
+from vitgraft.features.caching import Caching
+from vitgraft.features.entries import Card, Entry
+from vitgraft.features.feed import Feed, OnDemand, Reader, sent
+from vitgraft.features.rows import Form, Frozen, Rows
+from vitgraft.machine.placement import Placement
+from vitgraft.machine.progress import Display
 
 CHUNK = 32
 """Images that are walked, written and checked at a time."""
@@ -68,7 +68,7 @@ class Cache:
     """
 
     model: Tuned
-    settings: Training
+    wish: Caching
     here: Placement
     display: Display
     backbone: str
@@ -82,18 +82,18 @@ class Cache:
             DataError: the disk cannot be written to.
             TrainingError: readings beyond what the chosen precision holds.
         """
-        if self.settings.cache == "off":
+        if self.wish.where == "off":
             return {}
         prefix = self.model.prefix
         if prefix is None:
-            if self.settings.cache != "auto":
+            if self.wish.where != "auto":
                 self.display.say("Nothing is cached: a trained value reaches the first block of the backbone.")
             return {}
         wanted = [(pictures, view) for pictures in splits for view in range(self._views(pictures))]
         if not wanted:
             return {}
         size = wanted[0][0].reader.preprocessing.size
-        form = Form.of(self.model.backbone, prefix.taps, self.settings.cache_precision, size)
+        form = Form.of(self.model.backbone, prefix.taps, self.wish.stored, size)
         cards = [self._card(pictures, view, form) for pictures, view in wanted]
         self.kept.place = self._place(cards)
         if self.kept.place == "off":
@@ -110,12 +110,12 @@ class Cache:
         """How many views of an image there are to cache; 0 if each epoch shows another."""
         if deterministic(pictures.reader.augment):
             return 1
-        if not self.settings.views:
+        if not self.wish.views:
             self.display.say(
                 f"Nothing of {pictures.name} is cached: augmentation {pictures.reader.augment!r} is random, and "
                 "each epoch walks the backbone. --views 4 caches four views of an image, --augment none one."
             )
-        return min(self.settings.views, self.settings.epochs)
+        return self.wish.views
 
     def _card(self, pictures: Pictures, view: int, form: Form) -> Card:
         """What an entry of these readings, and of no others, says of itself."""
@@ -133,13 +133,13 @@ class Cache:
             "preprocessing": reader.preprocessing.to_json(),
             "images": pictures.images.fingerprint(),
             "augment": "none" if fixed else f"{reader.augment}, seed {reader.seed}, view {view}",
-            "computed": self.here.arithmetic(self.settings.precision),
-            "stored": self.settings.cache_precision,
+            "computed": self.here.arithmetic(self.wish.precision),
+            "stored": self.wish.stored,
         }
 
     def _place(self, cards: Sequence[Card]) -> str:
         """Where the features go: disk, ram or off. Raises ConfigError."""
-        asked, limit = self.settings.cache, round(self.settings.cache_limit * 2**30)
+        asked, limit = self.wish.where, self.wish.limit
         lacking = (max(card.size - Entry.of(card).size, 0) for card in cards if entries.holding(card) is None)
         whole, more = sum(card.size for card in cards), sum(lacking)
         disk, memory = entries.room(limit), psutil.virtual_memory().available // RAM_SHARE
@@ -231,7 +231,7 @@ class Cache:
         """True if two images still give what the rows say: a last look, for no key knows all of a model's code."""
         (images,) = pictures.stream(view, [ends])
         now = self._read(images, rows.form)
-        tolerance = max(AGREEMENT[rows.form.precision], AGREEMENT[self.here.arithmetic(self.settings.precision)])
+        tolerance = max(AGREEMENT[rows.form.precision], AGREEMENT[self.here.arithmetic(self.wish.precision)])
         for tap, then in rows.take(torch.tensor(ends), rows.form.taps).items():
             gap = (now[tap].float().cpu() - then.float()).norm()
             if not gap <= tolerance * then.float().norm() + 1e-6:
@@ -252,7 +252,7 @@ class Cache:
         self.kept.seconds += perf_counter() - began
 
     def _read(self, images: Tensor, form: Form) -> dict[Tap, Tensor]:
-        with self.here.autocast(self.settings.precision):
+        with self.here.autocast(self.wish.precision):
             return self.model.backbone.read(sent(images, self.here.device), form.taps)
 
 

@@ -1,0 +1,1 @@
+"""Finding plans: which values matter, what a budget buys, which architecture wins."""
