@@ -60,6 +60,16 @@ def test_record__survives_the_disk(tmp_path: Path) -> None:
     assert json.loads(path.read_text())["schema"] == 1
 
 
+def test_record__keeps_what_was_told_of_the_data(tmp_path: Path) -> None:
+    told = replace(record().task, notes=["Column 'id' was not read."])
+    path = store.add(tmp_path, record(task=told))
+    assert store.read(path).task.notes == ["Column 'id' was not read."]
+    older = json.loads(path.read_text())
+    del older["task"]["notes"]  # as records were written before there were any
+    path.write_text(json.dumps(older))
+    assert store.read(path) == record()
+
+
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [

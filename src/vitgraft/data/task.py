@@ -5,8 +5,8 @@ Data flows from here to everything else: `Task` -> backbone -> plan -> tuned mod
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +54,8 @@ class Task:
     `classes` are the C label names in label order; `splits` holds "train" and, where there are any, "val" and
     "test". `group` is the benchmark group ("natural", "specialized", "structured") or None. `skipped` names
     images that were left out on the user's word (`--skip-unreadable`), each with the reason. `copy` says how a
-    benchmark's copy is kept, such as "lists, JPEG".
+    benchmark's copy is kept, such as "lists, JPEG". `notes` are sentences for a person on what was found, guessed
+    or left out while the data were read: whoever loads a task tells them, and a run's record keeps them.
     """
 
     name: str
@@ -63,6 +64,11 @@ class Task:
     group: str | None = None
     skipped: tuple[tuple[str, str], ...] = field(default=())
     copy: str = ""
+    notes: tuple[str, ...] = ()
+
+    def noted(self, *lines: str) -> Self:
+        """The same task with more to tell; what is told already is not told twice."""
+        return replace(self, notes=tuple(dict.fromkeys((*self.notes, *lines))))
 
     def fingerprint(self) -> str:
         """A digest of labels, class names and images of every split: equal data, equal fingerprint."""

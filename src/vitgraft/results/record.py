@@ -3,7 +3,7 @@
 import dataclasses
 import types
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, field
 from typing import Any, Self, Union, get_args, get_origin, get_type_hints
 
 from vitgraft.errors import VitgraftError
@@ -51,7 +51,8 @@ class BackboneFacts:
 class TaskFacts:
     """A task: `sizes` counts the images of each split, `skipped` those that were left out as unreadable.
 
-    `copy` says how a benchmark's copy is kept, such as "lists, JPEG": pictures differ by it.
+    `copy` says how a benchmark's copy is kept, such as "lists, JPEG": pictures differ by it. `notes` are what a
+    person was told about the data: what was guessed, ignored or left out.
     """
 
     name: str
@@ -61,6 +62,7 @@ class TaskFacts:
     sizes: dict[str, int]
     skipped: int = 0
     copy: str = ""
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -206,7 +208,9 @@ def _read_dataclass(kind: Any, value: object, where: str) -> Any:
     fields = {item.name: item for item in dataclasses.fields(kind)}
     foreign = sorted(value.keys() - fields.keys())
     missing = sorted(
-        name for name, item in fields.items() if name not in value and item.default is dataclasses.MISSING
+        name
+        for name, item in fields.items()
+        if name not in value and item.default is MISSING and item.default_factory is MISSING
     )
     if foreign or missing:
         lacking = [f"lacks {', '.join(missing)}"] if missing else []

@@ -75,7 +75,7 @@ def run(
     _check_named(config, task)
     if not test:
         check_choosable(task)
-    _tell_skipped(task, tell)
+    tell_of(task, tell)
     legacy_split = legacy.asked(config.training, task.splits.get("test"))
     main = place(config.training.device).main
     if main and parse(config.method).looks():  # it may be stopped before there is a model
@@ -190,7 +190,10 @@ def check_choosable(task: Task) -> None:
         )
 
 
-def _tell_skipped(task: Task, tell: Callable[[str], None]) -> None:
+def tell_of(task: Task, tell: Callable[[str], None]) -> None:
+    """Tell a person what was found, guessed or left out while a task's data were read."""
+    for line in task.notes:
+        tell(line)
     for name, reason in task.skipped[:SHOWN]:
         tell(f"Left out: {name}: {reason}")
     if task.skipped:
@@ -223,6 +226,7 @@ def record_of(
             {name: len(split) for name, split in task.splits.items()},
             len(task.skipped),
             task.copy,
+            list(task.notes),
         ),
         val=None if fitted.val is None else Scores(**asdict(fitted.val)),
         test=tested,
