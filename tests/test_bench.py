@@ -15,8 +15,9 @@ from typer.testing import CliRunner
 import vitgraft
 from tests.benchmark_copies import SMALL, noah
 from tests.test_records import record as make
-from tests.toy import some_digits
+from tests.toy import in_process, some_digits
 from vitgraft import methods
+from vitgraft.bench import processes
 from vitgraft.bench.cell import DIVERGED, Cell, Home, Job, cells, choosers
 from vitgraft.bench.runner import HOPELESS, Outcome, fill, work
 from vitgraft.bench.suite import Suite, load, shipped
@@ -433,10 +434,10 @@ def test_studies__are_what_they_say(path: Path) -> None:
 
 def test_found__is_kept_with_the_record_and_summed_up(tmp_path: Path) -> None:
     text = """
-    tasks = ["digits"]
+    tasks = ["DIGITS"]
     settings = { epochs = 1, device = "cpu" }
     methods = { spt = { method = "spt-lora:budget=5k,images=16,batch=8" } }
-    """
+    """.replace("DIGITS", str(some_digits(tmp_path / "digits")))
     (cell,) = cells(suite(tmp_path, text), Home(tmp_path / "bench"))
     assert cell.found("pattern.json") == []
     ((config, *_),) = cell.missing()
@@ -454,10 +455,11 @@ def test_found__is_kept_with_the_record_and_summed_up(tmp_path: Path) -> None:
 
 
 def test_work__runs_and_reads_test_later_and_keeps_what_was_said(tmp_path: Path) -> None:
-    text = 'tasks = ["digits"]\nmethods = ["linear"]\nsettings = { epochs = 1, device = "cpu", cache = "off" }'
+    task = str(some_digits(tmp_path / "digits"))
+    text = ONE.replace("digits", task).replace(" }", ', cache = "off" }')
     home = Home(tmp_path / "bench")
     loaded = suite(tmp_path, text)
-    config = home.placed(loaded.run("digits", loaded.entries["linear"], {}, 0))
+    config = home.placed(loaded.run(task, loaded.entries["linear"], {}, 0))
     assert work(config, False, 1).failed is None
     record = home.record(config)
     assert record is not None
@@ -470,8 +472,15 @@ def test_work__runs_and_reads_test_later_and_keeps_what_was_said(tmp_path: Path)
     assert again.val == record.val
 
 
+def only(folder: Path, lab: Lab) -> RunConfig:
+    """A run of a few digits, the one of its suite."""
+    text = ONE.replace("digits", str(some_digits(folder / "digits")))
+    (job,) = (job for cell in cells(load(write(folder, text)), lab.home) for job in cell.missing())
+    return job.config
+
+
 def test_work__whose_record_was_deleted_is_done_anew(tmp_path: Path, lab: Lab) -> None:
-    (config, _, _), *_ = (job for cell in cells(load(write(tmp_path, ONE)), lab.home) for job in cell.missing())
+    config = only(tmp_path, lab)
     assert work(config, True, 1).failed is None
     own = config.folder / store.FILE
     store.write(own, replace(store.read(own), device="elsewhere"))
@@ -481,7 +490,7 @@ def test_work__whose_record_was_deleted_is_done_anew(tmp_path: Path, lab: Lab) -
 
 
 def test_work__stopped_between_the_writes_of_what_test_gave_is_completed(tmp_path: Path, lab: Lab) -> None:
-    (config, _, _), *_ = (job for cell in cells(load(write(tmp_path, ONE)), lab.home) for job in cell.missing())
+    config = only(tmp_path, lab)
     assert work(config, False, 1).failed is None
     before = lab.home.path(config).read_bytes()
     assert work(config, True, 1).failed is None
@@ -506,7 +515,7 @@ def test_work__without_room_on_the_accelerator_says_what_to_do(
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nMore")
 
     monkeypatch.setattr("vitgraft.runs.run.run", full)
-    (config, _, _), *_ = (job for cell in cells(load(write(tmp_path, ONE)), lab.home) for job in cell.missing())
+    config = only(tmp_path, lab)
     failed = str(work(config, True, 1).failed)
     assert failed.startswith(
         "CUDA out of memory. Tried to allocate 2 GiB. Other runs share the device: use --workers 1"
@@ -520,7 +529,7 @@ def test_work__a_full_disk_is_not_the_tasks_fault(
         raise DataError("no space left")
 
     monkeypatch.setattr("vitgraft.runs.run.run", full)
-    (config, _, _), *_ = (job for cell in cells(load(write(tmp_path, ONE)), lab.home) for job in cell.missing())
+    config = only(tmp_path, lab)
     outcome = work(config, True, 1)
     assert (outcome.failed, outcome.no_data) == ("no space left", False)
 
@@ -585,8 +594,9 @@ def test_work__what_fails_is_a_sentence(tmp_path: Path) -> None:
     assert home.record(config) is None
 
 
-def test_commands__run_status_and_report(tmp_path: Path) -> None:
-    text = 'tasks = ["digits"]\nmethods = ["linear", "bias"]\nsettings = { epochs = 1, device = "cpu" }'
+def test_commands__run_status_and_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = some_digits(tmp_path / "digits")
+    text = f'tasks = ["{task}"]\nmethods = ["linear", "bias"]\nsettings = {{ epochs = 1, device = "cpu" }}'
     path, out = write(tmp_path, text), str(tmp_path / "bench")
     runner = CliRunner()
 
@@ -599,11 +609,12 @@ def test_commands__run_status_and_report(tmp_path: Path) -> None:
     assert "no tested runs" in runner.invoke(app, ["bench", "report", path, "--out", out]).output
     call("run", path, "--methods", "linear", "--workers", "1")
     assert "1 of 2 runs are done" in call("status", path)
+    monkeypatch.setattr(processes, "local", in_process)  # a process of its own was tried
     assert "1 of 2 runs are done already" in call("run", path, "--workers", "1")
     said = call("report", path, "--plots", str(tmp_path / "plots"))
     rows = {line.split(" | ")[0].strip("| "): line.split(" | ") for line in said.splitlines() if "|" in line}
     assert {"linear", "bias"} <= rows.keys()
-    assert "| method | digits | mean of tasks | mean rank |" in said
+    assert "| mean of tasks | mean rank |" in said
     assert (tmp_path / "plots" / "ranks.png").stat().st_size > 1_000
     page = tmp_path / "report.html"
     call("report", path, "--format", "html", "--to", str(page))

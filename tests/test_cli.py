@@ -106,6 +106,7 @@ for line in sys.stdin.read().splitlines():
     commands = [
         *("--help", "fit --help", "eval --help", "predict --help", "merge --help", "--version"),
         *("methods", "methods lora", "methods --json", "tasks", "tasks --json", "backbones", "backbones --json"),
+        "bench status quick",
         *("fit digits --print-config", "fit digits --method lora:rank=2 --epochs 3 --print-config"),
     ]
     done = subprocess.run(

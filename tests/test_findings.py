@@ -235,7 +235,8 @@ def test_select__stages_have_no_validation_to_select_on() -> None:
 
 
 def test_run__ends_with_graft_and_record_and_goes_on_after_a_stop(tmp_path: Path, at_step: Any) -> None:
-    values = {"data": "digits", "method": "head2toe", "epochs": 1, "batch_size": 200, "device": "cpu"}
+    digits = str(toy.some_digits(tmp_path / "digits"))
+    values = {"data": digits, "method": "head2toe", "epochs": 1, "batch_size": 40, "device": "cpu"}
     config = RunConfig.of({**values, "out": str(tmp_path / "run")})
     at_step(2, lambda: signal.raise_signal(signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):

@@ -99,6 +99,7 @@ def dies_once(
     return on_ray.Landed(Outcome(1.0), b"a record", {})
 
 
+@pytest.mark.slow
 def test_run__whose_process_was_lost_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(on_ray, "remote", dies_once)
     home = Home(tmp_path)

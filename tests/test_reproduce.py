@@ -7,9 +7,7 @@ suite one task, the first method named, one seed and one point of its grid.
 import json
 import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -20,11 +18,11 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from tests.benchmark_copies import CLASSES, SMALL, noah, vpt
+from tests.toy import in_process
 from vitgraft.backbones.create import create_model
 from vitgraft.bench import processes
 from vitgraft.bench import suite as suites
-from vitgraft.bench.cell import Home, Job, cells
-from vitgraft.bench.runner import Outcome, work
+from vitgraft.bench.cell import Home, cells
 from vitgraft.bench.suite import load
 from vitgraft.cli import app
 from vitgraft.data.benchmarks.names import TABLES
@@ -89,16 +87,6 @@ def _relabel(copy: Path) -> None:
     for path in copy.glob("*.txt"):
         pairs = [line.split() for line in path.read_text().splitlines()]
         path.write_text("".join(f"{name} {(int(label) + 1) % CLASSES}\n" for name, label in pairs))
-
-
-@contextmanager
-def in_process(workers: int) -> Iterator[Callable[[Job], "Future[Outcome]"]]:
-    def submit(job: Job) -> "Future[Outcome]":
-        done: Future[Outcome] = Future()
-        done.set_result(work(job.config, job.test, 1, job.others))
-        return done
-
-    yield submit
 
 
 @pytest.fixture

@@ -1,5 +1,8 @@
 """A toy task and a toy backbone on which training takes milliseconds."""
 
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +10,8 @@ import torch
 
 from tests.tiny import backbone
 from vitgraft import methods
+from vitgraft.bench.cell import Job
+from vitgraft.bench.runner import Outcome, work
 from vitgraft.core.backbone import Backbone
 from vitgraft.core.tuned import Tuned
 from vitgraft.data import builtin
@@ -63,3 +68,15 @@ def findings(frozen: Backbone, method: Method, classes: int) -> dict[str, torch.
             looking = Calibrator(method, frozen, classes, images, preprocessing, settings, val=split(12, seed=1))
             FOUND[key] = looking.find()
     return FOUND[key]
+
+
+@contextmanager
+def in_process(workers: int) -> Iterator[Callable[[Job], "Future[Outcome]"]]:
+    """Runs of a sweep in this process, one after the other."""
+
+    def submit(job: Job) -> "Future[Outcome]":
+        done: Future[Outcome] = Future()
+        done.set_result(work(job.config, job.test, 1, job.others))
+        return done
+
+    yield submit

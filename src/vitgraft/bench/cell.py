@@ -9,7 +9,7 @@ from typing import NamedTuple
 from vitgraft.bench.suite import Choice, Entry, Suite
 from vitgraft.results import store
 from vitgraft.results.record import Record
-from vitgraft.runs import protocols, sweep
+from vitgraft.runs import alike, protocols
 from vitgraft.runs.config import RunConfig
 
 DIVERGED = "diverged.txt"
@@ -105,7 +105,7 @@ class Cell:
         *_, (shorter, candidates) = self._rounds()
         trials = [self._trial(choice, shorter) for choice in candidates]
         missing = [config for config in trials if not self._is_there(config)]
-        return [Job(first, False, tuple(others)) for first, *others in sweep.groups(missing)]
+        return [Job(first, False, tuple(others)) for first, *others in alike.groups(missing)]
 
     def tested(self) -> list[Record]:
         """Records of the runs that count, as far as they have read the test split."""

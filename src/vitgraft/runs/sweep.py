@@ -7,7 +7,6 @@ took, and its peak memory is that of all. It keeps no log and cannot be resumed,
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from vitgraft import methods
 from vitgraft.atomic import write_atomically
 from vitgraft.errors import DivergedError
 from vitgraft.results.record import Record
@@ -15,26 +14,6 @@ from vitgraft.runs import run
 from vitgraft.runs.config import RunConfig
 from vitgraft.runs.earlier import finished
 from vitgraft.train import loop
-
-FREE = ("lr", "weight_decay", "out", "records")
-"""What may differ: what an optimizer is told, and where a run is kept."""
-
-
-def groups(configs: Sequence[RunConfig]) -> list[list[RunConfig]]:
-    """Runs that can train at once, together; each other one alone. In the order of their first ones."""
-    found: dict[object, list[RunConfig]] = {}
-    for number, config in enumerate(configs):
-        table = {key: value for key, value in config.table().items() if key not in FREE}
-        key = repr(sorted(table.items())) if _stacks(config) else number
-        found.setdefault(key, []).append(config)
-    return list(found.values())
-
-
-def _stacks(config: RunConfig) -> bool:
-    """True if a run could be one of several that train at once."""
-    training, method = config.training, methods.parse(config.method)
-    alone = training.patience is not None or training.accumulate > 1 or training.legacy_test
-    return method.stacks and not method.looks() and training.precision == "fp32" and not alone
 
 
 def run_together(
