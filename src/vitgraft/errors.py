@@ -4,6 +4,7 @@ A message says three things: what was asked, what was found, and what to do. The
 message alone; only a bug in vitgraft shows a traceback.
 """
 
+import shlex
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -54,3 +55,8 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     near = get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return f"There is no {kind} {name!r}.{hint} Known: {', '.join(names)}."
+
+
+def command(*words: object) -> str:
+    """A command of `vitgraft` as one types it: `command("eval", folder)`, with quotes where a shell needs them."""
+    return shlex.join(["vitgraft", *map(str, words)])

@@ -59,12 +59,15 @@ def failed(message: str) -> typer.Exit:
     return typer.Exit(MISTAKE)
 
 
-def check_free(path: Path, force: bool) -> None:
-    """Raise ArtefactError if a file that is to be written is there and not to be replaced, or is a folder."""
+def check_free(path: Path, replace: bool, option: str = "--force") -> None:
+    """Raise ArtefactError if a file that is to be written is there and not to be replaced, or is a folder.
+
+    `option` is what the command calls the wish to replace it.
+    """
     if path.is_dir():
         raise ArtefactError(f"'{path}' is a folder. Name another file.")
-    if path.exists() and not force:
-        raise ArtefactError(f"'{path}' is there already. Name another file, or replace it with --force.")
+    if path.exists() and not replace:
+        raise ArtefactError(f"'{path}' is there already. Name another file, or replace it with {option}.")
 
 
 def note(message: str) -> None:

@@ -150,10 +150,7 @@ class Training:
                 f"accumulate={self.accumulate} cuts {self.batch_size} images (batch_size) into more parts than "
                 "there are. Use fewer, or a larger batch."
             )
-        if not isinstance(self.device, str) or not DEVICES.fullmatch(self.device):
-            raise ConfigError(
-                f"device={self.device!r} is not known. Use auto, cpu, cuda, cuda:1 (a number), mps or xpu."
-            )
+        check_device(self.device)
         if self.augment != "none":
             from vitgraft.data.augment import augmentation
 
@@ -186,6 +183,12 @@ class Training:
         value = getattr(self, name)
         if value not in known:
             raise ConfigError(f"{name}={value!r} is not known. Known: {', '.join(known)}.")
+
+
+def check_device(name: object) -> None:
+    """Raise ConfigError for what is no device's name; whether it is there, only torch can say."""
+    if not isinstance(name, str) or not DEVICES.fullmatch(name):
+        raise ConfigError(f"device={name!r} is not known. Use auto, cpu, cuda, cuda:1 (a number), mps or xpu.")
 
 
 @cache

@@ -1,0 +1,173 @@
+"""What commands share that ask a saved graft: what it runs on, where its weights are, what goes in and out."""
+
+import os
+import secrets
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, TextIO
+
+import typer
+
+from vitgraft.cli import guard
+from vitgraft.errors import ConfigError, DataError
+from vitgraft.train.settings import check_device
+
+STDIN = "-"
+"""How a command line says that paths come from standard input, or that results go to standard output."""
+
+RUNS_ON = "Runs on"
+"""Where help lists what a model is computed with."""
+
+
+class Precision(StrEnum):
+    """What a model is computed in."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
+class Format(StrEnum):
+    """How results are written."""
+
+    table = "table"
+    json = "json"
+    jsonl = "jsonl"
+    csv = "csv"
+
+
+SUFFIXES = {".csv": Format.csv, ".json": Format.json, ".jsonl": Format.jsonl, ".ndjson": Format.jsonl}
+"""What the name of a file of results says about its format."""
+
+Checkpoint = Annotated[
+    Path | None,
+    typer.Option(
+        help="The backbone's weights in a local file, if they are not where they were, nor beside the run.",
+        show_default=False,
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="Write results to a file, which is there once all are.", show_default=False),
+]
+Replace = Annotated[bool, typer.Option("--replace", help="Replace the file of --out if it is there.")]
+
+
+@dataclass(frozen=True)
+class RunsOn:
+    """What a model is computed with. `workers` decode pictures beside the process, none if 0."""
+
+    device: str
+    batch_size: int
+    precision: str
+    workers: int
+
+
+def runs_on(
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda, cuda:1 (a number), mps, xpu.", rich_help_panel=RUNS_ON)
+    ] = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.", rich_help_panel=RUNS_ON)] = 64,
+    precision: Annotated[
+        Precision, typer.Option(help="bf16: where the device has such arithmetic.", rich_help_panel=RUNS_ON)
+    ] = Precision.fp32,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="How many decode pictures; 0: none but this process; by default one a core, up to 8.",
+            rich_help_panel=RUNS_ON,
+            show_default=False,
+        ),
+    ] = None,
+) -> RunsOn:
+    """Raises ConfigError for what is no device's name."""
+    check_device(device)
+    return RunsOn(device, batch_size, str(precision), _cores() if workers is None else workers)
+
+
+def _cores() -> int:
+    """Processors of this process, up to 8: more would wait for the disk."""
+    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def standard_input() -> list[str]:
+    """Paths from standard input, a line each, or with NUL between them as `find -print0` writes them.
+
+    Raises:
+        DataError: nothing comes.
+    """
+    content = sys.stdin.buffer.read()
+    nul = b"\0" in content
+    parts = content.split(b"\0") if nul else [line.removesuffix(b"\r") for line in content.split(b"\n")]
+    paths = [os.fsdecode(part) for part in parts if part.strip()]
+    if not paths:
+        raise DataError("Standard input (-) names no images. Give one path a line, or with NUL between them.")
+    return paths
+
+
+def format_of(format: Format | None, out: Path | None, fallback: Format = Format.table) -> Format:
+    """The format that was asked for, or else that of the file's suffix. Raises ConfigError if neither says it."""
+    if format is not None:
+        return format
+    if out is None or str(out) == STDIN:
+        return fallback
+    if out.suffix.lower() not in SUFFIXES:
+        raise ConfigError(
+            f"'{out}' ends in none of {', '.join(SUFFIXES)}, which would say how to write it. Rename it, or say: "
+            f"--format {', '.join(Format)}."
+        )
+    return SUFFIXES[out.suffix.lower()]
+
+
+@contextmanager
+def results(out: Path | None, replace: bool = False) -> Iterator[TextIO]:
+    """Where results go: standard output, or a file that is written aside and takes its name when all is written.
+
+    What was written before a failure or Ctrl-C is kept in FILE.part, and told.
+
+    Raises:
+        ArtefactError: the file is there and not to be replaced, or is a folder.
+    """
+    if out is None or str(out) == STDIN:
+        yield sys.stdout
+        return
+    path = out.expanduser().resolve()
+    if path.exists() and not path.is_file() and not path.is_dir():  # a pipe, or /dev/null
+        with _opened(path, "w") as file:
+            yield file
+        return
+    guard.check_free(path, replace, option="--replace")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        with _opened(aside, "x") as file:
+            yield file
+        os.replace(aside, path)
+    except BaseException:
+        _keep_part(aside, path.with_name(f"{path.name}.part"))
+        raise
+
+
+def _opened(path: Path, mode: str) -> TextIO:
+    """A text file in which names that are no UTF-8 are the bytes that they are."""
+    return open(path, mode, encoding="utf-8", errors="surrogateescape", newline="")  # type: ignore[return-value]
+
+
+def _keep_part(aside: Path, part: Path) -> None:
+    """Results that are not all, under a name that says so; none leave nothing."""
+    with suppress(OSError):
+        if aside.stat().st_size == 0:
+            aside.unlink()
+            return
+        os.replace(aside, part)
+        guard.note(f"What was written before that is in '{part}'.")
+
+
+def check_named(paths: Sequence[str]) -> None:
+    """Raise DataError if standard input is named twice: it can be read once."""
+    if list(paths).count(STDIN) > 1:
+        raise DataError("Standard input (-) is named twice, and can be read once. Name it once.")
