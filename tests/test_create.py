@@ -131,12 +131,12 @@ def test_hub__unreachable_is_told_fast(no_hub: Path) -> None:
     assert time.monotonic() - start < 15
     told = str(caught.value)
     assert "'model.safetensors' of the hub repository 'timm/vit_base_patch16_224.augreg_in21k'" in told
-    assert "--checkpoint PATH" in told
+    assert "--checkpoint FILE on the command line, checkpoint=FILE in Python" in told
 
 
 def test_hub__offline_mode_is_told(no_hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(CheckpointError, match="--checkpoint PATH"):
+    with pytest.raises(CheckpointError, match="--checkpoint FILE on the command line"):
         create_model(SMALL)
 
 

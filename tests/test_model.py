@@ -5,6 +5,7 @@ import pickle
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -13,7 +14,7 @@ import vitgraft
 from tests import toy
 from tests.tiny import images, vit
 from vitgraft.core.tuned import perturbed
-from vitgraft.errors import ArtefactError, BackboneError, ConfigError
+from vitgraft.errors import ArtefactError, BackboneError, CheckpointError, ConfigError
 from vitgraft.models.artefact import CARD, TENSORS
 
 
@@ -176,3 +177,87 @@ def test_python__one_is_as_good_as_several(saved: Path, tmp_path: Path) -> None:
 def test_python__names_can_be_listed() -> None:
     assert {"LoRA", "SynQT", "graft", "VitgraftError"} <= set(dir(vitgraft))
     assert issubclass(ConfigError, vitgraft.VitgraftError)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project whose run `runs/a` stands on a file of weights of its own, in `weights/w.safetensors`."""
+    home = tmp_path / "project"
+    (home / "weights").mkdir(parents=True)
+    torch.manual_seed(0)
+    save_file(timm.create_model("test_vit", num_classes=0).state_dict(), home / "weights" / "w.safetensors")
+    frozen = vitgraft.load_backbone("test_vit", checkpoint=home / "weights" / "w.safetensors", image_size=32)
+    vitgraft.graft(frozen, "linear", classes=3).save(home / "runs" / "a")
+    return home
+
+
+def others(path: Path) -> Path:
+    """Weights of the same model that are not those of the project."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(1)
+    save_file(timm.create_model("test_vit", num_classes=0).state_dict(), path)
+    return path
+
+
+@pytest.mark.parametrize("now", ["project", "runs/a", "runs", "here", "deep below here"])
+def test_load__weights_that_moved_are_found_by_their_fingerprint(
+    project: Path, now: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = vitgraft.load(project / "runs" / "a").backbone.fingerprint()
+    file = project / "weights" / "w.safetensors"
+    moved = project.rename(project.parent / "moved")
+    others(file)  # another project has taken the place, with a file of the same name
+    file = moved / "weights" / "w.safetensors"
+    monkeypatch.chdir(project)
+    if now in ("runs/a", "runs"):
+        file.rename(moved / now / "w.safetensors")
+    elif now == "here":
+        file.rename(project / "w.safetensors")
+    elif now == "deep below here":
+        (project / "project" / "weights").mkdir(parents=True)
+        file.rename(project / "project" / "weights" / "w.safetensors")
+    model = vitgraft.load(moved / "runs" / "a")
+    assert model.backbone.fingerprint() == wanted
+    (found,) = vitgraft.Bundle.load(moved / "runs" / "a").members.values()
+    assert found.backbone.fingerprint() == wanted
+
+
+def test_load__weights_that_moved_can_be_named(project: Path, tmp_path: Path) -> None:
+    run, kept = project / "runs" / "a", tmp_path / "elsewhere.safetensors"
+    (project / "weights" / "w.safetensors").rename(kept)
+    with pytest.raises(ArtefactError) as told:
+        vitgraft.load(run)
+    for part in (str(project / "weights" / "w.safetensors"), str(run), str(run.parent), "not there"):
+        assert part in str(told.value)
+    assert "--checkpoint FILE on the command line, checkpoint=FILE in Python" in str(told.value)
+    assert vitgraft.load(run, checkpoint=kept).class_names == ("0", "1", "2")
+    assert vitgraft.load(run, checkpoint=str(kept)).class_names == ("0", "1", "2")
+    wrong = others(tmp_path / "wrong.safetensors")
+    with pytest.raises(ArtefactError, match=r"Load the same weights \(--checkpoint FILE"):
+        vitgraft.load(run, checkpoint=wrong)
+    assert vitgraft.load(run, checkpoint=wrong, force=True).class_names == ("0", "1", "2")
+    with pytest.raises(CheckpointError, match="does not exist"):
+        vitgraft.load(run, checkpoint=tmp_path / "gone.safetensors")
+    others(project / "weights" / "w.safetensors")
+    with pytest.raises(ArtefactError, match=r"w\.safetensors: other weights"):
+        vitgraft.load(run)
+    assert vitgraft.load(run, force=True).class_names == ("0", "1", "2")
+    with pytest.raises(ConfigError, match="not both"):
+        vitgraft.load(run, checkpoint=kept, backbone=vit())
+
+
+@pytest.mark.parametrize("folder", [5, None, ["a"], b"a", 1.5])
+def test_load__what_is_no_path_is_told(folder: object) -> None:
+    with pytest.raises(ArtefactError, match="no path"):
+        vitgraft.load(folder)  # type: ignore[arg-type]
+    with pytest.raises(ArtefactError, match=r"no path|no graft\.json"):
+        vitgraft.Bundle.load(folder)  # type: ignore[arg-type]
+
+
+def test_load__a_checkpoint_that_is_no_path(saved: Path) -> None:
+    with pytest.raises(ArtefactError, match=r"checkpoint=3 \(int\) is no path"):
+        vitgraft.load(saved, checkpoint=3)  # type: ignore[arg-type]
+    with pytest.raises(ArtefactError, match=r"checkpoint=3 \(int\) is no path"):
+        vitgraft.Bundle.load(saved, checkpoint=[3])  # type: ignore[list-item]
+    with pytest.raises(ConfigError, match="at least one folder"):
+        vitgraft.Bundle.load([])

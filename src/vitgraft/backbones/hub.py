@@ -18,6 +18,9 @@ from vitgraft.errors import CheckpointError
 PATIENCE = 5.0
 """Seconds to wait for the hub's first answer."""
 
+NAMING = "--checkpoint FILE on the command line, checkpoint=FILE in Python"
+"""How a user says where weights are."""
+
 FILES = (HUB_FILE, "pytorch_model.bin")
 """What a timm repository on the hub holds, in order of preference."""
 
@@ -62,17 +65,17 @@ def _unreachable(name: str, repository: str, file: str, error: Exception) -> str
     return (
         f"The weights of {name} are not in the local cache, and the hub cannot give them ({type(error).__name__}: "
         f"{reason.rstrip('.')}). Fetch '{file}' of the hub repository '{repository}' on a machine that can, and "
-        "pass it: --checkpoint PATH."
+        f"pass it: {NAMING}."
     )
 
 
 def _without_hub(name: str, url: object) -> str:
     if url:
-        return f"The weights of {name} are not on the hub. Fetch {url} yourself, and pass it: --checkpoint PATH."
+        return f"The weights of {name} are not on the hub. Fetch {url} yourself, and pass it: {NAMING}."
     architecture = name.partition(".")[0]
     tagged = timm.list_models(f"{architecture}.*", pretrained=True)
     others = f"Published for it are {', '.join(tagged)}" if tagged else "None are published for it under any tag"
     return (
         f"timm knows the model {name} but no weights of it. {others}. Choose another name, pass your own weights "
-        "(--checkpoint PATH), or from Python ask for random ones (pretrained=False)."
+        f"({NAMING}), or from Python ask for random ones (vitgraft.backbones.create: pretrained=False)."
     )

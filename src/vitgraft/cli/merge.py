@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vitgraft.cli import guard
+from vitgraft.cli.asking import Checkpoint
 from vitgraft.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ SUFFIX = ".safetensors"
 def merge(
     run: Annotated[Path, typer.Argument(help="The folder that fit wrote.", show_default=False)],
     out: Annotated[Path, typer.Option(help=f"The file to write, ending in {SUFFIX}.", show_default=False)],
+    checkpoint: Checkpoint = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
 ) -> None:
     """Write a plain timm checkpoint with the same logits, which needs no vitgraft any more.
@@ -38,7 +40,7 @@ def merge(
     from vitgraft.atomic import write_atomically
     from vitgraft.models.model import load
 
-    model = load(run)
+    model = load(run, checkpoint=checkpoint)
     plain = model.merge()
     gap = _gap(model, plain)
     state = {name: value.detach().cpu().contiguous() for name, value in plain.state_dict().items()}

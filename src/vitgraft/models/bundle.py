@@ -1,10 +1,11 @@
 """Several saved grafts, asked about the same pictures at once; those on one backbone share a pass."""
 
+import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -14,11 +15,13 @@ from vitgraft.core.shared import answers
 from vitgraft.data.decode import Pictures, opened
 from vitgraft.data.preprocessing import Preprocessing
 from vitgraft.data.transforms import evaluation
-from vitgraft.errors import ConfigError
+from vitgraft.errors import ArtefactError, CheckpointError, ConfigError, VitgraftError
 from vitgraft.machine.placement import place
 from vitgraft.models import artefact
 from vitgraft.models import model as models
+from vitgraft.models.artefact import BackboneId
 from vitgraft.models.model import Model
+from vitgraft.models.rebuilt import path_of
 
 BATCH = 64
 
@@ -38,19 +41,29 @@ class Bundle:
             raise ConfigError("A bundle of no grafts answers nothing. Name at least one folder.")
 
     @classmethod
-    def load(cls, folders: Path | str | Iterable[Path | str], *, force: bool = False) -> Self:
+    def load(
+        cls,
+        folders: Path | str | Iterable[Path | str],
+        *,
+        checkpoint: Path | str | Iterable[Path | str] | None = None,
+        force: bool = False,
+    ) -> Self:
         """The grafts in a folder or some, by the folders' names as given; a backbone is loaded once for all on it.
 
+        `checkpoint` says where weights are that have moved: one file, or one for each of several backbones; whose
+        they are, the fingerprint says.
+
         Raises:
-            ArtefactError: see `vitgraft.load`.
+            ArtefactError: what is no folder of a graft; else see `vitgraft.load`.
         """
+        files = () if checkpoint is None else _paths(checkpoint, "checkpoint")
         members: dict[str, Model] = {}
-        backbones: dict[str, Backbone] = {}
-        for folder in [folders] if isinstance(folders, Path | str) else folders:
-            stands_on = artefact.read(Path(folder))[0].backbone
-            shared = backbones.get(repr(stands_on))
-            members[str(folder)] = models.load(folder, backbone=shared, force=force)
-            backbones[repr(stands_on)] = members[str(folder)].backbone
+        backbones: dict[BackboneId, Backbone] = {}
+        for folder in _paths(folders, "folders"):
+            stands_on = replace(artefact.read(path_of(folder, "folder"))[0].backbone, checkpoint=None)
+            shared = backbones.get(stands_on)
+            members[str(folder)] = _member(folder, shared, files, force)
+            backbones[stands_on] = members[str(folder)].backbone
         return cls(members)
 
     @torch.no_grad()
@@ -79,3 +92,27 @@ class Bundle:
         for name, model in self.members.items():
             groups.setdefault((id(model.backbone), model.preprocessing), []).append(name)
         return list(groups.values())
+
+
+def _paths(given: Any, what: str) -> list[Path | str]:
+    """One path or several. Raises ArtefactError for what is neither."""
+    single = isinstance(given, str | os.PathLike) or not isinstance(given, Iterable)
+    several: list[Path | str] = [given] if single else list(given)
+    for one in several:
+        path_of(one, what)
+    return several
+
+
+def _member(folder: Path | str, shared: Backbone | None, files: Sequence[Path | str], force: bool) -> Model:
+    """One graft, on a backbone that is there already, or with those of the named weights that are its own."""
+    if shared is not None or not files:
+        return models.load(folder, backbone=shared, force=force)
+    refused: list[VitgraftError] = []
+    for file in files:
+        try:
+            return models.load(folder, checkpoint=file)
+        except (ArtefactError, CheckpointError) as error:
+            refused.append(error)
+    if force:
+        return models.load(folder, checkpoint=files[0], force=True)
+    raise refused[0]

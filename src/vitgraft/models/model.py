@@ -22,6 +22,7 @@ from vitgraft.errors import ArtefactError, ConfigError
 from vitgraft.methods import Method
 from vitgraft.models import artefact
 from vitgraft.models.artefact import BackboneId, Card
+from vitgraft.models.rebuilt import differs, path_of, rebuilt
 from vitgraft.results.provenance import versions
 from vitgraft.train import loop
 from vitgraft.train.calibrate import Calibrator
@@ -253,26 +254,34 @@ def fit(
     )
 
 
-def load(folder: Path | str, *, backbone: Backbone | nn.Module | None = None, force: bool = False) -> Model:
-    """A saved graft on its backbone, which is made again from its name and checkpoint unless given; in eval mode.
+def load(
+    folder: Path | str,
+    *,
+    backbone: Backbone | nn.Module | None = None,
+    checkpoint: Path | str | None = None,
+    force: bool = False,
+) -> Model:
+    """A saved graft on its backbone, which is made again from its name and weights unless given; in eval mode.
+
+    `checkpoint` says where the file of its weights is, if it is neither where it was nor beside the run.
 
     Raises:
-        ArtefactError: a damaged graft, or a backbone with other weights than the graft was trained on
-            (`force` loads it all the same).
+        ArtefactError: a damaged graft, weights that are not found, or a backbone with other weights than the
+            graft was trained on (`force` loads it all the same).
+        BackboneError, CheckpointError: see `load_backbone`.
     """
-    card, state, findings = artefact.read(Path(folder))
-    frozen = _rebuilt(card.backbone, folder) if backbone is None else _as_backbone(backbone)
-    found = frozen.fingerprint()
-    if found != card.backbone.fingerprint and not force:
-        raise ArtefactError(
-            f"{folder} was trained on {card.backbone.name} with weights {card.backbone.fingerprint}; this "
-            f"backbone ({frozen.name}) has {found}. Load the same weights, or pass force=True (--force) to go on "
-            "regardless."
-        )
+    home = path_of(folder, "folder")
+    file = None if checkpoint is None else path_of(checkpoint, "checkpoint")
+    if file is not None and backbone is not None:
+        raise ConfigError("Give a backbone or a checkpoint to make one from, not both.")
+    card, state, findings = artefact.read(home)
+    frozen = rebuilt(card.backbone, home, file, force) if backbone is None else _as_backbone(backbone)
+    if not force and (wrong := differs(card.backbone, home, frozen)):
+        raise wrong
     method = methods.parse(card.method)
     if method.looks() != bool(findings):
         raise ArtefactError(
-            f"{Path(folder) / artefact.TENSORS} does not fit its own card: it holds {len(findings)} findings, and "
+            f"{home / artefact.TENSORS} does not fit its own card: it holds {len(findings)} findings, and "
             f"{methods.spec_of(method)} takes {'some' if method.looks() else 'none'}. The files belong to two "
             "different grafts."
         )
@@ -283,23 +292,9 @@ def load(folder: Path | str, *, backbone: Backbone | nn.Module | None = None, fo
         if not findings:
             raise
         raise ArtefactError(
-            f"The findings in {Path(folder) / artefact.TENSORS} fit neither its card nor {frozen.name} ({error}). "
+            f"The findings in {home / artefact.TENSORS} fit neither its card nor {frozen.name} ({error}). "
             "Save the graft again, or load it on its own backbone."
         ) from error
-    artefact.fill(model.tuned, state, Path(folder))
+    artefact.fill(model.tuned, state, home)
     model.tuned.eval()
     return model
-
-
-def _rebuilt(identity: BackboneId, folder: Path | str) -> Backbone:
-    if not identity.rebuildable:
-        raise ArtefactError(
-            f"{folder} stands on a {identity.name} that was built in Python. Build it again and pass it: "
-            "vitgraft.load(folder, backbone=model)."
-        )
-    return load_backbone(
-        identity.name,
-        checkpoint=identity.checkpoint,
-        image_size=identity.image_size,
-        global_pool=identity.global_pool,
-    )
