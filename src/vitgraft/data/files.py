@@ -5,7 +5,6 @@ leaves out the unreadable ones where the user said so, cuts missing splits and b
 """
 
 import hashlib
-import os
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,13 +17,11 @@ import numpy as np
 from PIL import Image
 
 from vitgraft.data.decode import UnreadableImage, read_image
+from vitgraft.data.digests import WORKERS, digests
 from vitgraft.data.split import missing_splits, stratified
 from vitgraft.data.task import Split, Task
 from vitgraft.errors import ConfigError, DataError, unknown
 
-WHOLE = 1 << 20  # files up to 1 MiB are hashed whole
-CHUNK = 1 << 16  # of larger ones, 64 KiB from the start, the middle and the end
-WORKERS = min(8, os.cpu_count() or 1)
 SHOWN = 5  # how many broken images a message lists
 
 
@@ -108,33 +105,21 @@ class FileImages:
     def fingerprint(self) -> str:
         """A digest of relative paths and contents, so that moving or touching the folder changes nothing.
 
-        Files up to 1 MiB count byte by byte. Larger ones count by size and 64 KiB from the start, the middle
-        and the end: an edit that keeps the size of a large uncompressed picture can go unseen, any other not.
-
         Raises:
             DataError: a file that is gone or cannot be opened.
         """
         digest = hashlib.sha256()
-        with ThreadPoolExecutor(WORKERS) as pool:
-            for path, content in zip(self.paths, pool.map(self._digest, self.paths), strict=True):
-                digest.update(unicodedata.normalize("NFC", path).encode(errors="surrogateescape"))
-                digest.update(b"\0" + content)
+        for path, content in zip(self.paths, self._digests(), strict=True):
+            digest.update(unicodedata.normalize("NFC", path).encode(errors="surrogateescape"))
+            digest.update(b"\0" + content)
         return digest.hexdigest()[:16]
 
-    def _digest(self, path: str) -> bytes:
-        try:
-            with (self.root / path).open("rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                digest = hashlib.sha256(str(size).encode())
-                for start in (0,) if size <= WHOLE else (0, (size - CHUNK) // 2, size - CHUNK):
-                    file.seek(start)
-                    digest.update(file.read(WHOLE if size <= WHOLE else CHUNK))
-        except OSError as error:
-            why = error.strerror or type(error).__name__
-            raise DataError(
-                f"Cannot read image '{self.root / path}': {why}. Restore it, or load again."
-            ) from error
-        return digest.digest()
+    def listed(self) -> list[tuple[str, str]]:
+        """Each image's path as in `paths`, and a digest of its content."""
+        return [(path, content.hex()[:16]) for path, content in zip(self.paths, self._digests(), strict=True)]
+
+    def _digests(self) -> list[bytes]:
+        return digests(self.root / path for path in self.paths)
 
 
 def finish(found: Found, reading: Reading) -> Task:

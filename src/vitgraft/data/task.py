@@ -6,11 +6,13 @@ Data flows from here to everything else: `Task` -> backbone -> plan -> tuned mod
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from vitgraft.errors import DataError
 
 Labels = NDArray[np.int64]
 
@@ -30,12 +32,24 @@ class ImageSource(Protocol):
         """A digest that changes whenever an image of this source does."""
 
 
+@runtime_checkable
+class Listed(Protocol):
+    """Images that are kept one by one, so that a list can name them."""
+
+    def listed(self) -> list[tuple[str, str]]:
+        """What each image is called within its data, and a digest of its content."""
+
+
 @dataclass(frozen=True)
 class Split:
-    """Labelled images: `labels` is (n,) int64 over 0..C-1, aligned with `images`."""
+    """Labelled images: `labels` is (n,) int64 over 0..C-1, aligned with `images`.
+
+    `classes` are the names of the labels, if these are known: a split of a `Task` has those of its task.
+    """
 
     images: ImageSource
     labels: Labels
+    classes: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         assert len(self.images) == len(self.labels), "a split has one label an image"
@@ -65,6 +79,16 @@ class Task:
     skipped: tuple[tuple[str, str], ...] = field(default=())
     copy: str = ""
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, split in self.splits.items():
+            if split.classes not in (None, self.classes):
+                raise DataError(
+                    f"The labels of {name} are {_some(split.classes)}, those of the task {_some(self.classes)}. "
+                    "Give a task splits whose labels are its own classes, in the same order."
+                )
+        named = {name: replace(split, classes=self.classes) for name, split in self.splits.items()}
+        object.__setattr__(self, "splits", named)
 
     def noted(self, *lines: str) -> Self:
         """The same task with more to tell; what is told already is not told twice."""
@@ -130,6 +154,33 @@ class Joined:
 
 
 def joined(splits: Sequence[Split]) -> Split:
-    """Several splits as one, in their order."""
+    """Several splits as one, in their order.
+
+    Raises:
+        DataError: their labels are of different classes.
+    """
+    known = {split.classes for split in splits if split.classes is not None}
+    if len(known) > 1:
+        what = " and ".join(sorted(map(_some, known)))
+        raise DataError(f"Splits with labels of different classes cannot be joined: {what}.")
     images = Joined(tuple(split.images for split in splits))
-    return Split(images, np.concatenate([split.labels for split in splits]))
+    return Split(images, np.concatenate([split.labels for split in splits]), next(iter(known), None))
+
+
+def listed(images: ImageSource) -> list[tuple[str, str]] | None:
+    """What each image is called within its data, wherever those lie, and a digest of its content.
+
+    None for images that are not kept one by one, such as drawn ones.
+
+    Raises:
+        DataError: an image that is gone or cannot be opened.
+    """
+    if isinstance(images, Joined):
+        parts = [listed(part) for part in images.parts]
+        return None if None in parts else [pair for part in parts for pair in part or ()]
+    return images.listed() if isinstance(images, Listed) else None
+
+
+def _some(classes: Sequence[str] | None) -> str:
+    names = [repr(name) for name in classes or ()]
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

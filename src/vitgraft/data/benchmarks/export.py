@@ -92,6 +92,11 @@ class RecordImages:
             digest.update(hashlib.sha256(self._bytes(index)).digest())
         return digest.hexdigest()[:16]
 
+    def listed(self) -> list[tuple[str, str]]:
+        """What each picture is called within its export, and a digest of its content."""
+        contents = (hashlib.sha256(self._bytes(index)).hexdigest()[:16] for index in range(len(self)))
+        return [(f"{self.label}[{index}]", digest) for index, digest in enumerate(contents)]
+
     def _bytes(self, index: int) -> bytes:
         start, stop = (int(value) for value in self.spans[index])
         try:

@@ -10,7 +10,7 @@ import numpy as np
 from vitgraft.data.benchmarks.copy import Copy
 from vitgraft.data.benchmarks.table import Problem
 from vitgraft.data.decode import UnreadableImage
-from vitgraft.data.files import WORKERS
+from vitgraft.data.digests import WORKERS
 from vitgraft.data.task import ImageSource
 from vitgraft.errors import DataError
 
