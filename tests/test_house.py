@@ -12,6 +12,7 @@ HOUSE = Path(vitgraft.__file__).parent
 ORDER = (
     "errors",
     "atomic",
+    "kinds",
     "core",
     "search",
     "backbones",

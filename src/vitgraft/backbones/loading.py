@@ -5,8 +5,10 @@ from pathlib import Path
 from vitgraft.backbones.create import create_model
 from vitgraft.backbones.timm_vit import wrap
 from vitgraft.core.backbone import Backbone
+from vitgraft.kinds import checked
 
 
+@checked
 def load_backbone(
     name: str,
     *,

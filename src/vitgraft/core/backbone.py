@@ -21,6 +21,7 @@ from vitgraft.core.graft import Graft
 from vitgraft.core.model_view import ModelView
 from vitgraft.core.sites import AFTER_ATTENTION, PLACES, STEM, Recompute, Site, Tap
 from vitgraft.errors import BackboneError, ConfigError, unknown
+from vitgraft.kinds import checked
 
 PROBE_TOLERANCE = 1e-4
 """The largest difference between the walk and the library's own pass, relative to the features' size."""
@@ -60,6 +61,7 @@ class Backbone(nn.Module):
         BackboneError: the walk does not reproduce the library's own forward pass on a probe image.
     """
 
+    @checked
     def __init__(self, view: ModelView, name: str, config: Mapping[str, Any] | None = None) -> None:
         super().__init__()
         self.model = view.model.eval().requires_grad_(False)

@@ -21,6 +21,7 @@ from vitgraft.data.digests import WORKERS, digests
 from vitgraft.data.split import missing_splits, stratified
 from vitgraft.data.task import Split, Task
 from vitgraft.errors import ConfigError, DataError, unknown
+from vitgraft.kinds import check_fields, finite, whole
 
 SHOWN = 5  # how many broken images a message lists
 
@@ -44,11 +45,14 @@ class Reading:
     check: bool = True
 
     def __post_init__(self) -> None:
+        check_fields(self)
+        whole("seed", self.seed)
+        for name in ("val_fraction", "test_fraction"):
+            if not finite(value := getattr(self, name)):
+                raise ConfigError(f"{name}={value}: expected a number of at least 0 and below 1.")
         if min(self.val_fraction, self.test_fraction) < 0 or self.val_fraction + self.test_fraction >= 1:
             given = f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction}"
             raise ConfigError(f"{given} leave nothing to train on: each is at least 0, their sum below 1.")
-        if self.seed < 0:
-            raise ConfigError(f"seed {self.seed} is negative: give 0 or more.")
         if self.skip_unreadable and not self.check:
             raise ConfigError("skip_unreadable needs check: unreadable images are found by decoding each once.")
 
@@ -59,13 +63,10 @@ class Reading:
         Raises:
             ConfigError: an unknown key or a value of the wrong type.
         """
-        kinds = {f.name: type(f.default) for f in fields(cls)}
-        for key, value in options.items():
-            if key not in kinds:
-                raise ConfigError(unknown("reading option", key, kinds))
-            accepted = (int, float) if kinds[key] is float else kinds[key]
-            if not isinstance(value, accepted) or (isinstance(value, bool) and kinds[key] is not bool):
-                raise ConfigError(f"{key} = {value!r}: expected {kinds[key].__name__}.")
+        known = [item.name for item in fields(cls)]
+        for key in options:
+            if key not in known:
+                raise ConfigError(unknown("reading option", key, known))
         return cls(**options)  # type: ignore[arg-type]
 
 

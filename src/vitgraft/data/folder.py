@@ -17,6 +17,7 @@ from vitgraft.data.decode import looks_like_image
 from vitgraft.data.files import Found, Item, Reading, check_classes, finish
 from vitgraft.data.task import Task
 from vitgraft.errors import DataError
+from vitgraft.kinds import checked
 
 SPLITS = ("train", "val", "test")
 SPLIT_NAMES = {  # lower case -> ours
@@ -28,6 +29,7 @@ IGNORED = ("__MACOSX", "@eaDir", "lost+found")  # resource forks, thumbnails, fi
 LAYOUT = "Images lie in <folder>/<class>/, or in <folder>/train/<class>/ with val/ and test/ beside train/"
 
 
+@checked
 def load_folder(root: str | Path, **options: object) -> Task:
     """Read a folder of class folders; `options` are the fields of `Reading`.
 

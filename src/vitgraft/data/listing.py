@@ -19,11 +19,13 @@ from vitgraft.data.folder import SPLIT_NAMES, SPLITS
 from vitgraft.data.rows import LISTS, Row, read_rows
 from vitgraft.data.task import Task
 from vitgraft.errors import DataError, unknown
+from vitgraft.kinds import checked
 
 INTEGER = re.compile(r"-?[0-9]{1,18}")
 DECIMAL = re.compile(r"[-+]?[0-9]*\.[0-9]*([eE][-+]?[0-9]+)?")
 
 
+@checked
 def load_list(
     path: str | Path,
     *,

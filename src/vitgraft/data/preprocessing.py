@@ -11,6 +11,7 @@ from typing import Self
 from PIL import Image
 
 from vitgraft.errors import ConfigError, unknown
+from vitgraft.kinds import check_fields, finite
 
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -47,6 +48,10 @@ class Preprocessing:
     mode: str = "crop"
 
     def __post_init__(self) -> None:
+        check_fields(self)
+        numbers = (*self.mean, *self.std, self.crop)
+        if not all(map(finite, numbers)):
+            raise ConfigError(f"mean {self.mean}, std {self.std}, crop {self.crop}: expected finite numbers.")
         if self.interpolation not in FILTERS:
             raise ConfigError(unknown("interpolation", self.interpolation, FILTERS))
         if self.mode not in MODES.values():

@@ -17,6 +17,7 @@ from vitgraft.data.rows import LISTS
 from vitgraft.data.split import retraining
 from vitgraft.data.task import Task
 from vitgraft.errors import ConfigError, DataError, unknown
+from vitgraft.kinds import checked, converted
 
 TRAIN_ON = ("train", RETRAIN)
 """What may be trained on: train, or train and val as one."""
@@ -40,7 +41,8 @@ def load(source: str | Path, *, train_on: str = "train", **options: object) -> T
     """
     from vitgraft.data import builtin
 
-    if train_on not in TRAIN_ON:
+    source = source if isinstance(source, str) else converted("source", source, str | Path)
+    if converted("train_on", train_on, str) not in TRAIN_ON:
         raise ConfigError(unknown("value of train_on", train_on, TRAIN_ON))
     text, both = os.fspath(source), train_on == RETRAIN
     if isinstance(source, str) and (mention := mentioned(text)) is not None:
@@ -80,6 +82,7 @@ def _read(path: Path, options: Mapping[str, object]) -> Task:
     raise DataError(f"'{path}' is no list: those end in {', '.join(LISTS)}. Rename it, or unpack it to a folder.")
 
 
+@checked
 def expand_images(patterns: Iterable[str | Path]) -> list[Path]:
     """Image files named by files, folders (searched at any depth) and globs (`**` too), each once, in order.
 

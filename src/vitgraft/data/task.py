@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vitgraft.errors import DataError
+from vitgraft.kinds import shown
 
 Labels = NDArray[np.int64]
 
@@ -40,11 +41,27 @@ class Listed(Protocol):
         """What each image is called within its data, and a digest of its content."""
 
 
+def _as_labels(labels: object) -> Labels:
+    """Labels (n,) as int64, on the CPU. Raises DataError unless each is a whole number."""
+    try:
+        found = np.asarray(labels.detach().cpu() if hasattr(labels, "detach") else labels)
+        if found.ndim == 1 and (found.dtype.kind in "iu" or len(found) == 0):
+            return found.astype(np.int64, copy=False)
+    except (TypeError, ValueError, RuntimeError):
+        pass
+    raise DataError(f"labels={shown(labels)}: expected one whole number an image, counted from 0.")
+
+
 @dataclass(frozen=True)
 class Split:
     """Labelled images: `labels` is (n,) int64 over 0..C-1, aligned with `images`.
 
     `classes` are the names of the labels, if these are known: a split of a `Task` has those of its task.
+
+    A list or a tensor of whole numbers serves as well as an array.
+
+    Raises:
+        DataError: labels of another kind, or not one an image.
     """
 
     images: ImageSource
@@ -52,7 +69,13 @@ class Split:
     classes: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        assert len(self.images) == len(self.labels), "a split has one label an image"
+        object.__setattr__(self, "labels", _as_labels(self.labels))
+        if not hasattr(self.images, "__len__") or not hasattr(self.images, "__getitem__"):
+            raise DataError(f"images={shown(self.images)}: expected images that can be read one by one.")
+        if len(self.images) != len(self.labels):
+            raise DataError(
+                f"{len(self.images)} images and {len(self.labels)} labels: a split has one label an image."
+            )
 
     def __len__(self) -> int:
         return len(self.labels)

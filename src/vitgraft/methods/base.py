@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from vitgraft.errors import ConfigError
+from vitgraft.kinds import check_fields, finite
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -100,6 +101,9 @@ class Method(ABC):
     revision: ClassVar[int] = 1
     recipe: ClassVar[Recipe] = Recipe()
 
+    def __post_init__(self) -> None:
+        check_fields(self, f"{self.name}: ")
+
     def looks(self) -> bool:
         """True if training data must be looked at before there can be a plan."""
         return False
@@ -175,7 +179,7 @@ def share(method: Method, **values: float) -> None:
 
 def _hold(method: Method, values: Mapping[str, float], holds: Callable[[float], bool], wanted: str) -> None:
     for key, value in values.items():
-        if not isinstance(value, int | float) or not holds(value):
+        if not finite(value) or not holds(value):
             raise ConfigError(f"{method.name}: {key}={value!r} must be {wanted}.")
 
 

@@ -16,6 +16,7 @@ from vitgraft.data.decode import Pictures, opened
 from vitgraft.data.preprocessing import Preprocessing
 from vitgraft.data.transforms import evaluation
 from vitgraft.errors import ArtefactError, CheckpointError, ConfigError, VitgraftError
+from vitgraft.kinds import check_fields, checked
 from vitgraft.machine.placement import place
 from vitgraft.models import artefact
 from vitgraft.models import model as models
@@ -37,6 +38,7 @@ class Bundle:
     members: dict[str, Model]
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not self.members:
             raise ConfigError("A bundle of no grafts answers nothing. Name at least one folder.")
 
@@ -67,6 +69,7 @@ class Bundle:
         return cls(members)
 
     @torch.no_grad()
+    @checked
     def predict(self, images: Pictures, *, device: str = "auto") -> dict[str, Tensor]:
         """Probabilities (n, C) of pictures or of image files, by the graft's name, on the CPU."""
         left = opened(images)

@@ -1,7 +1,6 @@
 """The five lines of Python: `graft`, `fit`, `save`, `load`, `merge`."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -19,9 +18,11 @@ from vitgraft.data.decode import Pictures, opened
 from vitgraft.data.preprocessing import Preprocessing
 from vitgraft.data.task import Split
 from vitgraft.errors import ArtefactError, ConfigError
+from vitgraft.kinds import check_fields, checked, whole
 from vitgraft.methods import Method
 from vitgraft.models import artefact
 from vitgraft.models.artefact import BackboneId, Card
+from vitgraft.models.planting import check_images, class_names, planted, seeded
 from vitgraft.models.rebuilt import differs, path_of, rebuilt
 from vitgraft.results.provenance import versions
 from vitgraft.train import loop
@@ -48,13 +49,21 @@ class Model:
     findings: Mapping[str, Tensor] = field(default_factory=dict)
     finding_seconds: float = 0.0
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     @property
     def backbone(self) -> Backbone:
         return self.tuned.backbone
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Logits (B, C) of preprocessed images (B, 3, H, W)."""
-        logits: Tensor = self.tuned(images)
+        """Logits (B, C) of preprocessed images (B, 3, H, W).
+
+        Raises:
+            ConfigError: no such tensor, or one of another size than the backbone takes.
+        """
+        with check_images(self.backbone, images):
+            logits: Tensor = self.tuned(images.to(next(self.backbone.parameters())))
         return logits
 
     def predict(self, images: Pictures) -> Tensor:
@@ -69,6 +78,7 @@ class Model:
         """A plain library model with the same logits. Raises NotFoldable."""
         return self.tuned.merge()
 
+    @checked
     def save(
         self,
         folder: Path | str,
@@ -113,10 +123,11 @@ class Model:
         return BackboneId(fingerprint=fingerprint, **source)
 
 
+@checked
 def graft(
     backbone: str | Backbone | nn.Module,
     method: str | Mapping[str, Any] | Method = "lora",
-    classes: int | Sequence[str] = 2,
+    classes: int | str | Sequence[str | int] = 2,
     *,
     preprocessing: Preprocessing | None = None,
     seed: int = 0,
@@ -142,7 +153,8 @@ def graft(
         ConfigError: an unknown method, a wrong field, fewer than two classes, no data for a method that looks.
         KeyboardInterrupt: a method that looks was stopped.
     """
-    chosen, names = methods.parse(method), _class_names(classes)
+    chosen, names = methods.parse(method), class_names(classes)
+    whole("seed", seed)
     if chosen.chooses() and data is not None and val is None:
         raise ConfigError(
             f"{methods.spec_of(chosen)} chooses by validation accuracy, and there are no validation images. Give "
@@ -156,22 +168,10 @@ def graft(
         folder = None if out is None else Path(out)
         arguments = (chosen, frozen, len(names), data, pictures, settings or Training(), folder, resume)
         calibrator = Calibrator(*arguments, val=val)
-        with _seeded(seed):
+        with seeded(seed):
             findings = calibrator.find()
         seconds = calibrator.seconds
     return _planned(frozen, chosen, names, pictures, seed, findings, seconds)
-
-
-def _class_names(classes: int | Sequence[str]) -> tuple[str, ...]:
-    """Names from a number of classes or from names. Raises ConfigError."""
-    if isinstance(classes, str):
-        raise ConfigError(f"classes={classes!r} is one name. Give a number, or a list of names.")
-    names = tuple(str(i) for i in range(classes)) if isinstance(classes, int) else tuple(map(str, classes))
-    if len(names) < 2:
-        raise ConfigError(f"{len(names)} classes: a classifier needs at least two.")
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ConfigError(f"Class {', '.join(map(repr, twice))} is named twice. Give every class its own name.")
-    return names
 
 
 def _planned(
@@ -185,17 +185,8 @@ def _planned(
 ) -> Model:
     """A model whose method has found what it looks for. Initial values depend on `seed` and the plan alone."""
     found = dict(findings or {})
-    with _seeded(seed):
-        tuned = Tuned(backbone, method.plan(backbone, len(names), found))
+    tuned = planted(backbone, method, len(names), seed, found)
     return Model(tuned, method, preprocessing, names, found, seconds)
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seed torch's generator for the length of a block."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # accelerators' generators are the caller's
-        yield
 
 
 def _as_backbone(backbone: str | Backbone | nn.Module) -> Backbone:
@@ -212,6 +203,7 @@ def own_preprocessing(backbone: Backbone) -> Preprocessing:
     return replace(published, size=backbone.view.image_size)
 
 
+@checked
 def fit(
     model: Model,
     train: Split,
@@ -234,11 +226,6 @@ def fit(
         DivergedError: a loss that is not finite.
         TrainingError: a value that gets no gradient.
     """
-    for name, split in (("train", train), ("val", val)):
-        if not isinstance(split, Split | None):
-            raise ConfigError(
-                f"{name}={split!r} is no split. Give one of a task: load_task(...).splits[{name!r}]."
-            )
     chosen = (settings or Training()).changed(overrides)
     return loop.fit(
         model.tuned,

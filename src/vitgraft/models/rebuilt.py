@@ -8,11 +8,13 @@ so that another one of the same name is never taken for it.
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 from vitgraft.backbones.hub import NAMING
 from vitgraft.backbones.loading import load_backbone
 from vitgraft.core.backbone import Backbone
 from vitgraft.errors import ArtefactError, CheckpointError, VitgraftError
+from vitgraft.kinds import fitting
 from vitgraft.models.artefact import BackboneId
 
 SHOWN = 6
@@ -21,9 +23,9 @@ SHOWN = 6
 
 def path_of(value: object, what: str) -> Path:
     """What a caller named as a file or folder. Raises ArtefactError for what is no path."""
-    if not isinstance(value, str | os.PathLike):
+    if fitting(value, str | Path) is None:
         raise ArtefactError(f"{what}={value!r} ({type(value).__name__}) is no path. Give a text or a Path.")
-    return Path(os.path.expanduser(os.fspath(value)))
+    return Path(os.path.expanduser(os.fspath(cast(str | Path, value))))
 
 
 def rebuilt(identity: BackboneId, folder: Path, checkpoint: Path | None = None, force: bool = False) -> Backbone:

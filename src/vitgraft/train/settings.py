@@ -5,10 +5,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 from vitgraft.errors import ConfigError, unknown
 from vitgraft.features.caching import Caching
+from vitgraft.kinds import check_fields, checked, finite, shown, whole
 
 DEVICES = re.compile(r"auto|cpu|mps|(cuda|xpu)(:\d+)?")
 PUBLISHED = "As published elsewhere"
@@ -93,11 +94,18 @@ class Training:
         PUBLISHED,
     )
 
+    def __new__(cls, *args: Any, **values: Any) -> Self:
+        for name in values:
+            _check_renamed(name)
+        return super().__new__(cls)
+
     def __post_init__(self) -> None:
+        for name, options in _options().items():
+            self._one_of(name, options)
         for name in ("epochs", "batch_size", "accumulate", "eval_batch_size"):
-            self._whole(name, 1)
+            whole(name, getattr(self, name), 1)
         for name in ("seed", "workers", "views", "lag_epochs"):
-            self._whole(name, 0)
+            whole(name, getattr(self, name))
         self._number("lr", above=0, optional=True)
         self._number("weight_decay", least=0, optional=True)
         self._number("warmup_epochs", least=0, optional=True)
@@ -109,15 +117,16 @@ class Training:
         self._number("snapshot_seconds", least=0)
         self._number("cache_limit", least=0)
         if self.patience is not None:
-            self._whole("patience", 1)
-        for name, options in _options().items():
-            self._one_of(name, options)
+            whole("patience", self.patience, 1)
+        check_fields(self)
         self._check_together()
 
+    @checked
     def changed(self, values: Mapping[str, Any]) -> "Training":
         """The same settings with other values. Raises ConfigError for an unknown one, or a wrong value."""
         known = [item.name for item in fields(self)]
         for name in values:
+            _check_renamed(name)
             if name not in known:
                 raise ConfigError(unknown("training setting", name, known))
         return replace(self, **values)
@@ -156,11 +165,6 @@ class Training:
 
             augmentation(self.augment)
 
-    def _whole(self, name: str, least: int) -> None:
-        value = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ConfigError(f"{name}={value!r}: expected a whole number of at least {least}.")
-
     def _number(
         self,
         name: str,
@@ -173,16 +177,24 @@ class Training:
         value = getattr(self, name)
         if value is None and optional:
             return
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not (value >= least and above < value < below):
+        if not finite(value) or not (value >= least and above < value < below):
             bounds = [f"at least {least}"] if least > -math.inf else [f"above {above}"]
             bounds += [f"below {below}"] if below < math.inf else []
-            raise ConfigError(f"{name}={value!r}: expected a number {' and '.join(bounds)}.")
+            raise ConfigError(f"{name}={shown(value)}: expected a number {' and '.join(bounds)}.")
 
     def _one_of(self, name: str, known: tuple[str, ...]) -> None:
         value = getattr(self, name)
-        if value not in known:
-            raise ConfigError(f"{name}={value!r} is not known. Known: {', '.join(known)}.")
+        if not isinstance(value, str) or value not in known:
+            raise ConfigError(f"{name}={shown(value)} is not known. Known: {', '.join(known)}.")
+
+
+RENAMED = {"checkpoint": "recompute"}
+"""Settings that once had another name."""
+
+
+def _check_renamed(name: str) -> None:
+    if name in RENAMED:
+        raise ConfigError(f"The training setting {name!r} is now called {RENAMED[name]!r}: give it that name.")
 
 
 def check_device(name: object) -> None:

@@ -23,6 +23,7 @@ from vitgraft.data.drawing import Pixels, stream
 from vitgraft.data.location import cache_root
 from vitgraft.data.task import ArrayImages, Labels, Split, Task
 from vitgraft.errors import ConfigError
+from vitgraft.kinds import checked
 
 SPLITS = {"train": 0, "val": 1, "test": 2}  # the numbers are part of every picture's seed
 SMALLEST, LARGEST = 8, 512  # sides in pixels
@@ -31,6 +32,7 @@ Arrays = dict[str, tuple[Pixels, Labels]]
 _log = logging.getLogger(__name__)
 
 
+@checked
 def load(name: str, *, size: int = 32, seed: int = 0, test: int = 1000, root: Path | None = None) -> Task:
     """The task, from the cache or drawn now. See `vitgraft.data.builtin.load`."""
     task = info(name)

@@ -1,0 +1,82 @@
+"""From a method and a number of classes to a tuned model, and what must not come through on the way."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from vitgraft.core.backbone import Backbone
+from vitgraft.core.tuned import Tuned
+from vitgraft.errors import ConfigError
+from vitgraft.kinds import shown
+from vitgraft.methods import Method, spec_of
+from vitgraft.methods.base import Findings
+
+MOST_CLASSES = 1_000_000
+
+
+def class_names(classes: int | str | Sequence[str | int]) -> tuple[str, ...]:
+    """Names from a number of classes or from names. Raises ConfigError."""
+    if isinstance(classes, str):
+        raise ConfigError(f"classes={classes!r} is one name. Give a number, or a list of names.")
+    if isinstance(classes, int) and classes > MOST_CLASSES:
+        raise ConfigError(f"{shown(classes)} classes: a classifier has at most {MOST_CLASSES:,}.")
+    names = tuple(map(str, range(classes) if isinstance(classes, int) else classes))
+    if len(names) < 2:
+        raise ConfigError(f"{len(names)} classes: a classifier needs at least two.")
+    if twice := sorted(name for name, count in Counter(names).items() if count > 1):
+        raise ConfigError(f"Class {', '.join(map(repr, twice))} is named twice. Give every class its own name.")
+    return names
+
+
+def planted(backbone: Backbone, method: Method, classes: int, seed: int, findings: Findings) -> Tuned:
+    """A method's plan on a backbone. Initial values depend on `seed` and the plan alone.
+
+    Raises:
+        ConfigError: a field that does not fit the backbone, or sizes that no memory holds.
+    """
+    try:
+        with seeded(seed):
+            return Tuned(backbone, method.plan(backbone, classes, findings))
+    except (OverflowError, MemoryError, TypeError, RuntimeError) as error:
+        told = str(error) or type(error).__name__
+        if not any(word in told.lower() for word in ("overflow", "allocate", "memory")):
+            raise  # torch has no kind of error for sizes
+        raise ConfigError(
+            f"{spec_of(method)} with {classes} classes does not fit into memory on {backbone.name} "
+            f"({told.splitlines()[0]}). Choose smaller sizes."
+        ) from error
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed torch's generator for the length of a block."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # accelerators' generators are the caller's
+        yield
+
+
+@contextmanager
+def check_images(backbone: Backbone, images: object) -> Iterator[None]:
+    """Tell in a sentence if a pass fails within the block because of the images' kind or shape.
+
+    Raises:
+        ConfigError: no floating-point tensor (B, 3, H, W), or one of a size that the backbone does not take.
+    """
+    view = backbone.view
+    right = (view.channels, *view.image_size)
+    told = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else shown(images)
+    refused = ConfigError(
+        f"images={told}: expected preprocessed images, a floating-point tensor (B, "
+        f"{', '.join(map(str, right))}). `predict` takes pictures and image files as they are."
+    )
+    if not isinstance(images, Tensor) or not images.is_floating_point() or images.dim() != 4:
+        raise refused
+    try:
+        yield
+    except (AssertionError, RuntimeError) as error:
+        if images.shape[1:] == right:
+            raise
+        raise refused from error  # the library knows which other sizes it takes
