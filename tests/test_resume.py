@@ -5,6 +5,8 @@ import multiprocessing
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +19,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from torch import Tensor
 
 import vitgraft
@@ -30,7 +33,7 @@ from vitgraft.errors import CheckpointError, ConfigError, TrainingError
 from vitgraft.results import store
 from vitgraft.runs.config import RunConfig
 from vitgraft.runs.earlier import finished
-from vitgraft.train import state
+from vitgraft.train import session, state
 from vitgraft.train.loop import Fitted, fit
 from vitgraft.train.probe import IMAGES
 from vitgraft.train.session import POLL, Session
@@ -193,23 +196,111 @@ def _bomb(where: str) -> tuple[str, Callable[..., Any]]:
     return "vitgraft.train.state.torch.save", half
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("number", "ends"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)], ids=["INT", "TERM"]
+)
 def test_interrupt__saves_and_says_how_to_go_on(
-    number: signal.Signals, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    number: signal.Signals,
+    ends: type[BaseException],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     expected = uninterrupted("vpt-deep")
     handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
     settings = replace(EVERY_STEP, snapshot_seconds=1e6)
     capsys.readouterr()
-    stopped, _ = train(
-        "vpt-deep", tmp_path, settings, look=lambda read: signal.raise_signal(number) if read == 50 else None
-    )
-    assert stopped.interrupted
-    assert len(stopped.history) == 1
-    assert 0 < stopped.steps < expected[0].steps
+    with pytest.raises(ends) as stopped:
+        train(
+            "vpt-deep", tmp_path, settings, look=lambda read: signal.raise_signal(number) if read == 50 else None
+        )
+    if ends is SystemExit:
+        assert stopped.value.args == (143,)
+    reached = torch.load(tmp_path / state.FILE, weights_only=True)["state"]
+    assert reached["epoch"] == 1
+    assert 0 < reached["step"] < expected[0].steps // EVERY_STEP.epochs
     assert f"The snapshot is in {tmp_path}; to go on" in capsys.readouterr().err
     assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert_same(train("vpt-deep", tmp_path), expected, tmp_path)
+
+
+def test_interrupt__during_the_last_validation_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No step comes after it, and the loop of a caller must not go on all the same."""
+    measure = session.measure
+
+    def interrupted(*arguments: Any, **more: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        return measure(*arguments, **more)
+
+    monkeypatch.setattr(session, "measure", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train("lora", tmp_path, replace(EVERY_STEP, epochs=1))
+    monkeypatch.undo()
+    assert torch.load(tmp_path / state.FILE, weights_only=True)["state"]["epoch"] == 1
+    expected = train("lora", None, replace(EVERY_STEP, epochs=1))
+    assert_same(train("lora", tmp_path, replace(EVERY_STEP, epochs=1)), expected, tmp_path)
+
+
+def test_interrupt__a_handler_of_the_program_is_called_and_fit_does_not_return(tmp_path: Path) -> None:
+    told: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
+    try:
+        with pytest.raises(SystemExit):
+            train(
+                "lora",
+                tmp_path,
+                look=lambda read: signal.raise_signal(signal.SIGTERM) if read == 50 else None,
+            )
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert told == [signal.SIGTERM]
+
+
+LOOP = """
+import os, signal, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+import vitgraft
+from tests import tiny, toy
+from tests.test_resume import Watched
+from vitgraft.data.task import Split
+
+home, stop = Path(sys.argv[1]), len(sys.argv) > 2
+def look(read):
+    if stop and read == 50:
+        signal.raise_signal(signal.SIGINT)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+for name in ("a", "b"):
+    split = toy.split(30)
+    model = vitgraft.graft(tiny.backbone(), "lora", toy.CLASSES)
+    try:
+        split = Split(Watched(split, look), split.labels)
+        vitgraft.fit(
+            model, split, out=home / name, resume=True, epochs=3, batch_size=7, device="cpu", augment="flip"
+        )
+    except Exception:
+        pass  # as loops that must not stop do
+    model.save(home / name)
+"""
+
+
+def test_interrupt__ends_a_loop_of_fit_and_save(tmp_path: Path) -> None:
+    def loop(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", LOOP, str(tmp_path), *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+    stopped = loop("stop")
+    assert stopped.returncode in (130, -signal.SIGINT), stopped.stderr
+    assert f"KeyboardInterrupt: Stopped after epoch 1, step 2. The snapshot is in {tmp_path}/a" in stopped.stderr
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["log.jsonl", "snapshot.pt"]
+    again = loop()
+    assert again.returncode == 0, again.stderr
+    assert "Going on after epoch 1, step 2." in again.stderr
+    values = [load_file(tmp_path / name / "graft.safetensors") for name in "ab"]
+    assert values[0].keys() == values[1].keys()
+    assert all(torch.equal(values[0][name], value) for name, value in values[1].items())
 
 
 def test_interrupt__a_second_one_ends_the_run_at_once(tmp_path: Path, request: pytest.FixtureRequest) -> None:
@@ -226,8 +317,8 @@ def test_interrupt__a_second_one_ends_the_run_at_once(tmp_path: Path, request: p
 
 
 def test_interrupt__without_a_folder_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    stopped, _ = train("lora", None, look=_interrupt_at(50))
-    assert stopped.interrupted
+    with pytest.raises(KeyboardInterrupt):
+        train("lora", None, look=_interrupt_at(50))
     assert "Nothing was saved" in capsys.readouterr().err
 
 
@@ -236,7 +327,7 @@ def test_fit__in_a_thread_leaves_signals_alone(tmp_path: Path) -> None:
     worker = threading.Thread(target=lambda: done.append(train("lora", tmp_path)[0]))
     worker.start()
     worker.join()
-    assert not done[0].interrupted
+    assert len(done[0].history) == EVERY_STEP.epochs
 
 
 def test_resume__a_finished_run_is_finished(tmp_path: Path) -> None:
@@ -310,8 +401,8 @@ def test_resume__patience_remembers(tmp_path: Path) -> None:
     expected = train("vpt-deep", None, settings)
     assert expected[0].stopped_early
     for stop in (50, 25):
-        stopped, _ = train("vpt-deep", tmp_path, settings, look=_interrupt_at(stop))
-        assert stopped.interrupted
+        with pytest.raises(KeyboardInterrupt):
+            train("vpt-deep", tmp_path, settings, look=_interrupt_at(stop))
     assert_same(train("vpt-deep", tmp_path, settings), expected, tmp_path)
 
 

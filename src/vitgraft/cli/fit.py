@@ -56,10 +56,11 @@ def fit(
 
     try:
         record = run(chosen, resume=resume, force=force, tell=guard.note)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as stopped:
         begun = chosen.kept.exists()
         guard.note(f"To go on: vitgraft fit --resume --out {chosen.folder}" if begun else "Stopped.")
-        raise typer.Exit(guard.INTERRUPTED) from None
+        code = stopped.code if isinstance(stopped, SystemExit) else guard.INTERRUPTED
+        raise SystemExit(code) from None
     from vitgraft.machine.placement import place
 
     if place(chosen.training.device).main:

@@ -3,19 +3,24 @@
 import signal
 import threading
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+BY_SIGNAL = 128
+"""What shells add to a signal's number for the exit code of a process that it ended."""
 
 
 class Interrupt:
     """While entered, the first signal sets `asked`; a second one acts as it would without this.
 
-    Only the main thread of a process can do this; elsewhere signals act as always.
+    `end` then does what the first one would have done. Only the main thread of a process can do this; elsewhere
+    signals act as always.
     """
 
     def __init__(self) -> None:
         self.asked = False
+        self._number: int = signal.SIGINT
+        self._handler: Any = None
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
@@ -28,8 +33,24 @@ class Interrupt:
     ) -> None:
         self._restore()
 
+    def end(self, said: str) -> NoReturn:
+        """Act as the signal would have acted, with `said` as the reason; never return as if nothing had happened.
+
+        A handler that the program had of its own is called first.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C, or another process of this run was asked to stop.
+            SystemExit: SIGTERM; the exit code is the one that shells know.
+        """
+        if callable(self._handler) and self._handler is not signal.default_int_handler:
+            self._handler(self._number, None)
+        if self._number == signal.SIGTERM:
+            raise SystemExit(BY_SIGNAL + signal.SIGTERM)
+        raise KeyboardInterrupt(said)
+
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
+        self.asked, self._number = True, number
+        self._handler = self._before.get(signal.Signals(number))
         self._restore()
 
     def _restore(self) -> None:

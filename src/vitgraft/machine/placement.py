@@ -75,6 +75,17 @@ class Placement:
         total: Tensor = self.accelerator.reduce(value, reduction="sum")
         return total
 
+    def any(self, asked: bool) -> bool:
+        """True in all processes if it is so in one."""
+        if self.accelerator is None:
+            return asked
+        return bool(self.total(torch.tensor(float(asked), device=self.device)) > 0)
+
+    def meet(self) -> None:
+        """Wait until every process is here."""
+        if self.accelerator is not None:
+            self.accelerator.wait_for_everyone()
+
     def arithmetic(self, precision: str) -> str:
         """What is computed in where `precision` is asked for: fp32 on a device without bf16."""
         return precision if computes_bf16(self.device) else "fp32"
@@ -133,7 +144,6 @@ def _among_processes(device: str) -> Placement:
 
     if ":" in device:
         raise ConfigError(f"device={device!r}: with several processes each takes its own. Use auto, cuda or cpu.")
-    accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no")
-    if device not in ("auto", "cpu"):
-        device_named(device)
+    on_cpu = device_named(device).type == "cpu"  # Accelerate joins no processes on a CPU unless it is told to
+    accelerator = Accelerator(cpu=on_cpu, mixed_precision="no")
     return Placement(accelerator.device, accelerator.process_index, accelerator.num_processes, accelerator)

@@ -225,6 +225,8 @@ def fit(
         DataError: labels that the model has no class for.
         DivergedError: a loss that is not finite.
         TrainingError: a value that gets no gradient.
+        KeyboardInterrupt: Ctrl-C. The step is ended and the snapshot written to `out` first; the model holds what
+            it had learned so far. SIGTERM ends in SystemExit (143) in the same way.
     """
     chosen = (settings or Training()).changed(overrides)
     return loop.fit(

@@ -64,7 +64,7 @@ def run(
 
     Raises:
         VitgraftError: anything in configuration, data or weights that cannot be used.
-        KeyboardInterrupt: training was stopped, and its state saved.
+        KeyboardInterrupt, SystemExit: training was stopped by Ctrl-C or SIGTERM, and its state saved.
     """
     before = finished(config, resume, force)
     if before is not None:
@@ -96,8 +96,6 @@ def run(
         resume=resume,
         legacy=legacy_split,
     )
-    if fitted.interrupted:
-        raise KeyboardInterrupt
     record = record_of(config, task, model, fitted, started, test)
     if main:
         keep(config, model, record)

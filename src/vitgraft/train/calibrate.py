@@ -107,8 +107,6 @@ class Calibrator:
         folder = None if path is None else path.parent
         options: dict[str, Any] = {"preprocessing": self.preprocessing, "out": folder, "resume": self.resume}
         fitted = loop.fit(model, self.train, None, settings, recipe=recipe, **options)
-        if fitted.interrupted:
-            raise KeyboardInterrupt
         seconds = fitted.seconds + fitted.cached.seconds
         self._keep(path, model.state_dict(), same, seconds)
         if folder is not None and self._main:

@@ -61,14 +61,16 @@ class Journal:
             append_log(self.folder, entry)
         self.display.epoch(entry)
 
-    def stopped(self, state: State) -> None:
-        """Say how to go on after an interrupt."""
+    def stopped(self, state: State) -> str:
+        """Say how to go on after an interrupt; returns what was said."""
         where = f"Stopped after epoch {state.epoch}, step {state.step}."
         if self.folder is None:
-            self.display.say(f"{where} Nothing was saved: no output folder was given.")
+            said = f"{where} Nothing was saved: no output folder was given."
         else:
             how = "run the same command with --resume (in Python: resume=True)"
-            self.display.say(f"{where} The snapshot is in {self.folder}; to go on, {how}.")
+            said = f"{where} The snapshot is in {self.folder}; to go on, {how}."
+        self.display.say(said)
+        return said
 
 
 def rewrite_log(folder: Path, history: Sequence[Entry]) -> None:

@@ -48,8 +48,7 @@ class Fitted:
     `history` has one dict an epoch, as `log.jsonl` does. `best_epoch` counts from 1 and is None without
     validation; `val` belongs to the values that the model has now. `seconds` are of training with its
     validation, over all sessions of a resumed run; `images_per_second` leaves out the first step, which warms
-    up, and validation. `interrupted` says that Ctrl-C or SIGTERM ended the run, which can go on. `cached` tells
-    of the frozen part that was computed once.
+    up, and validation. `cached` tells of the frozen part that was computed once.
     """
 
     history: tuple[dict[str, Any], ...]
@@ -59,7 +58,6 @@ class Fitted:
     images_per_second: float | None
     steps: int
     stopped_early: bool
-    interrupted: bool
     cached: Kept = field(default_factory=Kept)
 
 
@@ -89,6 +87,7 @@ def fit(
         ConfigError: settings that do not fit the data or this machine, or not the run that is resumed.
         DivergedError: a loss that is not finite.
         TrainingError: a tensor that cannot learn, a backbone that changed.
+        KeyboardInterrupt, SystemExit: Ctrl-C or SIGTERM; what was reached is saved in `out`.
     """
     settings = _resolved(settings, recipe)
     splits = {"train": train, "val": val} | ({} if legacy is None else {"test": legacy})
@@ -255,10 +254,10 @@ def _recomputing(model: Tuned, recompute: Recompute) -> Iterator[None]:
 
 
 def _finish(run: Session) -> Fitted:
-    """The result; the model takes the values that were selected, unless the run is to go on."""
+    """The result; the model takes the values that were selected."""
     state, model = run.state, run.model
-    metrics = None if state.step else state.last_metrics
-    if state.best_values is not None and not run.interrupted:
+    metrics = state.last_metrics
+    if state.best_values is not None:
         model.load_state_dict(state.best_values)
         metrics = state.best_metrics
     model.eval()
@@ -271,5 +270,4 @@ def _finish(run: Session) -> Fitted:
         images_per_second=meter.rate(),
         steps=state.epoch * run.layout.steps + state.step,
         stopped_early=state.stopped_early,
-        interrupted=run.interrupted,
     )

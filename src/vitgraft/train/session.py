@@ -58,7 +58,6 @@ class Session:
     state: State
     journal: Journal
     interrupt: Interrupt = field(default_factory=Interrupt)
-    interrupted: bool = False
 
     def __post_init__(self) -> None:
         self._began = perf_counter() - self.state.seconds
@@ -68,13 +67,20 @@ class Session:
         self._sums = torch.zeros(3, dtype=self.here.real, device=self.here.device)
 
     def go(self) -> None:
-        """Train until the last epoch, the end of patience, or an interrupt."""
+        """Train until the last epoch or the end of patience.
+
+        Raises:
+            KeyboardInterrupt, SystemExit: Ctrl-C or SIGTERM came meanwhile; everything is saved.
+        """
         with self.interrupt, closing(self.data["train"].feed.stream(self.chunks())) as images:
-            while self.state.epoch < self.settings.epochs and not self.state.stopped_early:
-                self._train_epoch(images)
-                if self.interrupted:
-                    return
-                self._end_epoch()
+            stopped = False
+            while self.state.epoch < self.settings.epochs and not self.state.stopped_early and not stopped:
+                stopped = self._train_epoch(images)
+                if not stopped:
+                    self._end_epoch()
+        if stopped or self.here.any(self.interrupt.asked):  # it may have come after the last step
+            self.here.meet()  # or the process that saves would be ended with those that are done
+            self.interrupt.end(self.journal.stopped(self.state))
 
     def chunks(self) -> Generator[Chunk]:
         """What the micro-batches of this process hold, from here to the end of training."""
@@ -85,8 +91,8 @@ class Session:
                     yield epoch, part
             first = 0
 
-    def _train_epoch(self, images: Iterator[Inputs]) -> None:
-        """The remaining steps of an epoch."""
+    def _train_epoch(self, images: Iterator[Inputs]) -> bool:
+        """The remaining steps of an epoch; True if someone asked to stop before its end."""
         state = self.state
         self._sums.copy_(torch.tensor([state.loss, state.hits, 0.0], dtype=self.here.real))
         self.model.train()
@@ -101,15 +107,15 @@ class Session:
                 self._meter.start()
                 self._warm = True
             self.journal.display.step(state.epoch * self.layout.steps + state.step, self._meter.rate())
-            self.interrupted = self._asked()
-            if self.interrupted or self.journal.due():
+            stopped = self._asked()
+            if stopped or self.journal.due():
                 self._pause()
-            if self.interrupted:
-                self.journal.stopped(state)
-                return
+            if stopped:
+                return True
         self._collect()
         self._meter.stop()
         self.here.align(self.model)
+        return False
 
     def _step(self, batch: Tensor, images: Iterator[Inputs]) -> None:
         """One step of the optimizer on the images `batch` (b,)."""
