@@ -32,7 +32,11 @@ class Reading:
 
     `seed` and the fractions (in [0, 1), together below 1) cut the splits that were not given: see
     `split.missing_splits`. `check` decodes every image once up front; `skip_unreadable` then leaves out those
-    that fail, and `Task.skipped` names them.
+    that fail, and `Task.skipped` names them. `skip_missing` does the same with what a list names and is not there.
+
+    `to_measure` reads images that a finished model is measured on. The classes are the model's, so those that
+    occur are enough, named as they are written; no train is needed, and nothing is cut: images without splits of
+    their own are one split, "all".
 
     Raises:
         ConfigError: a fraction or seed outside its range.
@@ -43,6 +47,8 @@ class Reading:
     test_fraction: float = 0.15
     skip_unreadable: bool = False
     check: bool = True
+    skip_missing: bool = False
+    to_measure: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -79,12 +85,14 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True)
 class Found:
-    """What a loader found: items by split, "train" among them, before anything was decoded."""
+    """What a loader found: items by split, "train" among them unless they are to be measured, before anything was
+    decoded. `missing` are paths that a list names and that are not there."""
 
     name: str
     root: Path
     classes: tuple[str, ...]
     splits: Mapping[str, Sequence[Item]]
+    missing: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -136,17 +144,25 @@ def finish(found: Found, reading: Reading) -> Task:
         if skipped and not reading.skip_unreadable:
             raise DataError(_broken(found.root, skipped, len(paths)))
     splits = {name: [item for item in items if item.path not in skipped] for name, items in found.splits.items()}
-    lost = {item.label for item in found.splits["train"]} - {item.label for item in splits["train"]}
-    for label in sorted(lost):
-        what = f"Every training image of class {found.classes[label]!r} in '{found.root}' is unreadable"
-        raise DataError(f"{what}: '{next(iter(skipped))}' and others. Replace them, or remove the class.")
-    splits = _cut(splits, reading)
+    if not reading.to_measure:
+        _refuse_lost(found, splits["train"], skipped)
+        splits = _cut(splits, reading)
+    elif not any(splits.values()):
+        raise DataError(_broken(found.root, skipped, len(skipped)))
     return Task(
         name=found.name,
         classes=found.classes,
         splits={name: _split(found.root, items) for name, items in splits.items() if items},
-        skipped=tuple(skipped.items()),
+        skipped=(*((path, "there is no such file") for path in found.missing), *skipped.items()),
     )
+
+
+def _refuse_lost(found: Found, left: Sequence[Item], skipped: Mapping[str, str]) -> None:
+    """Raise DataError if a class has lost all its training images."""
+    lost = {item.label for item in found.splits["train"]} - {item.label for item in left}
+    for label in sorted(lost):
+        what = f"Every training image of class {found.classes[label]!r} in '{found.root}' is unreadable"
+        raise DataError(f"{what}: '{next(iter(skipped))}' and others. Replace them, or remove the class.")
 
 
 def unreadable(root: Path, paths: Sequence[str]) -> dict[str, str]:

@@ -20,6 +20,9 @@ from vitgraft.errors import DataError
 from vitgraft.kinds import checked
 
 SPLITS = ("train", "val", "test")
+ALL = "all"
+"""What the images are that have no splits of their own, where they are to be measured and not cut."""
+
 SPLIT_NAMES = {  # lower case -> ours
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
@@ -48,9 +51,12 @@ def load_folder(root: str | Path, **options: object) -> Task:
         raise DataError(f"There is no folder '{root}'. Check the path.")
     if not root.is_dir():
         raise DataError(f"'{root}' is a file, not a folder of class folders. {LAYOUT}.")
-    homes = _split_homes(root) or {"train": root}
-    folders = {split: _class_folders(homes[split]) for split in SPLITS if split in homes}
-    classes = _classes(root, folders["train"])
+    homes = _split_homes(root, reading.to_measure) or {ALL if reading.to_measure else "train": root}
+    folders = {split: _class_folders(homes[split]) for split in (*SPLITS, ALL) if split in homes}
+    if reading.to_measure:
+        classes = tuple(sorted({name for by_name in folders.values() for name in by_name}))
+    else:
+        classes = _classes(root, folders["train"])
     splits: dict[str, list[Item]] = {}
     for split, by_name in folders.items():
         for name, folder in by_name.items():
@@ -61,8 +67,10 @@ def load_folder(root: str | Path, **options: object) -> Task:
             Item(path, label)
             for label, name in enumerate(classes)
             if name in by_name
-            for path in _members(root, by_name[name])
+            for path in _members(root, by_name[name], allow_none=reading.to_measure)
         ]
+    if not any(splits.values()):
+        raise DataError(f"'{root}' has class folders and no images in them. {LAYOUT}.")
     _refuse_shared(root, splits)
     return finish(Found(root.resolve().name, root, classes, splits), reading)
 
@@ -72,7 +80,7 @@ def images_below(folder: Path) -> list[Path]:
     return [folder / path for path in sorted(_walk(folder))]
 
 
-def _split_homes(root: Path) -> dict[str, Path]:
+def _split_homes(root: Path, to_measure: bool) -> dict[str, Path]:
     """The split folders by our name, or nothing where `root` itself holds the classes.
 
     A folder called train is a split when it holds folders; one that holds images alone is a class of trains.
@@ -90,6 +98,8 @@ def _split_homes(root: Path) -> dict[str, Path]:
             homes[split] = folder
     if not homes or (others and not ("train" in homes and _folders(homes["train"]))):
         return {}
+    if to_measure and ("train" not in homes or not all(map(_folders, homes.values()))):
+        return homes if all(map(_folders, homes.values())) else {}  # a class may be called train, or test
     if "train" not in homes:
         given = " and ".join(f"{home.name}/" for home in homes.values())
         raise DataError(f"'{root}' has {given} but no train/. Add train/<class>/ folders.")
@@ -131,10 +141,10 @@ def _classes(root: Path, folders: Mapping[str, Path]) -> tuple[str, ...]:
     return check_classes(sorted(folders), root)
 
 
-def _members(root: Path, folder: Path) -> list[str]:
+def _members(root: Path, folder: Path, allow_none: bool) -> list[str]:
     """The images of one class folder as sorted paths below `root`."""
     paths = sorted(_walk(folder), key=_composed)
-    if not paths:
+    if not paths and not allow_none:
         raise DataError(f"Class folder '{folder}' holds no images. Fill it, or delete it.")
     return [(folder / path).relative_to(root).as_posix() for path in paths]
 

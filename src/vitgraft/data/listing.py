@@ -9,13 +9,14 @@ Labels are names, or integers that count from 0 without a gap. Train decides wha
 `classes` does; with it, a label is one of these names or an index into them.
 """
 
+import itertools
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from vitgraft.data.files import Found, Item, Reading, check_classes, finish
-from vitgraft.data.folder import SPLIT_NAMES, SPLITS
+from vitgraft.data.folder import ALL, SPLIT_NAMES, SPLITS
 from vitgraft.data.rows import LISTS, Row, read_rows
 from vitgraft.data.task import Task
 from vitgraft.errors import DataError, unknown
@@ -45,21 +46,36 @@ def load_list(
     reading = Reading.of(options)
     file = Path(path)
     if file.is_dir():
-        file = train_list(file) or file / "train.txt"
-    rows = _rows_by_split(file)
-    names, label_of = _labels(rows["train"], classes, file)
+        file = (list_to_measure if reading.to_measure else train_list)(file) or file / "train.txt"
+    rows = _rows_by_split(file, reading.to_measure)
+    if reading.to_measure and classes is None:
+        names, label_of = _occurring(rows)
+    else:
+        names, label_of = _labels(rows.get("train", []), classes, file)
     base = Path(root) if root is not None else file.parent
-    paths = _paths(rows, base, allow_missing=reading.skip_unreadable)
+    paths = _paths(rows, base, allow_missing=reading.skip_unreadable or reading.skip_missing)
+    missing = [path for path in paths.values() if reading.skip_missing and not os.path.isfile(base / path)]
+    gone = set(missing)
     splits = {
-        split: [Item(paths[row.where], label_of(row)) for row in rows[split]] for split in SPLITS if split in rows
+        split: [Item(paths[row.where], label_of(row)) for row in rows[split] if paths[row.where] not in gone]
+        for split in (*SPLITS, ALL)
+        if split in rows
     }
+    if not any(splits.values()):
+        raise DataError(f"Of the {len(missing):,} images of '{file}' none is below '{base}'. Give another `root`.")
     name = file.resolve().parent.name if _split_of(file) == "train" else file.stem
-    return finish(Found(name, base, names, splits), reading)
+    return finish(Found(name, base, names, splits, missing), reading)
 
 
 def train_list(folder: Path) -> Path | None:
     """The list called train in a folder, if there is one."""
     return _siblings(folder, LISTS).get("train")
+
+
+def list_to_measure(folder: Path) -> Path | None:
+    """A list in a folder that is called like a split: train (its siblings are read with it), test, or else val."""
+    found = _siblings(folder, LISTS)
+    return found.get("train") or found.get("test") or found.get("val")
 
 
 def _split_of(file: Path) -> str | None:
@@ -80,10 +96,13 @@ def _siblings(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
     return found
 
 
-def _rows_by_split(file: Path) -> dict[str, list[Row]]:
-    """Every row of a list and its siblings; "train" and those to be cut from it are under "train"."""
+def _rows_by_split(file: Path, to_measure: bool) -> dict[str, list[Row]]:
+    """Every row of a list and its siblings; "train" and those to be cut from it are under "train".
+
+    To be measured, a list that is called val or test is read alone, and rows that nothing gives a split are "all".
+    """
     own = _split_of(file)
-    if own in ("val", "test"):
+    if own in ("val", "test") and not to_measure:
         raise DataError(f"'{file}' is a {own} list. Name the train list: its siblings are read with it.")
     rows = read_rows(file)
     if own == "train" and not any(row.split for row in rows):
@@ -91,11 +110,26 @@ def _rows_by_split(file: Path) -> dict[str, list[Row]]:
             if split != "train":
                 rows += [row._replace(split=split) for row in read_rows(sibling)]
     by_split: dict[str, list[Row]] = {}
+    uncut = own or ("train" if not to_measure or any(row.split for row in rows) else ALL)
     for row in rows:
-        by_split.setdefault(row.split or "train", []).append(row)
-    if "train" not in by_split:
+        by_split.setdefault(row.split or uncut, []).append(row)
+    if "train" not in by_split and not to_measure:
         raise DataError(f"'{file}' has no train rows, only {' and '.join(by_split)}. Add some.")
     return by_split
+
+
+def _occurring(rows: Mapping[str, Sequence[Row]]) -> tuple[tuple[str, ...], Callable[[Row], int]]:
+    """The labels that occur, each as it is written, and what turns a row's label into its index."""
+    found: set[str] = set()
+    for row in itertools.chain(*rows.values()):
+        if not row.label:
+            raise DataError(f"{row.where}: the label is empty. Write one, or remove the line.")
+        found.add(row.label)
+    names = sorted(found)
+    if all(map(INTEGER.fullmatch, names)):
+        names.sort(key=int)
+    index = {name: number for number, name in enumerate(names)}
+    return tuple(names), lambda row: index[row.label]
 
 
 def _labels(

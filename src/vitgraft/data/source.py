@@ -12,7 +12,7 @@ from vitgraft.data.benchmarks.names import RETRAIN, Mention, mentioned, near
 from vitgraft.data.decode import looks_like_image
 from vitgraft.data.files import Reading
 from vitgraft.data.folder import images_below, load_folder
-from vitgraft.data.listing import load_list, train_list
+from vitgraft.data.listing import list_to_measure, load_list, train_list
 from vitgraft.data.rows import LISTS
 from vitgraft.data.split import retraining
 from vitgraft.data.task import Task
@@ -70,7 +70,7 @@ def _asked(mention: Mention, both: bool) -> Mention:
 def _read(path: Path, options: Mapping[str, object]) -> Task:
     """The task in a folder or a list of images."""
     if os.path.isdir(path):
-        if train_list(path) is not None:
+        if (list_to_measure if options.get("to_measure") else train_list)(path) is not None:
             return load_list(path, **options)  # type: ignore[arg-type]
         if "root" in options:
             raise ConfigError(f"'{path}' has its images in it, and needs no root: leave it out (--root).")

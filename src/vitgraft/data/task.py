@@ -89,10 +89,11 @@ class Task:
     """A named classification problem.
 
     `classes` are the C label names in label order; `splits` holds "train" and, where there are any, "val" and
-    "test". `group` is the benchmark group ("natural", "specialized", "structured") or None. `skipped` names
-    images that were left out on the user's word (`--skip-unreadable`), each with the reason. `copy` says how a
-    benchmark's copy is kept, such as "lists, JPEG". `notes` are sentences for a person on what was found, guessed
-    or left out while the data were read: whoever loads a task tells them, and a run's record keeps them.
+    "test"; images that were read to be measured need no train, and are "all" where nothing splits them. `group` is
+    the benchmark group ("natural", "specialized", "structured") or None. `skipped` names images that were left out
+    on the user's word (`--skip-unreadable`), each with the reason. `copy` says how a benchmark's copy is kept,
+    such as "lists, JPEG". `notes` are sentences for a person on what was found, guessed or left out while the
+    data were read: whoever loads a task tells them, and a run's record keeps them.
     """
 
     name: str
