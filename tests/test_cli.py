@@ -314,7 +314,12 @@ def test_predict__hostile_names_and_files(run: Path, tmp_path: Path) -> None:
     odd = tmp_path / 'a, "b"\n[red]c.png'
     picture(odd, 0, 7)
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n")
-    assert "broken.png" in refused("predict", run, tmp_path, "--format", "csv")
+    told = call("predict", run, tmp_path, "--format", "csv")
+    good, bad = csv.DictReader(io.StringIO(told.stdout))
+    assert (told.exit_code, good["image"], good["error"]) == (3, str(odd), "")
+    assert (bad["image"], bad["label"]) == (str(tmp_path / "broken.png"), "")
+    assert "broken.png': it is not an image" in bad["error"]
+    assert "1 of 2 images could not be read" in told.stderr
     result = call("predict", run, tmp_path, "--format", "csv", "--skip-unreadable")
     assert [line["image"] for line in csv.DictReader(io.StringIO(result.stdout))] == [str(odd)]
     assert "1 of 2 images were left out" in result.stderr

@@ -1,14 +1,30 @@
 """`vitgraft predict`, and what it shares with other commands: what goes in, what comes out, and when."""
 
+import csv
 import io
+import json
+import os
+import shutil
+import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from typer.testing import CliRunner, Result
 
-from vitgraft.cli import asking
+import vitgraft
+from vitgraft.cli import app, asking
 from vitgraft.cli.asking import Format
 from vitgraft.errors import ArtefactError, ConfigError, DataError, VitgraftError, command
+from vitgraft.models import stream as models_stream
+from vitgraft.models.artefact import CARD
 
 
 @pytest.mark.parametrize(
@@ -79,3 +95,179 @@ def test_runs_on__no_device_of_that_name() -> None:
 
 def test_command__is_quoted_for_a_shell() -> None:
     assert command("eval", Path("runs/with space")) == "vitgraft eval 'runs/with space'"
+
+
+def picture(path: Path, seed: int) -> Path:
+    pixels = np.random.default_rng(seed).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a graft `run` on a file of weights, and seven files in `photos`, of which 3.png is none."""
+    home = tmp_path_factory.mktemp("home")
+    torch.manual_seed(0)
+    save_file(timm.create_model("test_vit", num_classes=0).state_dict(), home / "weights.safetensors")
+    frozen = vitgraft.load_backbone("test_vit", checkpoint=home / "weights.safetensors", image_size=32)
+    vitgraft.graft(frozen, "linear", classes=["cat", "dog", "owl"]).save(home / "run")
+    for number in range(7):
+        picture(home / "photos" / f"{number}.png", number)
+    (home / "photos" / "3.png").write_bytes(b"no image")
+    return home
+
+
+def call(*arguments: object, given: bytes | None = None) -> Result:
+    """The command line, in this process; a bug is raised."""
+    result = CliRunner().invoke(app, [str(one) for one in arguments], input=given)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def expected(home: Path, numbers: Sequence[int]) -> dict[str, tuple[str, float]]:
+    """What Python says of some pictures: the likeliest class and its probability."""
+    model = vitgraft.load(home / "run")
+    paths = [home / "photos" / f"{number}.png" for number in numbers]
+    best = model.predict(paths).max(1)
+    found = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    return {
+        str(path): (model.class_names[label], value) for path, (label, value) in zip(paths, found, strict=True)
+    }
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+@pytest.mark.parametrize("format", ["csv", "json", "jsonl"])
+def test_predict__a_bad_file_has_a_row_of_its_own(home: Path, format: str, workers: int) -> None:
+    options = ("--format", format, "--workers", workers, "--batch-size", 2)
+    result = call("predict", home / "run", home / "photos", *options)
+    assert result.exit_code == 3
+    assert "1 of 7 images could not be read" in result.stderr
+    rows: list[dict[str, Any]]
+    if format == "csv":
+        rows = list(csv.DictReader(io.StringIO(result.stdout)))
+    else:
+        rows = json.loads(result.stdout) if format == "json" else list(map(json.loads, result.stdout.splitlines()))
+    assert [row["image"] for row in rows] == [str(home / "photos" / f"{number}.png") for number in range(7)]
+    assert "it is not an image" in rows.pop(3)["error"]
+    right = expected(home, [0, 1, 2, 4, 5, 6])
+    for row in rows:
+        label, probability = right[row["image"]]
+        assert row["label"] == label
+        assert float(row["probability"]) == pytest.approx(probability, abs=1e-5)
+        assert not row.get("error")
+
+
+def test_predict__a_bad_file_in_a_table_and_left_out(home: Path) -> None:
+    shown = call("predict", home / "run", home / "photos")
+    assert shown.exit_code == 3
+    assert shown.stdout.count("(unreadable)") == 1
+    assert shown.stdout.count("%") == 6
+    left = call("predict", home / "run", home / "photos", "--skip-unreadable", "--format", "csv")
+    assert left.exit_code == 0
+    assert [Path(row["image"]).stem for row in csv.DictReader(io.StringIO(left.stdout))] == list("012456")
+    assert "Left out: Cannot read image" in left.stderr
+    none = call("predict", home / "run", home / "photos" / "3.png")
+    assert (none.exit_code, "No image could be read" in none.stderr) == (2, True)
+
+
+def test_predict__paths_from_standard_input(home: Path, tmp_path: Path) -> None:
+    odd = picture(tmp_path / "new\nline[1].png", 1)
+    paths = [odd, home / "photos" / "0.png", tmp_path / "gone.png", home / "photos" / "0.png"]
+    given = b"".join(os.fsencode(path) + b"\0" for path in paths)
+    result = call("predict", home / "run", "-", "--format", "jsonl", given=given)
+    rows = list(map(json.loads, result.stdout.splitlines()))
+    assert result.exit_code == 3
+    assert [row["image"] for row in rows] == list(map(str, paths[:3]))
+    assert "there is no such file" in rows[2]["error"]
+    lines = call("predict", home / "run", "-", "--format=csv", given=f"{home / 'photos'}\n{odd.parent}\n".encode())
+    assert len(lines.stdout.splitlines()) == 1 + 7 + 2, "folders are searched; a name with a line break takes two"
+    assert "named twice" in call("predict", home / "run", "-", "-", given=given).stderr
+
+
+def test_predict__a_file_name_that_is_no_text(home: Path, tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    picture(tmp_path / name, 1)
+    result = call("predict", home / "run", tmp_path, "-o", tmp_path / "r.json")
+    assert result.exit_code == 0
+    (row,) = json.loads((tmp_path / "r.json").read_bytes())
+    assert row["image"] == str(tmp_path / name)
+
+
+def test_predict__to_a_file(home: Path, tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "r.json"
+    photos = [home / "photos" / "0.png", home / "photos" / "1.png"]
+    result = call("predict", home / "run", *photos, "-o", out)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert f"Wrote 2 of 2 images' answers to {out}" in result.stderr
+    assert [row["image"] for row in json.loads(out.read_text())] == list(map(str, photos))
+    before = out.read_bytes()
+    assert "replace it with --replace" in call("predict", home / "run", photos[0], "-o", out).stderr
+    assert out.read_bytes() == before
+    assert call("predict", home / "run", photos[0], "-o", out, "--replace").exit_code == 0
+    assert len(json.loads(out.read_text())) == 1
+    assert "ends in none of" in call("predict", home / "run", photos[0], "-o", tmp_path / "r.txt").stderr
+    table = call("predict", home / "run", photos[0], "-o", "-")
+    assert "probability" in table.stdout
+
+
+@pytest.mark.parametrize("format", ["json", "csv"])
+def test_predict__what_was_answered_before_a_stop_is_kept(
+    home: Path, tmp_path: Path, format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = models_stream.read_image
+
+    def stopped(path: Path) -> Image.Image:
+        if path.name == "5.png":
+            raise KeyboardInterrupt
+        return read(path)
+
+    monkeypatch.setattr(models_stream, "read_image", stopped)
+    out = tmp_path / f"r.{format}"
+    options = ("--batch-size", 2, "--workers", 0, "-o", out)
+    result = call("predict", home / "run", home / "photos", *options)
+    assert result.exit_code == 130
+    assert "Stopped after 4 of 7 images" in result.stderr
+    assert f"'{out}.part'" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [f"r.{format}.part"]
+    text = Path(f"{out}.part").read_text()
+    rows = json.loads(text) if format == "json" else list(csv.DictReader(io.StringIO(text)))
+    assert [Path(row["image"]).stem for row in rows] == list("0123")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_stream__answers_come_before_the_rest_is_read(
+    home: Path, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    real = models_stream.read_image
+    monkeypatch.setattr(models_stream, "read_image", lambda path: read.append(path.stem) or real(path))
+    asker = models_stream.Asker({"a": vitgraft.load(home / "run")}, "cpu")
+    paths = [home / "photos" / f"{number % 3}.png" for number in range(40)]
+    answers = models_stream.stream(asker, paths, batch_size=2, workers=workers)
+    assert next(answers).error is None
+    assert 2 <= len(read) <= 2 + workers * 2 + 2
+    assert [answer.path for answer in answers] == paths[1:]
+    assert len(read) == 40
+
+
+def test_predict__nobody_reads_any_more(home: Path) -> None:
+    shell = f"set -o pipefail; {sys.executable} -m vitgraft predict {home}/run {home}/photos | true"
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_commands__weights_that_moved(home: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(home / "run", tmp_path / "run")
+    card = json.loads((run / CARD).read_text())
+    card["backbone"]["checkpoint"] = "/nowhere/weights.safetensors"
+    (run / CARD).write_text(json.dumps(card))
+    photo, weights = home / "photos" / "0.png", home / "weights.safetensors"
+    for words in (("predict", run, photo), ("merge", run, "--out", tmp_path / "plain.safetensors")):
+        told = call(*words)
+        assert told.exit_code == 2
+        assert "--checkpoint FILE" in told.stderr
+        assert call(*words, "--checkpoint", weights).exit_code == 0
+    shutil.copy(weights, run)
+    assert call("predict", run, photo).exit_code == 0

@@ -49,9 +49,23 @@ Checkpoint = Annotated[
         show_default=False,
     ),
 ]
+Checkpoints = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="The backbone's weights in a local file, if they are not where they were, nor beside the run; "
+        "several for several backbones.",
+        show_default=False,
+    ),
+]
+OtherWeights = Annotated[bool, typer.Option("--force", help="Go on although the backbone's weights are others.")]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", "-o", help="Write results to a file, which is there once all are.", show_default=False),
+    typer.Option(
+        *("--out", "-o"),
+        help="Write results to a file, which is there once all are; - is standard output.",
+        callback=lambda out: None if out is None or str(out) == STDIN else out,
+        show_default=False,
+    ),
 ]
 Replace = Annotated[bool, typer.Option("--replace", help="Replace the file of --out if it is there.")]
 
@@ -113,7 +127,7 @@ def format_of(format: Format | None, out: Path | None, fallback: Format = Format
     """The format that was asked for, or else that of the file's suffix. Raises ConfigError if neither says it."""
     if format is not None:
         return format
-    if out is None or str(out) == STDIN:
+    if out is None:
         return fallback
     if out.suffix.lower() not in SUFFIXES:
         raise ConfigError(
@@ -132,7 +146,7 @@ def results(out: Path | None, replace: bool = False) -> Iterator[TextIO]:
     Raises:
         ArtefactError: the file is there and not to be replaced, or is a folder.
     """
-    if out is None or str(out) == STDIN:
+    if out is None:
         yield sys.stdout
         return
     path = out.expanduser().resolve()

@@ -1,6 +1,9 @@
 """What happens when a command fails: a sentence for the user's mistakes, a traceback for ours."""
 
 import errno
+import os
+import sys
+from contextlib import suppress
 from inspect import cleandoc
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,9 @@ MISTAKE = 2
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C: 128 and the number of the signal, as shells count."""
+
+NO_READER = 141
+"""The exit code when nobody reads standard output any more, as of `| head`: 128 and the number of SIGPIPE."""
 
 FULL = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
 OUTSIDE = {*FULL, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOENT}
@@ -37,14 +43,24 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except VitgraftError as error:
             raise failed(str(error)) from None
+        except BrokenPipeError:
+            _leave_standard_output()
+            raise typer.Exit(NO_READER) from None
         except OSError as error:
             if error.errno not in OUTSIDE:
                 raise
             check = "permissions and free space" if error.errno in FULL else "the path"
-            raise failed(f"{error.strerror}: '{error.filename}'. Check {check}.") from None
+            where = "" if error.filename is None else f": '{error.filename}'"
+            raise failed(f"{error.strerror}{where}. Check {check}.") from None
         except KeyboardInterrupt:
             note("Stopped.")
             raise typer.Exit(INTERRUPTED) from None
+
+
+def _leave_standard_output() -> None:
+    """Send what is still to be flushed nowhere, so that the interpreter ends without a complaint."""
+    with suppress(OSError, ValueError):  # a stream of a test has no descriptor
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _joined(paragraph: str) -> str:

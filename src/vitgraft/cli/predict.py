@@ -1,41 +1,49 @@
 """`vitgraft predict`: class probabilities of pictures."""
 
-import csv
-import io
+import sys
 from collections.abc import Iterator, Sequence
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vitgraft.cli import guard, show
+from vitgraft.cli import guard
+from vitgraft.cli.asking import (
+    STDIN,
+    Checkpoints,
+    Format,
+    OtherWeights,
+    Out,
+    Replace,
+    RunsOn,
+    check_named,
+    format_of,
+    results,
+    runs_on,
+    standard_input,
+)
+from vitgraft.cli.options import given_by
+from vitgraft.cli.rows import Expected, Row, Writer, writing
 from vitgraft.errors import DataError
+from vitgraft.machine.progress import counted
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-    from torch import Tensor
-
     from vitgraft.models.bundle import Bundle
+    from vitgraft.models.stream import Answer
 
-CHUNK = 256
-"""Pictures that are held in memory at a time."""
-
-
-class Format(StrEnum):
-    """How predictions are printed."""
-
-    table = "table"
-    json = "json"
-    csv = "csv"
+SOME_UNREADABLE = 3
+"""The exit code when some images could not be read, and the others were answered."""
 
 
+@given_by(runs_on)
 def predict(
+    on: RunsOn,
     paths: Annotated[
         list[str],
         typer.Argument(
             metavar="[RUN] IMAGES...",
-            help="The folder that fit wrote, then image files, folders (searched at any depth), or quoted globs.",
+            help="The folder that fit wrote, then image files, folders (searched at any depth), quoted globs, or "
+            "- for paths from standard input (a line each, or as find -print0 gives them).",
             show_default=False,
         ),
     ],
@@ -43,52 +51,49 @@ def predict(
         list[Path] | None,
         typer.Option("--with", help="A run to ask, too; all share one pass through the backbone.", metavar="RUN"),
     ] = None,
-    format: Annotated[Format, typer.Option(help="How to print.")] = Format.table,
+    format: Annotated[
+        Format | None, typer.Option(help="How to write; by default a table, or what the file's name says.")
+    ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many classes an image.")] = 1,
+    out: Out = None,
+    replace: Replace = False,
     skip_unreadable: Annotated[
-        bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read, and list them.")
+        bool,
+        typer.Option("--skip-unreadable", help="Leave out of the results images that cannot be read."),
     ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Go on although the backbone's weights are others.")
-    ] = False,
+    checkpoint: Checkpoints = None,
+    force: OtherWeights = False,
 ) -> None:
-    """Print the classes of pictures, the likeliest first.
+    """Print the classes of pictures, the likeliest first, each as soon as it is known.
+
+    An image that cannot be read does not stop the others: its row has the error (in CSV and JSON under `error`),
+    and the exit code is 3 at the end; with --skip-unreadable it is left out and told, and the exit code is 0. The
+    code is 2 if no image can be read, and 130 after Ctrl-C.
 
     Examples:
 
       vitgraft predict runs/photos img.jpg 'more/*.png'
 
-      vitgraft predict runs/photos holiday/ --top 3 --format json > holiday.json
+      vitgraft predict runs/photos holiday/ --top 3 -o holiday.json
+
+      find holiday -name '*.jpg' -print0 | vitgraft predict runs/photos - --format jsonl
 
       vitgraft predict --with runs/animals --with runs/weather holiday/
     """
+    written = format_of(format, out)
     runs, images = _runs(paths, others or [])
-    from vitgraft.data.source import expand_images
+    files = _files(images)
+    with results(out, replace) as file:
+        from vitgraft.models.bundle import Bundle
 
-    files = expand_images(images)
-    from vitgraft.models.bundle import Bundle
-
-    bundle = Bundle.load(runs, force=force)
-    skipped: list[str] = []
-    rows: list[Row] = []
-    for names, pictures in _chunks(files, skipped if skip_unreadable else None):
-        answers = {run: _ranked(bundle, run, found, top) for run, found in bundle.predict(pictures).items()}
-        rows += [Row(name, run, answers[run][index]) for index, name in enumerate(names) for run in answers]
-    _print(rows, format, several=len(runs) > 1)
-    for message in skipped:
-        guard.note(f"Left out: {message}")
-    if skipped:
-        guard.note(f"{len(skipped)} of {len(files)} images were left out.")
-    if not rows:
-        raise DataError("No image could be read.")
-
-
-class Row(NamedTuple):
-    """What one run says about one image: classes with their probabilities, the likeliest first."""
-
-    image: str
-    run: str
-    ranked: list[tuple[str, float]]
+        bundle = Bundle.load(runs, checkpoint=checkpoint or None, force=force)
+        expected = Expected(list(map(str, files)), runs, bundle.class_names)
+        unread = 0
+        with writing(written, file, expected) as write:
+            for answer in _answers(bundle, files, on, apart=out is not None or not sys.stdout.isatty()):
+                _tell(answer, write, top, skip_unreadable)
+                unread += answer.error is not None
+    _end(len(files), unread, skip_unreadable, out)
 
 
 def _runs(paths: Sequence[str], others: Sequence[Path]) -> tuple[list[str], list[str]]:
@@ -106,63 +111,69 @@ def _runs(paths: Sequence[str], others: Sequence[Path]) -> tuple[list[str], list
     return list(dict.fromkeys([*paths[:first], *map(str, others)])), images
 
 
-def _chunks(paths: Sequence[Path], skipped: list[str] | None) -> Iterator[tuple[list[str], list["Image"]]]:
-    """Names and pictures, `CHUNK` at a time. What cannot be read goes to `skipped`, or raises DataError."""
-    from vitgraft.data.decode import UnreadableImage, read_image
+def _files(images: Sequence[str]) -> list[Path]:
+    """The image files that a command line names, each once; a file from standard input need not be there."""
+    from vitgraft.data.source import expand_images
 
-    names: list[str] = []
-    pictures: list[Image] = []
-    for path in paths:
-        try:
-            pictures.append(read_image(path))
-            names.append(str(path))
-        except UnreadableImage as error:
-            if skipped is None:
-                raise DataError(f"{error} Or leave such images out: --skip-unreadable.") from None
-            skipped.append(str(error))
-        if len(names) == CHUNK:
-            yield names, pictures
-            names, pictures = [], []
-    if names:
-        yield names, pictures
+    check_named(images)
+    found: dict[Path, None] = {}
+    for image in images:
+        if image != STDIN:
+            found.update(dict.fromkeys(expand_images([image])))
+            continue
+        for path in map(Path, standard_input()):
+            found.update(dict.fromkeys(expand_images([path]) if path.is_dir() else [path]))
+    return list(found)
 
 
-def _ranked(bundle: "Bundle", run: str, probabilities: "Tensor", top: int) -> list[list[tuple[str, float]]]:
-    """The `top` likeliest classes of each picture with their probabilities, from (n, C) of them."""
-    names = bundle.members[run].class_names
-    best = probabilities.topk(min(top, len(names)), dim=1)
-    return [
-        [(names[label], probability) for label, probability in zip(*row, strict=True)]
-        for row in zip(best.indices.tolist(), best.values.tolist(), strict=True)
-    ]
+def _answers(bundle: "Bundle", files: Sequence[Path], on: RunsOn, apart: bool) -> "Iterator[Answer]":
+    """An answer for each file, in order; how many there are when the user stops is told.
+
+    A bar shows them if results go `apart` from the terminal.
+    """
+    from vitgraft.models.stream import Asker, stream
+    from vitgraft.train.loop import NO_BF16
+
+    asker = Asker(bundle.members, on.device, on.precision)
+    if asker.here.arithmetic(on.precision) != on.precision:
+        guard.note(NO_BF16)
+    told = 0
+    try:
+        with counted("images", len(files), apart) as done:
+            for answer in stream(asker, files, batch_size=on.batch_size, workers=on.workers):
+                yield answer
+                told += 1
+                done()
+    except KeyboardInterrupt:
+        guard.note(f"Stopped after {told:,} of {len(files):,} images.")
+        raise
 
 
-def _print(rows: Sequence[Row], format: Format, several: bool) -> None:
-    """The answers; which run gave one is told where there are several."""
-    if format is Format.json:
-        show.as_json([_as_json(row, several) for row in rows])
-        return
-    lines = [
-        (row, rank, label, probability)
-        for row in rows
-        for rank, (label, probability) in enumerate(row.ranked, start=1)
-    ]
-    runs = ("run",) if several else ()
-    if format is Format.csv:
-        text = io.StringIO(newline="")
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(("image", *runs, "rank", "label", "probability"))
-        for row, rank, label, probability in lines:
-            writer.writerow((row.image, *([row.run] if several else []), rank, label, f"{probability:.6f}"))
-        typer.echo(text.getvalue(), nl=False)
-        return
-    cells = []
-    for row, rank, label, probability in lines:
-        named = (row.image, row.run) if several else (row.image,)
-        cells.append((*(name if rank == 1 else "" for name in named), label, f"{100 * probability:.1f} %"))
-    show.table("", ("image", *runs, "class", "probability"), cells, right=("probability",))
+def _tell(answer: "Answer", write: Writer, top: int, skip_unreadable: bool) -> None:
+    """Write an answer's rows; an error is told on standard error, too."""
+    image = str(answer.path)
+    if answer.error is not None:
+        guard.note(f"Left out: {answer.error}" if skip_unreadable else answer.error)
+        if not skip_unreadable:
+            write(Row(image, error=answer.error))
+    for run, (names, probabilities) in answer.by_run.items():
+        best = probabilities.topk(min(top, len(names)))
+        labels = [names[label] for label in best.indices.tolist()]
+        write(Row(image, run, list(zip(labels, best.values.tolist(), strict=True))))
 
 
-def _as_json(row: Row, several: bool) -> dict[str, Any]:
-    classes = [{"label": label, "probability": probability} for label, probability in row.ranked]
-    return {"image": row.image, **({"run": row.run} if several else {}), **classes[0], "classes": classes}
+def _end(asked: int, unread: int, skip_unreadable: bool, out: Path | None) -> None:
+    """Say what came of all images; the exit code says it to programs.
+
+    Raises:
+        DataError: no image could be read.
+    """
+    if unread == asked:
+        raise DataError("No image could be read.")
+    if out is not None:
+        guard.note(f"Wrote {asked - unread:,} of {asked:,} images' answers to {out}.")
+    if unread and skip_unreadable:
+        guard.note(f"{unread} of {asked} images were left out.")
+    elif unread:
+        guard.note(f"{unread} of {asked} images could not be read. --skip-unreadable leaves such images out.")
+        raise typer.Exit(SOME_UNREADABLE)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 import typer
 
@@ -11,6 +11,9 @@ PIPED_WIDTH = 140
 
 NARROW = 110
 """Fewer columns than this leave no room for everything."""
+
+GAP = 2
+"""Spaces between two columns."""
 
 LEAST = 12
 """Columns that a cell needs to be read, if it is not shorter; longer ones go on in the next line."""
@@ -51,6 +54,52 @@ def table(
     left_out = [column for index, column in enumerate(columns) if index not in shown]
     if left_out:
         typer.echo(f"A wider terminal shows more: {', '.join(left_out)}.")
+
+
+class Stream:
+    """A table whose rows are printed as they come.
+
+    `widest` holds the cells of the widest row that can come, a column each; so every row is laid out alike. Longer
+    cells go on in the next line; columns in `right` hold numbers.
+    """
+
+    def __init__(self, columns: Sequence[str], widest: Sequence[str], right: Sequence[str], file: TextIO) -> None:
+        from rich.cells import cell_len
+        from rich.console import Console
+
+        class Piped(Console):
+            """A console that lets the command end as it does when nobody reads its other results."""
+
+            def on_broken_pipe(self) -> None:
+                raise BrokenPipeError
+
+        self._console = Piped(file=file)
+        if not self._console.is_terminal:
+            self._console = Piped(file=file, width=PIPED_WIDTH)
+        wanted = [max(cell_len(column), cell_len(cell)) for column, cell in zip(columns, widest, strict=True)]
+        self._widths = _fitted(wanted, self._console.width - GAP * (len(columns) - 1))
+        self._right = [column in right for column in columns]
+        self.row(columns)
+        self._console.print("─" * (sum(self._widths) + GAP * (len(columns) - 1)))
+
+    def row(self, cells: Sequence[str]) -> None:
+        """Print a row."""
+        from rich.table import Table
+        from rich.text import Text
+
+        grid = Table.grid(padding=(0, GAP, 0, 0))
+        for width, right in zip(self._widths, self._right, strict=True):
+            grid.add_column(width=width, justify="right" if right else "left", overflow="fold")
+        grid.add_row(*map(Text, cells))
+        self._console.print(grid)
+
+
+def _fitted(widths: Sequence[int], room: int) -> list[int]:
+    """Columns' widths within a console: the widest give way, none below what it needs to be read."""
+    fitted = list(widths)
+    while sum(fitted) > room and max(fitted) > LEAST:
+        fitted[fitted.index(max(fitted))] -= 1
+    return fitted
 
 
 def pairs(values: Mapping[str, str]) -> None:

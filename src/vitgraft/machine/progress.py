@@ -117,7 +117,26 @@ class Display:
         return f"{_clock((perf_counter() - since) / (done - first) * ahead)} left"
 
 
-def _bar(total: int) -> "tuple[Progress, TaskID]":
+@contextmanager
+def counted(title: str, total: int, shown: bool) -> Iterator[Callable[[], None]]:
+    """A bar over `total` images if it is `shown` and there is a terminal; gives what tells of one more done."""
+    if not (shown and sys.stderr.isatty()):
+        yield lambda: None
+        return
+    bar, task = _bar(total, title, "images")
+    began, done = perf_counter(), 0
+
+    def advance() -> None:
+        nonlocal done
+        done += 1
+        rate = done / max(perf_counter() - began, 1e-9)
+        bar.update(task, completed=done, speed=f"{rate:,.1f} img/s  {_clock((total - done) / rate)} left")
+
+    with bar:
+        yield advance
+
+
+def _bar(total: int, title: str = "training", unit: str = "steps") -> "tuple[Progress, TaskID]":
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -128,8 +147,9 @@ def _bar(total: int) -> "tuple[Progress, TaskID]":
         TextColumn("{task.fields[unit]}"),
         TextColumn("{task.fields[speed]}"),
     )
-    bar = Progress(*columns, console=Console(stderr=True), transient=True, refresh_per_second=4)
-    return bar, bar.add_task("training", total=total, unit="steps", speed="")
+    console = Console(stderr=True)  # standard output is left alone: it may be a file of results
+    bar = Progress(*columns, console=console, transient=True, refresh_per_second=4, redirect_stdout=False)
+    return bar, bar.add_task(title, total=total, unit=unit, speed="")
 
 
 def _line(entry: Entry, epochs: int) -> str:

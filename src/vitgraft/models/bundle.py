@@ -11,18 +11,15 @@ import torch
 from torch import Tensor
 
 from vitgraft.core.backbone import Backbone
-from vitgraft.core.shared import answers
 from vitgraft.data.decode import Pictures, opened
-from vitgraft.data.preprocessing import Preprocessing
-from vitgraft.data.transforms import evaluation
 from vitgraft.errors import ArtefactError, CheckpointError, ConfigError, VitgraftError
 from vitgraft.kinds import check_fields, checked
-from vitgraft.machine.placement import place
 from vitgraft.models import artefact
 from vitgraft.models import model as models
 from vitgraft.models.artefact import BackboneId
 from vitgraft.models.model import Model
 from vitgraft.models.rebuilt import path_of
+from vitgraft.models.stream import Asker
 
 BATCH = 64
 
@@ -68,33 +65,21 @@ class Bundle:
             backbones[stands_on] = members[str(folder)].backbone
         return cls(members)
 
-    @torch.no_grad()
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Every class of any of them, once."""
+        return tuple(dict.fromkeys(name for model in self.members.values() for name in model.class_names))
+
     @checked
     def predict(self, images: Pictures, *, device: str = "auto") -> dict[str, Tensor]:
         """Probabilities (n, C) of pictures or of image files, by the graft's name, on the CPU."""
-        left = opened(images)
-        where = place(device).device
-        found: dict[str, list[Tensor]] = {name: [] for name in self.members}
-        for model in self.members.values():
-            model.tuned.to(where).eval()
+        asker = Asker(self.members, device)
+        left = map(asker.prepared, opened(images))
+        found = {name: [torch.empty(0, len(model.class_names))] for name, model in self.members.items()}
         while batch := list(islice(left, BATCH)):
-            for names in self._alike():
-                some = [self.members[name] for name in names]
-                transform = evaluation(some[0].preprocessing)
-                inputs = torch.stack([transform(picture) for picture in batch]).to(where)
-                for name, logits in zip(names, answers([model.tuned for model in some], inputs), strict=True):
-                    found[name].append(logits.float().softmax(1).cpu())
-        return {
-            name: torch.cat(parts) if parts else torch.empty(0, len(self.members[name].class_names))
-            for name, parts in found.items()
-        }
-
-    def _alike(self) -> Sequence[list[str]]:
-        """The members' names, together where a pass can be shared."""
-        groups: dict[tuple[int, Preprocessing], list[str]] = {}
-        for name, model in self.members.items():
-            groups.setdefault((id(model.backbone), model.preprocessing), []).append(name)
-        return list(groups.values())
+            for name, probabilities in asker.answers(batch).items():
+                found[name].append(probabilities)
+        return {name: torch.cat(parts) for name, parts in found.items()}
 
 
 def _paths(given: Any, what: str) -> list[Path | str]:
