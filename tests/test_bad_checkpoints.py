@@ -15,7 +15,6 @@ from torch import Tensor
 
 from tests.vit_files import WIDTH, jax_arrays, npz, refused, same, tensors_of, tiny, torch_file
 from vitgraft.backbones.checkpoints import load_weights
-from vitgraft.errors import CheckpointError
 
 Change = Callable[[dict[str, Tensor]], object]
 
@@ -112,31 +111,26 @@ def test_no_weights__cut_off(tmp_path: Path, name: str, kept: float) -> None:
 def test_no_weights__code_is_never_run(tmp_path: Path) -> None:
     mark = tmp_path / "ran"
     content = {"model": tensors_of(tiny(1)), "extra": Evil(mark)}
-    refused(tiny(), torch_file(tmp_path / "w.pth", content), "vitgraft never does", "convert it once")
+    model = tiny(2)
+    load_weights(model, torch_file(tmp_path / "w.pth", content))
+    assert same(tensors_of(model), tensors_of(tiny(1)))
     (tmp_path / "w.pkl").write_bytes(pickle.dumps(content, protocol=2))
-    refused(tiny(), tmp_path / "w.pkl")
+    refused(tiny(), tmp_path / "w.pkl", "is a plain pickle (of pickle.dump, not of torch.save)", "save_file")
     refused(tiny(), npz(tmp_path / "w.npz", {"cls": np.array([Evil(mark)], dtype=object)}), "never unpickles")
     assert not mark.exists()
-
-
-def test_no_weights__the_advised_conversion_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source, model = tiny(1), tiny(2)
-    path = torch_file(tmp_path / "w.pth", {"model": tensors_of(source), "args": argparse.Namespace(lr=1)})
-    with pytest.raises(CheckpointError, match=r"argparse\.Namespace") as caught:
-        load_weights(model, path)
-    monkeypatch.chdir(tmp_path)
-    exec(str(caught.value).split('python -c "')[1].split('" and pass')[0])
-    load_weights(model, tmp_path / "converted.safetensors")
-    assert same(tensors_of(model), tensors_of(source))
 
 
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (torch.ones(3), "holds a Tensor"),
-        ([torch.ones(3)], "holds a list"),
+        (torch.ones(3), "holds a single tensor"),
+        ([torch.ones(3)], "holds an object of type list"),
         ({}, "no named tensors"),
-        ({"epoch": 3, "net": {"w": torch.ones(1)}}, "Its keys are epoch, net"),
+        ({"epoch": 3, "net": {"w": 1.0}}, "Its keys are epoch, net"),
+        ({"epoch": 3, "net": {"w": torch.ones(1)}}, "no vision transformer: its names begin with w"),
+        (torch.nn.Linear(2, 2), "is a whole pickled model, a torch.nn.modules.linear.Linear"),
+        ({"epoch": 3, "model": torch.nn.Linear(2, 2)}, "holds a whole pickled model, a torch.nn.modules.linear"),
+        (argparse.Namespace(lr=1), "holds an object of type argparse.Namespace, not a dictionary"),
         ({"state_dict": {}}, "no named tensors"),
     ],
 )
@@ -152,6 +146,12 @@ def test_no_weights__a_torchscript_program(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "ViT-B-16.pt", "w") as archive:
         archive.writestr("ViT-B-16/constants.pkl", b"")
     refused(tiny(), tmp_path / "ViT-B-16.pt", "is a TorchScript program")
+
+
+def test_no_weights__a_zip_archive_of_other_things(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "weights.pth", "w") as archive:
+        archive.writestr("run/weights.safetensors", b"")
+    refused(tiny(), tmp_path / "weights.pth", "is a zip archive of run/weights.safetensors", "Unpack it")
 
 
 def test_no_file__near_names_are_told(tmp_path: Path) -> None:

@@ -200,7 +200,7 @@ def test_jax__another_number_of_heads_is_noticed(tmp_path: Path) -> None:
 def test_mae__class_token_model_takes_everything(tmp_path: Path) -> None:
     source, model = tiny(1), tiny(2, num_classes=5)
     report = load_weights(model, torch_file(tmp_path / "mae.pth", {"model": tensors_of(source)}))
-    assert report.layout == "MAE"
+    assert (report.layout, report.container) == ("timm", "model")
     assert (set(report.missing), report.unexpected, report.dropped) == (HEAD, (), ())
 
 
@@ -224,6 +224,7 @@ def test_mae__decoder_is_left_out(tmp_path: Path) -> None:
     decoder = {"mask_token": torch.ones(1), "decoder_blocks.0.norm1.weight": torch.ones(2)}
     content = {"model": tensors_of(tiny(1)) | decoder}
     report = load_weights(tiny(2), torch_file(tmp_path / "mae.pth", content))
+    assert report.layout == "MAE"
     assert (set(report.dropped), report.unexpected) == (set(decoder), ())
 
 
@@ -233,7 +234,7 @@ def test_moco__linear_probe_is_left_out(tmp_path: Path) -> None:
     named = {f"module.{name}": value for name, value in tensors_of(source).items()}
     content = {"epoch": 90, "arch": "vit_base", "state_dict": named, "best_acc1": torch.tensor(76.0)}
     report = load_weights(model, torch_file(tmp_path / "linear-vit-b-300ep.pth.tar", content))
-    assert report.layout == "MoCo-v3"
+    assert (report.container, report.wrappers) == ("state_dict", ("module.",))
     assert (report.missing, report.unexpected, set(report.dropped)) == ((), (), HEAD)
     assert torch.equal(model.pos_embed, source.pos_embed)
 
@@ -243,8 +244,10 @@ def test_moco__pretraining_checkpoint_gives_the_base_encoder(tmp_path: Path) -> 
     named = {f"module.base_encoder.{name}": value for name, value in tensors_of(base).items()}
     named |= {f"module.momentum_encoder.{name}": value for name, value in tensors_of(momentum).items()}
     named |= {"module.predictor.0.weight": torch.ones(2), "module.base_encoder.head.0.weight": torch.ones(2)}
-    load_weights(model, torch_file(tmp_path / "vit-b-300ep.pth.tar", {"state_dict": named}))
+    report = load_weights(model, torch_file(tmp_path / "vit-b-300ep.pth.tar", {"state_dict": named}))
     assert same(tensors_of(model), tensors_of(base))
+    assert (report.layout, report.prefix, report.others) == ("MoCo-v3", "base_encoder.", ("momentum_encoder.",))
+    assert {"momentum_encoder.cls_token", "predictor.0.weight", "head.0.weight"} <= set(report.dropped)
 
 
 def test_dinov2__mask_token_is_left_out(tmp_path: Path) -> None:

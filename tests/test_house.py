@@ -120,6 +120,11 @@ def test_source__never_unpickles() -> None:
     assert not found
 
 
+def test_source__reads_pickles_at_one_place_with_stand_ins_alone() -> None:
+    found = [path.relative_to(HOUSE) for path in FILES if "pickle.Unpickler" in path.read_text()]
+    assert found == [Path("backbones/inert.py")]
+
+
 def test_guard__finds_what_it_looks_for() -> None:
     examples = {
         "the sizes of one model": "width = 768",

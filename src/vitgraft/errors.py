@@ -13,6 +13,10 @@ class VitgraftError(Exception):
     """A mistake in the input, told in a sentence. Base of all others here."""
 
 
+class Told(UserWarning):
+    """Something that was chosen or left out, and is no mistake. The command line prints it as a line."""
+
+
 class ConfigError(VitgraftError):
     """A method, option or configuration key that does not exist or has a wrong value."""
 

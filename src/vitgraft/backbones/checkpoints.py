@@ -1,7 +1,8 @@
 """Loads a weight file into a timm VisionTransformer: all of what belongs there, or nothing.
 
-Files of timm, JAX (.npz), MAE, MoCo-v3, DINOv2 and transformers are told apart and renamed by `layouts`. Here the
-names and shapes of both sides are compared, and only declared differences pass:
+Files of timm, JAX (.npz), MAE, MoCo-v3, DINOv2 and transformers are told apart and renamed by `layouts`, which
+also takes off what stands before a backbone's names. Here the names and shapes of both sides are compared, and
+only declared differences pass:
 
 - a classifier (`head`, `head_dist`) may be absent, and is left out where its sizes differ;
 - a model that pools before its last norm (`fc_norm`) takes no `norm` from the file, and starts its own at (1, 0);
@@ -19,8 +20,9 @@ from timm.layers import resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
+from vitgraft.backbones.containers import shortened
 from vitgraft.backbones.layouts import HEADS, JAX, Named, first_part, translate
-from vitgraft.backbones.weight_files import read_weights, shortened
+from vitgraft.backbones.weight_files import read_weights
 from vitgraft.errors import CheckpointError
 
 POSITIONS = "pos_embed"
@@ -32,7 +34,8 @@ class LoadReport:
 
     `missing` are the model's tensors that kept their initial values, `unexpected` those of the file without a
     place in the model, `resampled` position embeddings of another grid, `dropped` what is no part of a backbone:
-    classifiers, decoders.
+    classifiers, decoders, what stands outside of `prefix`. `container` are the keys at which the weights were, and
+    `others` keys or beginnings of names at which there were others; `wrappers` were taken off or out of names.
     """
 
     path: Path
@@ -41,10 +44,25 @@ class LoadReport:
     unexpected: tuple[str, ...] = ()
     resampled: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
+    container: str = ""
+    others: tuple[str, ...] = ()
+    wrappers: tuple[str, ...] = ()
+    prefix: str = ""
+
+    def notes(self) -> str:
+        """The summary, if the file asked for any choice, or model and file differ in more than a classifier."""
+        differences = (*self.missing, *self.unexpected, *self.resampled, *self.dropped)
+        plain = all(first_part(name) in HEADS for name in differences)
+        chosen = self.container or self.others or self.wrappers or self.prefix
+        return "" if plain and not chosen else self.summary()
 
     def summary(self) -> str:
         """One line, such as `a.pth (MAE): missing fc_norm.weight, fc_norm.bias; unexpected norm.weight, ...`."""
+        taken = [self.prefix] if self.prefix else []
         facts = {
+            "taken from": (self.container,) if self.container else (),
+            "not taken, though there:": self.others,
+            "taken off names:": (*self.wrappers, *taken),
             "missing": self.missing,
             "unexpected": self.unexpected,
             "resampled": self.resampled,
@@ -73,6 +91,10 @@ def load_weights(model: VisionTransformer, path: Path | str) -> LoadReport:
         unexpected=tuple(name for name in tensors if name not in own),
         resampled=resampled,
         dropped=(*source.dropped, *foreign_heads),
+        container=file.container,
+        others=(*file.others, *source.others),
+        wrappers=file.wrappers,
+        prefix=source.prefix,
     )
     _check(report, model, source, tensors)
     model.load_state_dict({name: tensors.get(name, value) for name, value in own.items()}, strict=True)

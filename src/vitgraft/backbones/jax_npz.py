@@ -10,11 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-PREFIXES = ("opt/target/", "params/")
-"""What stands before the weights' names in snapshots; arrays without it are the optimizer's, and left out."""
+EMBEDDING = "embedding/kernel"
+"""What stands before this name (`opt/target/`, `params/`, `params/img/`) stands before all of the weights; arrays
+without it are the optimizer's or another model's, and left out."""
 
 PARTS = {
-    "embedding/kernel": "patch_embed.proj.weight",  # (p, p, 3, D)
+    EMBEDDING: "patch_embed.proj.weight",  # (p, p, 3, D)
     "embedding/bias": "patch_embed.proj.bias",
     "cls": "cls_token",  # (1, 1, D)
     "Transformer/posembed_input/pos_embedding": "pos_embed",  # (1, N, D)
@@ -57,14 +58,14 @@ _STACKED = "Transformer/encoderblock/"
 
 def is_jax(names: Mapping[str, Tensor]) -> bool:
     """Whether the names are those of a JAX ViT."""
-    return any(f"{prefix}embedding/kernel" in names for prefix in ("", *PREFIXES))
+    return any(map(_is_embedding, names))
 
 
 def translate(arrays: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """Tensors by timm's names, and the names left out on purpose. An unknown array keeps its own name."""
     known: dict[str, Tensor] = {}
     blocks: dict[int, dict[str, Tensor]] = {}
-    dropped = [name for name in arrays if not name.startswith(_prefix(arrays))]
+    dropped = [name for name in arrays if not name.startswith(prefix(arrays))]
     for name, value in _unstacked(_without_prefix(arrays)):
         if name.partition("/")[0] in DROPPED:
             dropped.append(name)
@@ -94,13 +95,18 @@ def joined(parts: Sequence[Tensor | None]) -> Tensor | None:
     return torch.cat(found)
 
 
-def _prefix(arrays: Mapping[str, Tensor]) -> str:
-    return next((p for p in PREFIXES if f"{p}embedding/kernel" in arrays), "")
+def prefix(arrays: Mapping[str, Tensor]) -> str:
+    """What stands before the weights' names; the shortest, if there are several."""
+    return min((name.removesuffix(EMBEDDING) for name in arrays if _is_embedding(name)), key=len, default="")
+
+
+def _is_embedding(name: str) -> bool:
+    return name == EMBEDDING or name.endswith(f"/{EMBEDDING}")
 
 
 def _without_prefix(arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    prefix = _prefix(arrays)
-    return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
+    before = prefix(arrays)
+    return {name.removeprefix(before): value for name, value in arrays.items() if name.startswith(before)}
 
 
 def _unstacked(arrays: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:

@@ -1,7 +1,8 @@
 """Says which publisher's layout a weight file has, and gives its tensors timm's names.
 
-A layout declares what it leaves out on purpose, by the first part of a name. Nothing else is dropped here:
-what stays unknown is reported by `checkpoints.load_weights`.
+A backbone's names may begin with anything (`backbone.`, `model.teacher.`): with what stands before its patch
+embedding. What does not begin so is no part of it, and told as left out. A layout declares what else it leaves out
+on purpose, by the first part of a name; what stays unknown is reported by `checkpoints.load_weights`.
 """
 
 from collections.abc import Mapping
@@ -10,7 +11,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from vitgraft.backbones import jax_npz
+from vitgraft.backbones.containers import ANCHORS
 from vitgraft.backbones.weight_files import WeightFile
+from vitgraft.errors import CheckpointError
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ MAE = Layout(
         {"mask_token", "decoder_embed", "decoder_pos_embed", "decoder_blocks", "decoder_norm", "decoder_pred"}
     ),
 )
-MOCO = Layout("MoCo-v3", drops=frozenset({"head", "momentum_encoder", "predictor"}))
+MOCO = Layout("MoCo-v3", drops=frozenset({"head"}))
 DINOV2 = Layout("DINOv2", drops=frozenset({"mask_token"}))
 TRANSFORMERS = Layout("transformers ViT", drops=frozenset({"pooler", "classifier"}))
 JAX = Layout("JAX npz", drops=jax_npz.DROPPED)
@@ -36,8 +39,9 @@ JAX = Layout("JAX npz", drops=jax_npz.DROPPED)
 HEADS = frozenset({"head", "head_dist"})
 """First parts of a classifier's names. Heads are ours, so any layout's may be absent, or left out."""
 
-_MOCO_ENCODER = "base_encoder."
-_TRANSFORMERS_PREFIXES = ("vit.", "")
+PARTS = ("ema", "teacher", "target_encoder", "base_encoder", "encoder_q", "student", "momentum_encoder")
+"""Which of several transformers in one file is meant, by a part of its names: the first of these."""
+
 _TRANSFORMERS_PARTS = {
     "embeddings.cls_token": "cls_token",
     "embeddings.position_embeddings": "pos_embed",
@@ -60,27 +64,63 @@ _LAYER_SCALES = {"gamma_1": "ls1.gamma", "gamma_2": "ls2.gamma"}  # DeiT III's o
 
 @dataclass(frozen=True)
 class Named:
-    """A weight file in timm's names. `dropped` was left out on purpose; `heads` is h where the file tells it."""
+    """A weight file in timm's names. `dropped` was left out on purpose; `heads` is h where the file tells it.
+
+    `prefix` stood before each name of the backbone, and `others` before those of another transformer.
+    """
 
     layout: Layout
     tensors: Mapping[str, Tensor]
     dropped: tuple[str, ...]
     heads: int | None = None
+    prefix: str = ""
+    others: tuple[str, ...] = ()
 
 
 def translate(file: WeightFile) -> Named:
-    """The file's tensors by timm's names; unknown ones keep their own."""
+    """The file's tensors by timm's names; unknown ones keep their own.
+
+    Raises:
+        CheckpointError: several transformers of which none is to be preferred.
+    """
     if jax_npz.is_jax(file.tensors):
         arrays, dropped = jax_npz.translate(file.tensors)
-        return Named(JAX, arrays, dropped, jax_npz.head_count(file.tensors))
-    layout = _layout(file)
-    names: Mapping[str, Tensor] = file.tensors
-    if layout is TRANSFORMERS:
-        names = _from_transformers(names)
-    elif layout is MOCO:
-        names = {name.removeprefix(_MOCO_ENCODER): value for name, value in names.items()}
-    kept = {name: value for name, value in names.items() if first_part(name) not in layout.drops}
-    return Named(layout, _with_whole_qkv(kept), tuple(name for name in names if name not in kept))
+        before = jax_npz.prefix(file.tensors)
+        return Named(JAX, arrays, (*file.ignored, *dropped), jax_npz.head_count(file.tensors), before)
+    prefix, others = _prefixes(file)
+    layout = _layout(file, prefix)
+    own = {name.removeprefix(prefix): value for name, value in file.tensors.items() if name.startswith(prefix)}
+    foreign = tuple(name for name in file.tensors if not name.startswith(prefix))
+    renamed = {_transformers_name(name): value for name, value in own.items()} if layout is TRANSFORMERS else own
+    kept = {name: value for name, value in renamed.items() if first_part(name) not in layout.drops}
+    dropped = (*file.ignored, *foreign, *(name for name in renamed if name not in kept))
+    return Named(layout, _with_whole_qkv(kept), dropped, None, prefix, others)
+
+
+def _prefixes(file: WeightFile) -> tuple[str, tuple[str, ...]]:
+    """What stands before the backbone's names, and before those of other transformers in the file."""
+    found = [
+        prefix
+        for name in file.tensors
+        for anchor in ANCHORS
+        if name.endswith(anchor) and (prefix := name.removesuffix(anchor))[-1:] in ("", ".")
+    ]
+    if not found or "" in found:
+        return "", ()
+    best = min(map(_rank, found))
+    first = [prefix for prefix in found if _rank(prefix) == best]
+    if len(first) > 1:
+        raise CheckpointError(
+            f"{file.path} holds several vision transformers, whose names begin with {' and '.join(first)}, and "
+            "nothing says which is meant. Save the one that you mean by itself: safetensors.torch.save_file("
+            f"{{name.removeprefix({first[0]!r}): value for name, value in WEIGHTS.items() if "
+            f"name.startswith({first[0]!r})}}, 'weights.safetensors'), WEIGHTS being its dictionary of tensors."
+        )
+    return first[0], tuple(prefix for prefix in found if prefix != first[0])
+
+
+def _rank(prefix: str) -> int:
+    return min((PARTS.index(part) for part in prefix.split(".") if part in PARTS), default=len(PARTS))
 
 
 def first_part(name: str) -> str:
@@ -88,20 +128,15 @@ def first_part(name: str) -> str:
     return name.partition(".")[0]
 
 
-def _layout(file: WeightFile) -> Layout:
-    firsts = {first_part(name) for name in file.tensors}
-    if any(f"{prefix}embeddings.cls_token" in file.tensors for prefix in _TRANSFORMERS_PREFIXES):
+def _layout(file: WeightFile, prefix: str) -> Layout:
+    firsts = {first_part(name.removeprefix(prefix)) for name in file.tensors if name.startswith(prefix)}
+    if f"{prefix}embeddings.cls_token" in file.tensors:
         return TRANSFORMERS
-    if file.unwrapped[:2] == ("state_dict", "module."):
+    if "base_encoder" in prefix.split("."):
         return MOCO
-    if file.unwrapped[:1] == ("model",) and not firsts & HEADS:
+    if firsts & MAE.drops - DINOV2.drops:
         return MAE
-    return DINOV2 if "mask_token" in firsts else TIMM
-
-
-def _from_transformers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    prefix = next(p for p in _TRANSFORMERS_PREFIXES if f"{p}embeddings.cls_token" in tensors)
-    return {_transformers_name(name.removeprefix(prefix)): value for name, value in tensors.items()}
+    return DINOV2 if firsts & DINOV2.drops else TIMM
 
 
 def _transformers_name(name: str) -> str:

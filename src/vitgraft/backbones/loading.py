@@ -1,10 +1,12 @@
 """A backbone by its name."""
 
+import warnings
 from pathlib import Path
 
 from vitgraft.backbones.create import create_model
 from vitgraft.backbones.timm_vit import wrap
 from vitgraft.core.backbone import Backbone
+from vitgraft.errors import Told
 from vitgraft.kinds import checked
 
 
@@ -19,7 +21,8 @@ def load_backbone(
     """A frozen backbone by its timm name (or `figures`, the built-in one), to share among several grafts.
 
     `checkpoint` is a local weight file (.safetensors, .pth, .npz). `image_size` in pixels resamples the position
-    embedding; `global_pool` is timm's pooling, such as "avg".
+    embedding; `global_pool` is timm's pooling, such as "avg". Which of a file's weights were taken, and what was
+    left out, a warning says (`Told`), and `LoadReport`, the `report` in the backbone's `config`.
 
     Raises:
         BackboneError: an unknown name, or a model without a view.
@@ -27,6 +30,8 @@ def load_backbone(
     """
     path = None if checkpoint is None else Path(checkpoint)
     model, report = create_model(name, checkpoint=path, image_size=image_size, global_pool=global_pool)
+    if report is not None and (told := report.notes()):
+        warnings.warn(told, Told, stacklevel=3)
     source = {
         "name": name,
         "checkpoint": None if path is None else str(path.resolve()),

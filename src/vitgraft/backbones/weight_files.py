@@ -1,33 +1,34 @@
 """Reads a file of named tensors: safetensors, torch or numpy. What it is, its content says, not its suffix.
 
-No pickle is ever executed: torch files are read with `weights_only`, numpy files with `allow_pickle=False`.
+No pickle is ever executed: torch files are read with `weights_only`, or by `inert` if they hold more than tensors;
+numpy files with `allow_pickle=False`.
 """
 
 import pickle
-import re
+import pickletools
+import warnings
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
+from vitgraft.backbones.containers import shortened, weights_in
+from vitgraft.backbones.inert import MAGIC, Contents, Stored, contents
 from vitgraft.errors import CheckpointError
 
-CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "model")
-"""Keys under which training scripts keep their weights, the preferred first: averaged weights, as in timm."""
+WRAPPERS = ("module.", "_orig_mod.", "model.", "backbone.", "base_model.", "net.")
+"""What DistributedDataParallel, torch.compile and training scripts put before names; taken off if all have it."""
 
-WRAPPERS = ("module.", "_orig_mod.")
-"""What DistributedDataParallel and torch.compile put before every name; taken off, in any order."""
+WITHIN = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+"""Parts that torch's own wrappers put into names, behind others, too; taken out there."""
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".npz")
-SHOWN = 8  # names that a message lists before it only counts
 _SNIFFED = 512  # bytes at the start of a file that tell its kind
 
 
@@ -35,34 +36,32 @@ _SNIFFED = 512  # bytes at the start of a file that tell its kind
 class WeightFile:
     """Named tensors as a file holds them, without containers and wrappers.
 
-    `kind` is "safetensors", "torch" or "npz"; `unwrapped` the containers and wrappers that were taken off, from
-    the outside in.
+    `kind` is "safetensors", "torch" or "npz". `container` are the keys that led to the weights (`model.teacher`),
+    `others` those that lead to weights that were not taken, `ignored` what lay among the weights without being a
+    tensor, and `wrappers` what was taken off or out of names.
     """
 
     path: Path
     kind: str
-    unwrapped: tuple[str, ...]
     tensors: Mapping[str, Tensor]
+    container: str = ""
+    others: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+    wrappers: tuple[str, ...] = ()
 
 
 def read_weights(path: Path) -> WeightFile:
     """Every tensor of a weight file, on the CPU; torch files are mapped into memory where their format allows.
 
     Raises:
-        CheckpointError: no such file, a damaged one, one that is no weight file, or one that only a full
-            unpickling could read.
+        CheckpointError: no such file, a damaged one, one that is no weight file, or one whose weights cannot be
+            told from the rest.
     """
     kind = _kind(_existing(path))
     if kind == "torch":
-        return _unwrapped(path, _read_torch(path))
+        return _unwrapped(_read_torch(path))
     read = _read_npz if kind == "npz" else _read_safetensors
-    return WeightFile(path, kind, (), read(path))
-
-
-def shortened(names: list[str]) -> str:
-    """`a, b, c and 5 more`: up to 8 names."""
-    more = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return _unwrapped(WeightFile(path, kind, read(path)))
 
 
 def _existing(path: Path) -> Path:
@@ -101,8 +100,8 @@ def _kind(path: Path) -> str:
         return _zip_kind(path)
     if start[8:9] == b"{":  # after the header's length in eight bytes
         return "safetensors"
-    if start.startswith(b"\x80"):  # the protocol byte of a pickle: torch's format before 1.6
-        return "torch"
+    if start.startswith(b"\x80"):  # the protocol byte of a pickle: torch's format before 1.6 begins with one
+        return _pickle_kind(path)
     raise CheckpointError(
         f"{path} is no weight file. Readable are safetensors, torch's .pth, .pt, .bin or .tar, and JAX's .npz; "
         "unpack an archive first, and of a sharded model pass one merged file."
@@ -113,14 +112,45 @@ def _zip_kind(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except zipfile.BadZipFile as error:
+    except Exception as error:  # BadZipFile, NotImplementedError, UnicodeDecodeError, ...
         raise _damaged(path, error) from None
     if any(name.endswith("/constants.pkl") for name in names):
         raise CheckpointError(
             f"{path} is a TorchScript program, not a file of weights. Save its state_dict() as safetensors, or "
             "take the model's file from timm's hub repository."
         )
-    return "npz" if any(name.endswith(".npy") for name in names) else "torch"
+    if any(name.endswith(".npy") for name in names):
+        return "npz"
+    if not any(name.rpartition("/")[2] == "data.pkl" for name in names):
+        raise CheckpointError(
+            f"{path} is a zip archive of {shortened(names) or 'nothing'}, and no weight file itself. Unpack it, "
+            "and pass the weight file that was in it."
+        )
+    return "torch"
+
+
+def _pickle_kind(path: Path) -> str:
+    """torch, if the first of the file's pickles is torch's magic number. Nothing is run."""
+    named = set()
+    try:
+        with path.open("rb") as stream:
+            for operation, value, _ in pickletools.genops(stream):
+                if value == MAGIC:
+                    return "torch"
+                if operation.name == "GLOBAL":
+                    named.add(str(value).replace(" ", "."))
+    except Exception as error:  # whatever the tool stumbles over
+        raise _damaged(path, error) from None
+    raise CheckpointError(
+        f"{path} is a plain pickle (of pickle.dump, not of torch.save){_naming(named)}; reading it would run code "
+        "from the file, which vitgraft never does. Save the weights, in the Python that wrote it: "
+        "safetensors.torch.save_file({name: torch.as_tensor(value).contiguous() for name, value in "
+        "WEIGHTS.items()}, 'weights.safetensors'), WEIGHTS being the dictionary of named tensors."
+    )
+
+
+def _naming(named: set[str]) -> str:
+    return f" that names {shortened(sorted(named))}" if named else ""
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:
@@ -134,12 +164,12 @@ def _damaged(path: Path, error: Exception) -> CheckpointError:
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load_file(path)
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # SafetensorError, OSError, ValueError, KeyError, ...
         raise _damaged(path, error) from None
 
 
 def _read_npz(path: Path) -> dict[str, Tensor]:
-    tensors = {}
+    tensors, name = {}, ""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             for name in arrays.files:
@@ -147,58 +177,80 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
     except TypeError as error:  # torch has no such type: text, dates, or JAX's raw bfloat16
         raise CheckpointError(f"{path} holds an array that is no weight, {name!r}: {error}.") from None
     except ValueError as error:
-        if "allow_pickle" not in str(error):
+        if "allow_pickle" not in str(error) or not name:
             raise _damaged(path, error) from None
         raise CheckpointError(
             f"{path} holds Python objects at {name!r}, which vitgraft never unpickles. Save it again with plain "
             "number arrays only."
         ) from None
-    except (OSError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError) as error:
+    except Exception as error:  # OSError, EOFError, BadZipFile, LargeZipFile, zlib.error, NotImplementedError, ...
         raise _damaged(path, error) from None
     return tensors
 
 
-def _read_torch(path: Path) -> Any:
+def _read_torch(path: Path) -> WeightFile:
+    """By torch's own reader, or by the inert one if the file holds more than that knows."""
+    inside: Contents | None = None
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        raise _refused(path, error) from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickle protocols
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError:
+        inside = _inert(path)
+        content = inside.content
     except Exception as error:
         # Damaged bytes make torch's reader stumble anywhere: EOFError, KeyError, RuntimeError, TypeError, ...
         raise _damaged(path, error) from None
+    found = weights_in(path, content)
+    weights = {name: value for name, value in found.weights.items() if isinstance(value, Tensor)}
+    if inside is not None:
+        try:
+            stored = {name: one for name, one in found.weights.items() if isinstance(one, Stored)}
+            read = inside.read(stored)
+            weights = {name: read[name] for name in stored}
+        except Exception as error:
+            raise _damaged(path, error) from None
+    container = ".".join(found.keys)
+    return WeightFile(path, "torch", weights, container, found.others, found.ignored)
 
 
-def _refused(path: Path, error: Exception) -> CheckpointError:
-    found = re.search(r"GLOBAL ([\w.]+)", str(error))
-    if found is None:
-        return _damaged(path, RuntimeError("torch finds no valid pickle in it"))
-    return CheckpointError(
-        f"{path} holds more than tensors ({found[1]}), and reading that would run code from the file, which "
-        'vitgraft never does. If you trust its source, convert it once: python -c "import torch, '
-        f"safetensors.torch as s; d = torch.load('{path.name}', map_location='cpu', weights_only=False); "
-        "d = d.get('state_dict', d.get('model', d)); s.save_file({k: v.clone() for k, v in d.items()}, "
-        "'converted.safetensors')\" and pass converted.safetensors."
-    )
-
-
-def _unwrapped(path: Path, content: Any) -> WeightFile:
-    taken: list[str] = []
-    while isinstance(content, Mapping) and (key := _container(content)) is not None:
-        taken.append(key)
-        content = content[key]
-    if not isinstance(content, Mapping):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a dictionary of named tensors.")
-    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-    if not tensors:
+def _inert(path: Path) -> Contents:
+    try:
+        return contents(path)
+    except Exception as error:  # whatever damaged bytes lead to
+        reason = str(error).strip().splitlines()
         raise CheckpointError(
-            f"{path} holds no named tensors. Its keys are {shortened([str(key) for key in content]) or 'none'}; "
-            f"weights are looked for under {', '.join(CONTAINERS)}, or at the top."
-        )
+            f"{path} cannot be read: it is cut off or damaged, or its tensors are made by code of its own, which "
+            f"vitgraft never runs ({reason[0] if reason else type(error).__name__}). It has "
+            f"{path.stat().st_size:,} bytes; compare with its source, and fetch it again, or save its weights as "
+            "safetensors in the Python that wrote it."
+        ) from None
+
+
+def _unwrapped(file: WeightFile) -> WeightFile:
+    """With names as the model itself has them."""
+    tensors, taken = dict(file.tensors), list[str]()
+    if not tensors:
+        raise CheckpointError(f"{file.path} holds no named tensors.")
+    for part in WITHIN:
+        if any(part in name.split(".")[1:] for name in tensors):
+            taken.append(f"{part}.")
+            tensors = _without(file.path, tensors, part)
     while wrapper := next((w for w in WRAPPERS if all(name.startswith(w) for name in tensors)), None):
         taken.append(wrapper)
         tensors = {name.removeprefix(wrapper): value for name, value in tensors.items()}
-    return WeightFile(path, "torch", tuple(taken), tensors)
+    return replace(file, tensors=tensors, wrappers=tuple(taken))
 
 
-def _container(content: Mapping[Any, Any]) -> str | None:
-    return next((key for key in CONTAINERS if isinstance(content.get(key), Mapping)), None)
+def _without(path: Path, tensors: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
+    """With a part taken out of all names, unless it is their first."""
+    renamed = {}
+    for name, value in tensors.items():
+        first, *rest = name.split(".")
+        renamed[".".join([first, *(one for one in rest if one != part)])] = value
+    if len(renamed) < len(tensors):
+        raise CheckpointError(
+            f"{path} holds some tensors twice, with and without what torch.compile or a wrapper puts into names, "
+            "and nothing says which are meant. Save the state_dict() of one model alone."
+        )
+    return renamed

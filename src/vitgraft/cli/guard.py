@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+import warnings
 from contextlib import suppress
 from inspect import cleandoc
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from vitgraft.errors import ArtefactError, VitgraftError
+from vitgraft.errors import ArtefactError, Told, VitgraftError
 
 MISTAKE = 2
 """The exit code of a user's mistake, as of a wrong option."""
@@ -40,7 +41,9 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = _shown
+                return super().invoke(ctx)
         except VitgraftError as error:
             raise failed(str(error)) from None
         except BrokenPipeError:
@@ -61,6 +64,14 @@ def _leave_standard_output() -> None:
     """Send what is still to be flushed nowhere, so that the interpreter ends without a complaint."""
     with suppress(OSError, ValueError):  # a stream of a test has no descriptor
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _shown(message: Warning | str, *details: Any, **more: Any) -> None:
+    """What was chosen or left out is a line of the first process; other warnings are what they always are."""
+    if not isinstance(message, Told):
+        typer.echo(warnings.formatwarning(message, *details[:3]), err=True, nl=False)
+    elif os.environ.get("RANK", "0") == "0":
+        note(f"Note: {message}")
 
 
 def _joined(paragraph: str) -> str:

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vitgraft.backbones.weight_files import read_weights, shortened
+from vitgraft.backbones.containers import shortened
+from vitgraft.backbones.weight_files import read_weights
 from vitgraft.core.backbone import Backbone
 from vitgraft.data.preprocessing import Preprocessing
 from vitgraft.errors import ArtefactError, CheckpointError
