@@ -9,7 +9,7 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -126,6 +126,9 @@ class FileImages:
     def listed(self) -> list[tuple[str, str]]:
         """Each image's path as in `paths`, and a digest of its content."""
         return [(path, content.hex()[:16]) for path, content in zip(self.paths, self._digests(), strict=True)]
+
+    def chosen(self, indices: Sequence[int]) -> Self:
+        return replace(self, paths=tuple(self.paths[index] for index in indices))
 
     def _digests(self) -> list[bytes]:
         return digests(self.root / path for path in self.paths)

@@ -4,7 +4,7 @@ Data flows from here to everything else: `Task` -> backbone -> plan -> tuned mod
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, Self, runtime_checkable
 
@@ -50,6 +50,14 @@ def _as_labels(labels: object) -> Labels:
     except (TypeError, ValueError, RuntimeError):
         pass
     raise DataError(f"labels={shown(labels)}: expected one whole number an image, counted from 0.")
+
+
+@runtime_checkable
+class Choosing(Protocol):
+    """Images of which some are a source of the same kind."""
+
+    def chosen(self, indices: Sequence[int]) -> ImageSource:
+        """The images of these indices."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +185,35 @@ class Joined:
         raise IndexError(index)
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """Some images of a source, by their indices there."""
+
+    images: ImageSource
+    indices: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Image.Image:
+        return self.images[self.indices[index]]
+
+    def name(self, index: int) -> str:
+        return self.images.name(self.indices[index])
+
+    def fingerprint(self) -> str:
+        told = f"{self.images.fingerprint()}:{self.indices}"
+        return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+def chosen(images: ImageSource, indices: Iterable[int]) -> ImageSource:
+    """Some images of a source, in the order of `indices`: of the same kind where it can choose them itself."""
+    wanted = [int(index) for index in indices]
+    if isinstance(images, Choosing):
+        return images.chosen(wanted)
+    return Chosen(images, tuple(wanted))
+
+
 def joined(splits: Sequence[Split]) -> Split:
     """Several splits as one, in their order.
 
@@ -199,6 +236,9 @@ def listed(images: ImageSource) -> list[tuple[str, str]] | None:
     Raises:
         DataError: an image that is gone or cannot be opened.
     """
+    if isinstance(images, Chosen):
+        of_all = listed(images.images)
+        return None if of_all is None else [of_all[index] for index in images.indices]
     if isinstance(images, Joined):
         parts = [listed(part) for part in images.parts]
         return None if None in parts else [pair for part in parts for pair in part or ()]
