@@ -1,65 +1,115 @@
-"""Well-known backbones, as a table that needs no torch. Any other timm VisionTransformer works as well."""
+"""Well-known backbones, as a table that needs no torch. Any other timm VisionTransformer works as well.
 
+Those that people ask for by a family and a size have a short name (`dinov2-s`), which stands for timm's full name at
+an image size that is worth its cost: DINOv2 at 224 pixels, not at the 518 that its positions are stored for. The
+full name keeps timm's own size.
+"""
+
+import csv
 import json
-from dataclasses import dataclass
+import warnings
+from dataclasses import asdict, dataclass, fields
 from importlib.resources import files
+from typing import Any, get_type_hints
+
+from vitgraft.errors import Told
 
 BUILT_IN = "figures"
 """The name of the backbone that comes with vitgraft; its files stand in the folder of the same name."""
 
+SUGGESTED = "dinov2-s"
+"""The short name of what a user of photographs should try first."""
+
 HUB_FILE = "model.safetensors"
+
+CHANNELS, EXPANSION = 3, 4
+"""Colours of a picture; width of a listed model's mlps over its own."""
+
+Size = int | None
+"""Pixels a side, or None: the model's own."""
+
+USUAL = 224
+"""Pixels a side at which short names are used."""
 
 
 @dataclass(frozen=True)
 class Listed:
     """A backbone: its name for `--backbone`, and what is worth knowing before choosing it.
 
-    `parameters` counts values without a classifier, `image_size` is in pixels, `pooling` is timm's word, and
-    `file` is what to fetch where no hub can be reached, to be passed as `--checkpoint`.
+    `short` is its other name, or empty; `own_size` are the pixels a side that it was published for, `prefix` its
+    class and register tokens, `parameters` its values without a classifier, and `pooling` is timm's word. `licence`
+    is that of the weights as timm states it, `download` what the file holds in MB, with the classifier that lies in
+    it; `file` is what to fetch where no hub can be reached, to be passed as `--checkpoint`.
     """
 
     name: str
+    short: str
     parameters: int
-    image_size: int
+    own_size: int
+    patch: int
+    width: int
+    depth: int
+    prefix: int
     pooling: str
+    download: float
+    licence: str
     pretraining: str
     file: str
 
+    @property
+    def image_size(self) -> int:
+        """Pixels a side at which the listing counts: the short name's, if there is one."""
+        return min(USUAL, self.own_size) if self.short else self.own_size
 
-def _hub(name: str, parameters: int, size: int, pretraining: str, pooling: str = "token") -> Listed:
-    return Listed(name, parameters, size, pooling, pretraining, f"timm/{name} {HUB_FILE}")
+    def tokens(self, image_size: int | None = None) -> int:
+        """N, of an image of so many pixels a side: class and register tokens, and one a patch."""
+        return self.prefix + ((image_size or self.image_size) // self.patch) ** 2
+
+    def flops(self) -> int:
+        """Of one forward pass of one image: a multiplication and the addition after it are two."""
+        tokens, width = self.tokens(), self.width
+        embedding = 2 * (tokens - self.prefix) * CHANNELS * self.patch**2 * width
+        projections = 2 * tokens * width**2 * (4 + 2 * EXPANSION)  # query, key, value, output; the mlp's two layers
+        attention = 2 * 2 * tokens**2 * width
+        pool = 2 * width**2 * (2 + 2 * tokens + 2 * EXPANSION) + 2 * 2 * tokens * width
+        return embedding + self.depth * (projections + attention) + (pool if self.pooling == "map" else 0)
+
+    def facts(self) -> dict[str, Any]:
+        """Every field, and what follows from them."""
+        return asdict(self) | {"image_size": self.image_size, "tokens": self.tokens(), "flops": self.flops()}
 
 
-TIMM = (
-    _hub("vit_tiny_patch16_224.augreg_in21k", 5_524_416, 224, "supervised, ImageNet-21k (augreg)"),
-    _hub("vit_small_patch16_224.augreg_in21k", 21_665_664, 224, "supervised, ImageNet-21k (augreg)"),
-    _hub("vit_base_patch16_224.augreg_in21k", 85_798_656, 224, "supervised, ImageNet-21k (augreg)"),
-    _hub("vit_large_patch16_224.augreg_in21k", 303_301_632, 224, "supervised, ImageNet-21k (augreg)"),
-    _hub("vit_base_patch16_224.orig_in21k", 85_798_656, 224, "supervised, ImageNet-21k (first ViT release)"),
-    _hub("vit_base_patch16_224.mae", 85_798_656, 224, "MAE, ImageNet-1k without labels"),
-    Listed(
-        "deit_base_patch16_224",
-        85_798_656,
-        224,
-        "token",
-        "MoCo-v3, ImageNet-1k without labels: only with its file as --checkpoint (else DeiT's weights)",
-        "linear-vit-b-300ep.pth.tar of facebookresearch/moco-v3",
-    ),
-    _hub("vit_small_patch16_224.dino", 21_665_664, 224, "DINO, ImageNet-1k without labels"),
-    _hub("vit_base_patch16_224.dino", 85_798_656, 224, "DINO, ImageNet-1k without labels"),
-    _hub("vit_small_patch14_dinov2.lvd142m", 22_056_192, 518, "DINOv2, 142 M curated images"),
-    _hub("vit_base_patch14_dinov2.lvd142m", 86_579_712, 518, "DINOv2, 142 M curated images"),
-    _hub("vit_base_patch14_reg4_dinov2.lvd142m", 86_582_016, 518, "DINOv2 with four registers, 142 M images"),
-    _hub("vit_large_patch14_reg4_dinov2.lvd142m", 304_370_688, 518, "DINOv2 with four registers, 142 M images"),
-    _hub("vit_base_patch16_clip_224.laion2b", 85_799_424, 224, "CLIP, LAION-2B image-text pairs"),
-    _hub("vit_base_patch16_clip_224.openai", 85_799_424, 224, "CLIP, OpenAI's 400 M image-text pairs"),
-    _hub("vit_base_patch16_siglip_224.webli", 92_884_224, 224, "SigLIP, WebLI image-text pairs", "map"),
-    _hub("vit_base_patch16_siglip_224.v2_webli", 92_884_224, 224, "SigLIP 2, WebLI image-text pairs", "map"),
-    _hub("deit_base_patch16_224.fb_in1k", 85_798_656, 224, "supervised, ImageNet-1k (DeiT)"),
-    _hub("deit_base_distilled_patch16_224.fb_in1k", 85_800_192, 224, "distilled, ImageNet-1k (DeiT)"),
-    _hub("deit3_base_patch16_224.fb_in22k_ft_in1k", 85_816_320, 224, "supervised, ImageNet-22k and 1k (DeiT III)"),
-)
-"""timm's models, checked against the installed timm by a test."""
+def spelled_out(name: str, image_size: Size = None) -> tuple[str, Size]:
+    """timm's name and the pixels a side that `name` stands for; a warning (`Told`) says so of a short name.
+
+    A size that is given stays, and without one a full name's is None: the model's own.
+    """
+    row = _row(name)
+    if row is None:
+        return name, image_size
+    told = f"{name} is {row.name}"
+    if image_size is None and row.image_size != row.own_size:
+        image_size = row.image_size
+        told += (
+            f" at {image_size} px, not {row.own_size}: {row.tokens():,} tokens instead of "
+            f"{row.tokens(row.own_size):,}; --image-size {row.own_size} (image_size={row.own_size}) for more"
+        )
+    warnings.warn(f"{told}.", Told, stacklevel=3)
+    return row.name, image_size
+
+
+def own_size(name: str) -> int | None:
+    """Pixels a side that the backbone of a short name was published for; None for other names."""
+    row = _row(name)
+    return None if row is None else row.own_size
+
+
+def short_names() -> list[str]:
+    return [row.short for row in TIMM if row.short]
+
+
+def _row(short: str) -> Listed | None:
+    return next((row for row in TIMM if short and row.short == short), None)
 
 
 def available() -> list[Listed]:
@@ -72,6 +122,32 @@ def _built_in() -> list[Listed]:
     if not card.is_file():
         return []
     values = json.loads(card.read_text())
-    pooling = values["architecture"].get("global_pool", "token")
-    told = values.get("pretraining", "drawn figures: masks, pixels, identities")
-    return [Listed(BUILT_IN, values.get("parameters", 0), values["size"], pooling, told, "comes with vitgraft")]
+    shape = values["architecture"]
+    return [
+        Listed(
+            name=BUILT_IN,
+            short="",
+            parameters=values.get("parameters", 0),
+            own_size=values["size"],
+            patch=shape["patch_size"],
+            width=shape["embed_dim"],
+            depth=shape["depth"],
+            prefix=1,
+            pooling=shape.get("global_pool", "token"),
+            download=0.0,
+            licence="apache-2.0",
+            pretraining=values.get("pretraining", "drawn figures: masks, pixels, identities"),
+            file="comes with vitgraft",
+        )
+    ]
+
+
+def _read() -> tuple[Listed, ...]:
+    kinds = get_type_hints(Listed)
+    with files("vitgraft.backbones").joinpath("catalogue.csv").open(encoding="utf-8", newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    return tuple(Listed(**{one.name: kinds[one.name](row[one.name]) for one in fields(Listed)}) for row in rows)
+
+
+TIMM = _read()
+"""timm's models, as catalogue.csv has them; checked against the installed timm by a test."""

@@ -11,7 +11,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 
 from vitgraft.backbones import hub
-from vitgraft.backbones.catalogue import BUILT_IN, TIMM
+from vitgraft.backbones.catalogue import BUILT_IN, TIMM, short_names
 from vitgraft.backbones.checkpoints import LoadReport, load_weights
 from vitgraft.backbones.timm_vit import MODELS
 from vitgraft.errors import BackboneError, CheckpointError, unknown
@@ -85,7 +85,8 @@ def _build_timm(name: str, options: Mapping[str, Any]) -> VisionTransformer:
 
 
 def _unknown_name(name: str, architecture: str) -> str:
-    near = get_close_matches(name, [row.name for row in TIMM], n=1, cutoff=0.9)
+    near = get_close_matches(name.lower().replace("_", "-"), short_names(), n=1, cutoff=0.75)
+    near += get_close_matches(name, [row.name for row in TIMM], n=1, cutoff=0.9)
     near += get_close_matches(architecture, [BUILT_IN, *timm.list_models()], n=2, cutoff=0.6)
     hint = f" Did you mean {' or '.join(dict.fromkeys(near))}?" if near else ""
     return f"There is no backbone {name!r} in timm {timm.__version__}.{hint} `vitgraft backbones` lists some."

@@ -3,6 +3,7 @@
 import warnings
 from pathlib import Path
 
+from vitgraft.backbones.catalogue import spelled_out
 from vitgraft.backbones.create import create_model
 from vitgraft.backbones.timm_vit import wrap
 from vitgraft.core.backbone import Backbone
@@ -18,8 +19,9 @@ def load_backbone(
     image_size: int | None = None,
     global_pool: str | None = None,
 ) -> Backbone:
-    """A frozen backbone by its timm name (or `figures`, the built-in one), to share among several grafts.
+    """A frozen backbone by its name, to share among several grafts: timm's, a short one, or `figures`, built in.
 
+    A short name (`dinov2-s`) brings an image size, unless one is given; its full name and size are what is kept.
     `checkpoint` is a local weight file (.safetensors, .pth, .npz). `image_size` in pixels resamples the position
     embedding; `global_pool` is timm's pooling, such as "avg". Which of a file's weights were taken, and what was
     left out, a warning says (`Told`), and `LoadReport`, the `report` in the backbone's `config`.
@@ -28,6 +30,7 @@ def load_backbone(
         BackboneError: an unknown name, or a model without a view.
         CheckpointError: weights that are missing or do not fit.
     """
+    name, image_size = spelled_out(name, image_size)
     path = None if checkpoint is None else Path(checkpoint)
     model, report = create_model(name, checkpoint=path, image_size=image_size, global_pool=global_pool)
     if report is not None and (told := report.notes()):

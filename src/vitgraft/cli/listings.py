@@ -149,26 +149,38 @@ def tasks(as_json: Json = False) -> None:
 
 
 def backbones(as_json: Json = False) -> None:
-    """List the built-in backbone and well-known models of timm.
+    """List the built-in backbone and well-known models of timm, with what a picture costs on them.
 
-    Any timm VisionTransformer works, listed or not; other models are refused with a sentence.
+    A short name stands for timm's name at the image size that is listed; timm's name keeps timm's own size. Any
+    timm VisionTransformer works, listed or not; other models are refused with a sentence. GFLOPs are those
+    of one image's forward pass, a multiplication and the addition after it being two.
 
-    Example: vitgraft fit photos/ --backbone vit_base_patch16_224.augreg_in21k
+    Example: vitgraft fit photos/ --backbone dinov2-s
     """
     from vitgraft.backbones import catalogue
 
     rows = catalogue.available()
     if as_json:
-        show.as_json([asdict(row) for row in rows])
+        show.as_json([row.facts() for row in rows])
         return
-    cells = []
-    for row in rows:
-        weights = "from the hub" if row.file.startswith(f"timm/{row.name} ") else row.file
-        sizes = (f"{row.parameters / 1e6:.1f} M", f"{row.image_size} px")
-        cells.append((row.name, *sizes, row.pooling, row.pretraining, weights))
-    columns = ("backbone", "parameters", "images", "pooling", "pretrained", "weights")
-    show.table("Backbones", columns, cells, right=("parameters", "images"), spare=("pooling", "weights"))
+    cells = [
+        (
+            row.name,
+            row.short or "-",
+            f"{row.image_size}",
+            f"{row.tokens():,}",
+            f"{row.flops() / 1e9:.3g}",
+            f"{row.download:,.0f} MB" if row.download else "-",
+            row.licence,
+            row.pretraining,
+        )
+        for row in rows
+    ]
+    columns = ("backbone", "short name", "px", "tokens", "GFLOPs", "download", "licence", "pretrained")
+    numbers = ("px", "tokens", "GFLOPs", "download")
+    show.table("Backbones", columns, cells, right=numbers, spare=("licence", "pretrained"))
     typer.echo(
-        "Where no hub can be reached, fetch model.safetensors of timm/<backbone> elsewhere and pass it as\n"
-        "--checkpoint FILE. The .npz, .pth and .safetensors files of the papers' authors are read, too."
+        "A short name means the size under px, a full name timm's own (DINOv2: 518). Licences are as timm states them.\n"
+        "Where no hub can be reached, fetch model.safetensors of timm/<backbone> elsewhere, and pass it as\n"
+        "--checkpoint FILE. Files of the papers' authors, of transformers and of open_clip are read, too."
     )

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from vitgraft import methods
+from vitgraft.backbones import catalogue
 from vitgraft.data.benchmarks.names import RETRAIN, mentioned
 from vitgraft.errors import ConfigError, unknown
 from vitgraft.results.store import slug
@@ -41,7 +42,7 @@ class RunConfig:
     """Everything that decides a run. `training` stands for its own fields, which are keys beside these.
 
     The protocol fills keys in `of`; here it is a name, and `method` tells the fields that it filled, too. A
-    benchmark's task has one spelling in `data`.
+    benchmark's task has one spelling in `data`, and a backbone one in `backbone` and `image_size`.
 
     Raises:
         ConfigError: an unknown protocol or method, or a field of it that is unknown or wrong.
@@ -55,7 +56,7 @@ class RunConfig:
     split_seed: int = _key("which images those shares take", DATA, 0)
     skip_unreadable: bool = _key("leave out images that cannot be read, and list them", DATA, False)
     method: str = _key("perhaps with fields, as lora:rank=8,places=qv; see vitgraft methods", "Model", "lora")
-    backbone: str = _key("figures, which is built in, or a timm name; see vitgraft backbones", "Model", "figures")
+    backbone: str = _key("figures (built in), dinov2-s, ... or a timm name: vitgraft backbones", "Model", "figures")
     checkpoint: str | None = _key("weights in a local .safetensors, .pth or .npz file", "Model", None)
     image_size: int | None = _key("pixels a side; none: the backbone's own", "Model", None)
     global_pool: str | None = _key("timm's pooling, such as avg; none: the backbone's own", "Model", None)
@@ -75,6 +76,9 @@ class RunConfig:
         method = methods.parse(self.method)
         filled = protocols.named(self.protocol).fields(method.name, self.data)
         object.__setattr__(self, "method", protocols.spelled(method, filled))
+        name, size = catalogue.spelled_out(self.backbone, self.image_size)
+        object.__setattr__(self, "backbone", name)
+        object.__setattr__(self, "image_size", size)
 
     def check_choosing(self) -> None:
         """Raise ConfigError if something is to be chosen on a val that is trained on."""
@@ -103,6 +107,8 @@ class RunConfig:
         known, checked = keys(), _all_checked(values)
         if not checked.get("data"):
             raise ConfigError("No data were named. Give a built-in task, an image folder, a CSV file or a list.")
+        if checked.get("image_size", 0) is None:  # said to be none: also of a short name, which has one of its own
+            checked["image_size"] = catalogue.own_size(checked.get("backbone", ""))
         chosen = {name: known[name].default for name in ("protocol", "method")} | checked
         checked = _all_checked(protocols.completed(chosen))
         training = {name: checked.pop(name) for name in _training_keys() if name in checked}
