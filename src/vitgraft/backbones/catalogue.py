@@ -1,8 +1,8 @@
 """Well-known backbones, as a table that needs no torch. Any other timm VisionTransformer works as well.
 
-Those that people ask for by a family and a size have a short name (`dinov2-s`), which stands for timm's full name at
-an image size that is worth its cost: DINOv2 at 224 pixels, not at the 518 that its positions are stored for. The
-full name keeps timm's own size.
+Those that people ask for by a family and a size have a short name (`dinov2-s`), which stands for timm's full name
+at an image size that is worth its cost: DINOv2 at 224 pixels, not at the 518 that its positions are stored for.
+The full name keeps timm's own size.
 """
 
 import csv
@@ -37,9 +37,9 @@ class Listed:
     """A backbone: its name for `--backbone`, and what is worth knowing before choosing it.
 
     `short` is its other name, or empty; `own_size` are the pixels a side that it was published for, `prefix` its
-    class and register tokens, `parameters` its values without a classifier, and `pooling` is timm's word. `licence`
-    is that of the weights as timm states it, `download` what the file holds in MB, with the classifier that lies in
-    it; `file` is what to fetch where no hub can be reached, to be passed as `--checkpoint`.
+    class and register tokens, `parameters` its values without a classifier, and `pooling` is timm's word.
+    `licence` is that of the weights as timm states it, `download` what the file holds in MB, with the classifier
+    that lies in it; `file` is what to fetch where no hub can be reached, to be passed as `--checkpoint`.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Listed:
         """Of one forward pass of one image: a multiplication and the addition after it are two."""
         tokens, width = self.tokens(), self.width
         embedding = 2 * (tokens - self.prefix) * CHANNELS * self.patch**2 * width
-        projections = 2 * tokens * width**2 * (4 + 2 * EXPANSION)  # query, key, value, output; the mlp's two layers
+        projections = 2 * tokens * width**2 * (4 + 2 * EXPANSION)  # q, k, v, output; the mlp's two
         attention = 2 * 2 * tokens**2 * width
         pool = 2 * width**2 * (2 + 2 * tokens + 2 * EXPANSION) + 2 * 2 * tokens * width
         return embedding + self.depth * (projections + attention) + (pool if self.pooling == "map" else 0)
@@ -144,8 +144,8 @@ def _built_in() -> list[Listed]:
 
 def _read() -> tuple[Listed, ...]:
     kinds = get_type_hints(Listed)
-    with files("vitgraft.backbones").joinpath("catalogue.csv").open(encoding="utf-8", newline="") as lines:
-        rows = list(csv.DictReader(lines))
+    text = files("vitgraft.backbones").joinpath("catalogue.csv").read_text(encoding="utf-8")
+    rows = csv.DictReader(text.splitlines())
     return tuple(Listed(**{one.name: kinds[one.name](row[one.name]) for one in fields(Listed)}) for row in rows)
 
 

@@ -11,7 +11,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 
 from vitgraft.backbones import hub
-from vitgraft.backbones.catalogue import BUILT_IN, TIMM, short_names
+from vitgraft.backbones.catalogue import BUILT_IN, TIMM, short_names, spelled_out
 from vitgraft.backbones.checkpoints import LoadReport, load_weights
 from vitgraft.backbones.timm_vit import MODELS
 from vitgraft.errors import BackboneError, CheckpointError, unknown
@@ -33,14 +33,15 @@ def create_model(
 ) -> tuple[VisionTransformer, LoadReport | None]:
     """A headless model in eval mode, and how its weights fitted.
 
-    `name` is timm's, with or without a tag, or `figures`. Weights come from `checkpoint`; without one, from where
-    they are published, unless `pretrained` is False: then they are random, drawn from `seed`, and there is no
-    report. The global random state stays as it is.
+    `name` is timm's, with or without a tag, a short one of the catalogue, or `figures`. Weights come from
+    `checkpoint`; without one, from where they are published, unless `pretrained` is False: then they are random,
+    drawn from `seed`, and there is no report. The global random state stays as it is.
 
     Raises:
         BackboneError: an unknown name, size or pooling, or a model of a family without a view.
         CheckpointError: weights that are missing, cannot be fetched, or do not fit.
     """
+    name, image_size = spelled_out(name, image_size)
     if global_pool is not None and global_pool not in POOLINGS:
         raise BackboneError(unknown("pooling", global_pool, POOLINGS))
     if image_size is not None and image_size < 1:

@@ -47,6 +47,12 @@ def fetch(name: str, pretrained_cfg: Mapping[str, Any]) -> Path:
         raise CheckpointError(_unreachable(name, repository, files[0], error)) from None
 
 
+def on_disk(listed: str) -> bool:
+    """Whether a file as the catalogue lists it, `repository file`, is in the local hub cache."""
+    repository, _, file = listed.partition(" ")
+    return isinstance(try_to_load_from_cache(repository, file), str)
+
+
 def _download(repository: str, files: tuple[str, ...], revision: str | None) -> Path:
     """Asks once, without the client's own retries, before it hands over to them."""
     for file in files:

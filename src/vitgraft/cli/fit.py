@@ -1,5 +1,7 @@
 """`vitgraft fit`: train a graft, test it once, and keep it with its record."""
 
+import os
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -7,7 +9,7 @@ import typer
 
 from vitgraft.cli import guard, show
 from vitgraft.cli.options import configured
-from vitgraft.errors import ConfigError
+from vitgraft.errors import ConfigError, Told, command
 from vitgraft.results.record import Record
 from vitgraft.runs.config import KEPT, RunConfig, read_toml
 
@@ -35,7 +37,7 @@ def fit(
 
       vitgraft fit digits
 
-      vitgraft fit photos/ --method vpt-deep:tokens=20 --backbone vit_base_patch16_224.augreg_in21k
+      vitgraft fit photos/ --method vpt-deep:tokens=20 --backbone dinov2-s
 
       vitgraft fit photos/ --epochs 50 --print-config > photos.toml
 
@@ -52,6 +54,8 @@ def fit(
     if print_config:
         typer.echo(chosen.toml(), nl=False)
         return
+    if not resume and "backbone" not in values and _are_pictures(chosen.data):
+        warnings.warn(_instead(given, config, force), Told, stacklevel=1)
     from vitgraft.runs.run import run
 
     try:
@@ -72,6 +76,39 @@ def _file_values(config: Path | None, resume: bool, given: dict[str, Any]) -> di
     if config is None and resume and "data" not in given and "out" in given:
         config = Path(given["out"]) / KEPT
     return {} if config is None else read_toml(config)
+
+
+def _are_pictures(data: str) -> bool:
+    """Whether data are there and a user's own, or a benchmark's, and not a task that is built in."""
+    from vitgraft.data.benchmarks.names import mentioned
+    from vitgraft.data.builtin import names
+
+    return data not in names() and (os.path.exists(os.path.expanduser(data)) or mentioned(data) is not None)
+
+
+def _instead(given: dict[str, Any], config: Path | None, force: bool) -> str:
+    """What the backbone is that nobody named, and the command with one for photographs.
+
+    Which backbone a run is on never depends on what was downloaded before: weights on the disk are only told of.
+    """
+    from vitgraft.backbones import catalogue, hub
+
+    words = [str(given["data"])] if "data" in given else []
+    words += ["--config", str(config)] if config is not None else []
+    for name, value in given.items():
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{option}" if value else f"--no-{option}")
+        elif name != "data":
+            words += [f"--{option}", "none" if value is None else str(value)]
+    words += ["--force"] if force else []
+    row = next(row for row in catalogue.TIMM if row.short == catalogue.SUGGESTED)
+    own = next((row.own_size for row in catalogue.available() if row.name == catalogue.BUILT_IN), None)
+    where = "its weights are on this disk" if hub.on_disk(row.file) else f"a download of {row.download:.0f} MB"
+    return (
+        f"the built-in backbone, which is taken where none is named, was trained on drawings of {own} px: a toy "
+        f"for photographs. Instead: {command('fit', *words, '--backbone', row.short)} ({where})."
+    )
 
 
 def summary(record: Record, folder: Path) -> None:

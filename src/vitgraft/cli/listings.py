@@ -180,7 +180,7 @@ def backbones(as_json: Json = False) -> None:
     numbers = ("px", "tokens", "GFLOPs", "download")
     show.table("Backbones", columns, cells, right=numbers, spare=("licence", "pretrained"))
     typer.echo(
-        "A short name means the size under px, a full name timm's own (DINOv2: 518). Licences are as timm states them.\n"
+        "A short name means the size under px, a full name timm's own (DINOv2: 518). Licences: as timm has them.\n"
         "Where no hub can be reached, fetch model.safetensors of timm/<backbone> elsewhere, and pass it as\n"
         "--checkpoint FILE. Files of the papers' authors, of transformers and of open_clip are read, too."
     )
