@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -68,6 +69,21 @@ def test_record__keeps_what_was_told_of_the_data(tmp_path: Path) -> None:
     del older["task"]["notes"]  # as records were written before there were any
     path.write_text(json.dumps(older))
     assert store.read(path) == record()
+
+
+def test_record__a_loss_that_is_not_finite_is_null_in_the_file(tmp_path: Path) -> None:
+    before = record()
+    assert before.val is not None
+    broken = replace(before.val, loss=math.inf)
+    history = replace(before.history, train_loss=[0.5, math.nan])
+    path = store.add(tmp_path, replace(before, val=broken, history=history))
+    values = json.loads(path.read_text(), parse_constant=pytest.fail)
+    assert (values["val"]["loss"], values["history"]["train_loss"]) == (None, [0.5, None])
+    read = store.read(path)
+    assert read.val is not None
+    assert math.isnan(read.val.loss)
+    assert (read.val.top1, read.history.train_loss[0]) == (broken.top1, 0.5)
+    assert math.isnan(read.history.train_loss[1])
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,7 @@ def _bomb(where: str) -> tuple[str, Callable[..., Any]]:
                 raise Killed
             rename(*arguments)
 
-        return "vitgraft.train.state.os.replace", replace_some
+        return "vitgraft.atomic.os.replace", replace_some
     write = torch.save
 
     def half(content: Any, file: Any) -> None:

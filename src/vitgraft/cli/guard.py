@@ -24,6 +24,9 @@ NO_READER = 141
 """The exit code when nobody reads standard output any more, as of `| head`: 128 and the number of SIGPIPE."""
 
 FULL = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
+LOCK, HIDDEN = ".lock", ".locks"
+"""Names of files and folders that libraries keep for themselves."""
+
 OUTSIDE = {*FULL, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOENT}
 """What the file system refuses through no fault of the program."""
 
@@ -52,9 +55,7 @@ class Commands(TyperGroup):
         except OSError as error:
             if error.errno not in OUTSIDE:
                 raise
-            check = "permissions and free space" if error.errno in FULL else "the path"
-            where = "" if error.filename is None else f": '{error.filename}'"
-            raise failed(f"{error.strerror}{where}. Check {check}.") from None
+            raise failed(told_of(error)) from None
         except KeyboardInterrupt:
             note("Stopped.")
             raise typer.Exit(INTERRUPTED) from None
@@ -72,6 +73,17 @@ def _shown(message: Warning | str, *details: Any, **more: Any) -> None:
         typer.echo(warnings.formatwarning(message, *details[:3]), err=True, nl=False)
     elif os.environ.get("RANK", "0") == "0":
         note(f"Note: {message}")
+
+
+def told_of(error: OSError) -> str:
+    """What the file system refuses, of a path that a person knows: no lock or temporary file of a library."""
+    check = "permissions and free space" if error.errno in FULL else "the path"
+    name = error.filename if isinstance(error.filename, str) else os.fsdecode(error.filename or "")
+    path = Path(name)
+    while path.name.startswith(".") or path.suffix == LOCK or HIDDEN in path.parts:
+        path = path.parent
+    where = f": '{name}'" if path == Path(name) else f": the folder '{path}'"
+    return f"{error.strerror}{where if name else ''}. Check {check}."
 
 
 def _joined(paragraph: str) -> str:

@@ -1,10 +1,11 @@
 """Printing results: tables for people, JSON for programs."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TextIO
 
 import typer
+
+from vitgraft.atomic import json_of
 
 PIPED_WIDTH = 140
 """Columns of a table that is not printed on a terminal."""
@@ -111,7 +112,7 @@ def pairs(values: Mapping[str, str]) -> None:
 
 def as_json(value: Any) -> None:
     """Print JSON."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    typer.echo(json_of(value, indent=2))
 
 
 def percent(value: float | None) -> str:

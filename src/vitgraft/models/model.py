@@ -255,15 +255,15 @@ def load(
     `checkpoint` says where the file of its weights is, if it is neither where it was nor beside the run.
 
     Raises:
-        ArtefactError: a damaged graft, weights that are not found, or a backbone with other weights than the
-            graft was trained on (`force` loads it all the same).
+        ArtefactError: a damaged graft, files of two grafts, or weights that are not found; with `force` not for
+            values that are not finite, or a backbone with other weights than the graft was trained on.
         BackboneError, CheckpointError: see `load_backbone`.
     """
     home = path_of(folder, "folder")
     file = None if checkpoint is None else path_of(checkpoint, "checkpoint")
     if file is not None and backbone is not None:
         raise ConfigError("Give a backbone or a checkpoint to make one from, not both.")
-    card, state, findings = artefact.read(home)
+    card, state, findings = artefact.read(home, force)
     frozen = rebuilt(card.backbone, home, file, force) if backbone is None else _as_backbone(backbone)
     if not force and (wrong := differs(card.backbone, home, frozen)):
         raise wrong
@@ -277,13 +277,12 @@ def load(
     pictures = Preprocessing.from_json(card.preprocessing)
     try:
         model = _planned(frozen, method, card.class_names, pictures, findings=findings)
-    except (KeyError, IndexError, RuntimeError) as error:
+    except (LookupError, ArithmeticError, RuntimeError, MemoryError, TypeError, ValueError) as error:
+        what = f"The findings in {home / artefact.TENSORS} fit neither its card nor"
         if not findings:
-            raise
-        raise ArtefactError(
-            f"The findings in {home / artefact.TENSORS} fit neither its card nor {frozen.name} ({error}). "
-            "Save the graft again, or load it on its own backbone."
-        ) from error
+            what = f"The method in {home / artefact.CARD}, {methods.spec_of(method)}, cannot be built on"
+        told = f"{what} {frozen.name} ({error}). Save the graft again, or load it on its own backbone."
+        raise ArtefactError(told) from error
     artefact.fill(model.tuned, state, home)
     model.tuned.eval()
     return model

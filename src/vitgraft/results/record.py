@@ -1,15 +1,19 @@
 """Record: everything about one finished run that a table, a plot or a doubter needs. It imports no torch."""
 
 import dataclasses
+import math
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field
-from typing import Any, Self, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Self, Union, get_args, get_origin, get_type_hints
 
 from vitgraft.errors import VitgraftError
 
 SCHEMA = 1
 """Raised when a field is renamed, removed or changes its meaning; a new field with a default needs no raise."""
+
+
+Loss = Annotated[float, "null in a file where it is not finite, and NaN when it is read"]
 
 
 class RecordError(VitgraftError):
@@ -23,7 +27,7 @@ class Scores:
     `top5` is None where there are no more than five classes.
     """
 
-    loss: float
+    loss: Loss
     top1: float
     top5: float | None
     mean_per_class: float
@@ -79,7 +83,7 @@ class History:
     epochs: int
     best_epoch: int | None
     stopped_early: bool
-    train_loss: list[float]
+    train_loss: list[Loss]
     val_top1: list[float | None]
     legacy_best_on_test: float | None = None
     legacy_best_epoch: int | None = None
@@ -182,6 +186,8 @@ def _flatten(hint: Any, value: object, prefix: str, row: dict[str, Any]) -> None
 def _read(hint: Any, value: object, where: str) -> Any:
     """`value` checked against a type hint of this file. Raises RecordError."""
     origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return math.nan if value is None else _read(arguments[0], value, where)
     if origin in (Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
@@ -204,7 +210,7 @@ def _read(hint: Any, value: object, where: str) -> Any:
 def _read_dataclass(kind: Any, value: object, where: str) -> Any:
     if not isinstance(value, Mapping):
         raise RecordError(f"Its {where} is {value!r}, not a table.")
-    hints = get_type_hints(kind)
+    hints = get_type_hints(kind, include_extras=True)
     fields = {item.name: item for item in dataclasses.fields(kind)}
     foreign = sorted(value.keys() - fields.keys())
     missing = sorted(

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from vitgraft import methods
-from vitgraft.atomic import write_atomically
+from vitgraft.atomic import json_of, write_atomically
 from vitgraft.data.benchmarks.names import mentioned
 from vitgraft.errors import ConfigError, VitgraftError
 from vitgraft.results.record import Record, RecordError
@@ -140,8 +140,7 @@ def beside(path: Path, name: str) -> Path:
 
 def write(path: Path, record: Record) -> None:
     """Write one record to `path`, whole or not at all."""
-    text = json.dumps(record.to_json(), indent=2, ensure_ascii=False, allow_nan=True) + "\n"
-    write_atomically(path, text.encode())
+    write_atomically(path, (json_of(record.to_json(), indent=2) + "\n").encode())
 
 
 def read(path: Path) -> Record:

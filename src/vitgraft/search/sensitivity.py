@@ -1,8 +1,6 @@
 """Scores of a backbone's values as a file: one serves every budget and every kind of module."""
 
 import json
-import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +10,7 @@ import safetensors.torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from vitgraft.atomic import json_of, write_atomically
 from vitgraft.core.backbone import Backbone
 from vitgraft.errors import ArtefactError
 
@@ -30,7 +29,6 @@ class Sensitivity:
 
 def write(path: Path, sensitivity: Sensitivity) -> None:
     """Write a file that is whole or not there; it is as large as the weights."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     card = {
         "schema": SCHEMA,
         "backbone": sensitivity.backbone,
@@ -38,12 +36,7 @@ def write(path: Path, sensitivity: Sensitivity) -> None:
         "origin": dict(sensitivity.origin),
     }
     tensors = {name: value.detach().cpu().contiguous() for name, value in sensitivity.scores.items()}
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        safetensors.torch.save_file(tensors, temporary, {"sensitivity": json.dumps(card)})
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(path, safetensors.torch.save(tensors, {"sensitivity": json_of(card)}))
 
 
 def read(path: Path, backbone: Backbone) -> Sensitivity:

@@ -1,7 +1,5 @@
 """What a run leaves behind while it goes: snapshots, the log, and lines for a person."""
 
-import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
@@ -9,6 +7,7 @@ from typing import Any
 
 import torch
 
+from vitgraft.atomic import json_of, named, write_atomically
 from vitgraft.core.tuned import Tuned
 from vitgraft.machine.progress import Display, Entry
 from vitgraft.train import state as snapshots
@@ -75,12 +74,10 @@ class Journal:
 
 def rewrite_log(folder: Path, history: Sequence[Entry]) -> None:
     """Make `log.jsonl` hold exactly `history`, so that a resumed run repeats no line."""
-    temporary = folder / f".{LOG}"
-    temporary.write_text("".join(json.dumps(entry) + "\n" for entry in history))
-    os.replace(temporary, folder / LOG)
+    write_atomically(folder / LOG, "".join(json_of(entry) + "\n" for entry in history).encode())
 
 
 def append_log(folder: Path, entry: Entry) -> None:
     """Add one epoch to `log.jsonl`."""
-    with (folder / LOG).open("a") as file:
-        file.write(json.dumps(entry) + "\n")
+    with named(folder / LOG), (folder / LOG).open("a") as file:
+        file.write(json_of(entry) + "\n")

@@ -3,7 +3,6 @@
 No random state is among it: order, augmentation and dropout are functions of (seed, epoch, step).
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vitgraft.atomic import left_over, replacing
 from vitgraft.core.tuned import Tuned
 from vitgraft.data.preprocessing import Preprocessing
 from vitgraft.data.task import Split
@@ -85,12 +85,8 @@ def save(
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
     }
-    temporary = folder / f".{FILE}"
-    with temporary.open("wb") as file:
+    with replacing(folder / FILE) as file:
         torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, folder / FILE)
 
 
 def load(folder: Path, same: Mapping[str, Any], model: Tuned, optimizer: torch.optim.Optimizer) -> State | None:
@@ -130,5 +126,5 @@ def load(folder: Path, same: Mapping[str, Any], model: Tuned, optimizer: torch.o
 
 def discard(folder: Path) -> None:
     """Remove the snapshot of an earlier run."""
-    for name in (FILE, f".{FILE}"):
-        (folder / name).unlink(missing_ok=True)
+    for path in (folder / FILE, *left_over(folder / FILE)):
+        path.unlink(missing_ok=True)
