@@ -111,9 +111,18 @@ def _instead(given: dict[str, Any], config: Path | None, force: bool) -> str:
     )
 
 
+def _images(record: Record) -> str:
+    """How many images were used for what, and how many were not."""
+    words = {"train": "trained", "val": "validated", "test": "tested"}
+    sizes = record.task.sizes
+    counts = [f"{sizes[name]:,} {word}" for name, word in words.items() if name in sizes]
+    left = f"; {record.task.skipped:,} left out" if record.task.skipped else ""
+    return ", ".join(counts) + left
+
+
 def summary(record: Record, folder: Path) -> None:
     """Print what a run reached, what it cost and what can be done with it."""
-    cost, lines = record.cost, {}
+    cost, lines = record.cost, {"images": _images(record)}
     for name, scores in (("val", record.val), ("test", record.test)):
         if scores is not None:
             text = f"{show.percent(scores.top1)} of {scores.n:,} images, mean per class"

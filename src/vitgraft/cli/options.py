@@ -7,7 +7,8 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from vitgraft.runs.config import Key, from_text, keys
+from vitgraft.runs.config import from_text, keys
+from vitgraft.runs.keys import Key
 
 ARGUMENT = "data"
 """The key that is given as the command's argument."""

@@ -9,16 +9,20 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import NamedTuple, Self
 
 import numpy as np
+import PIL
 from PIL import Image
 
-from vitgraft.data.decode import UnreadableImage, read_image
-from vitgraft.data.digests import WORKERS, digests
+from vitgraft.data import told
+from vitgraft.data.decode import FORMATS, UnreadableImage, read_image
+from vitgraft.data.digests import WORKERS, digests, memory
+from vitgraft.data.left_out import LeftOut
 from vitgraft.data.split import missing_splits, stratified
+from vitgraft.data.split_names import FRACTION
 from vitgraft.data.task import Split, Task
 from vitgraft.errors import ConfigError, DataError, unknown
 from vitgraft.kinds import check_fields, finite, whole
@@ -31,8 +35,9 @@ class Reading:
     """How files become a task: the keywords of `load`, `load_folder` and `load_list`.
 
     `seed` and the fractions (in [0, 1), together below 1) cut the splits that were not given: see
-    `split.missing_splits`. `check` decodes every image once up front; `skip_unreadable` then leaves out those
-    that fail, and `Task.skipped` names them. `skip_missing` does the same with what a list names and is not there.
+    `split.missing_splits`; None is 0, and `FRACTION` of train. One that is given and has nothing to cut is told
+    of. `check` decodes every image once up front; `skip_unreadable` then leaves out those that fail, and
+    `Task.skipped` names them. `skip_missing` does the same with what a list names and is not there.
 
     `to_measure` reads images that a finished model is measured on. The classes are the model's, so those that
     occur are enough, named as they are written; no train is needed, and nothing is cut: images without splits of
@@ -42,9 +47,9 @@ class Reading:
         ConfigError: a fraction or seed outside its range.
     """
 
-    seed: int = 0
-    val_fraction: float = 0.15
-    test_fraction: float = 0.15
+    seed: int | None = None
+    val_fraction: float | None = None
+    test_fraction: float | None = None
     skip_unreadable: bool = False
     check: bool = True
     skip_missing: bool = False
@@ -52,12 +57,14 @@ class Reading:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        whole("seed", self.seed)
-        for name in ("val_fraction", "test_fraction"):
-            if not finite(value := getattr(self, name)):
-                raise ConfigError(f"{name}={value}: expected a number of at least 0 and below 1.")
-        if min(self.val_fraction, self.test_fraction) < 0 or self.val_fraction + self.test_fraction >= 1:
-            given = f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction}"
+        if self.seed is not None:
+            whole("seed", self.seed)
+        for split, share in self.fractions.items():
+            if not finite(share):
+                raise ConfigError(f"{split}_fraction={share}: expected a number of at least 0 and below 1.")
+        val, test = self.fractions.values()
+        if min(val, test) < 0 or val + test >= 1:
+            given = f"val_fraction {val} and test_fraction {test}"
             raise ConfigError(f"{given} leave nothing to train on: each is at least 0, their sum below 1.")
         if self.skip_unreadable and not self.check:
             raise ConfigError("skip_unreadable needs check: unreadable images are found by decoding each once.")
@@ -75,6 +82,12 @@ class Reading:
                 raise ConfigError(unknown("reading option", key, known))
         return cls(**options)  # type: ignore[arg-type]
 
+    @property
+    def fractions(self) -> dict[str, float]:
+        """The shares of train that become val and test, where they are cut."""
+        given = {"val": self.val_fraction, "test": self.test_fraction}
+        return {split: FRACTION if share is None else share for split, share in given.items()}
+
 
 class Item(NamedTuple):
     """One labelled image: its path below the root, or an absolute one."""
@@ -86,12 +99,15 @@ class Item(NamedTuple):
 @dataclass(frozen=True)
 class Found:
     """What a loader found: items by split, "train" among them unless they are to be measured, before anything was
-    decoded. `missing` are paths that a list names and that are not there."""
+    decoded. `missing` are paths that a list names and that are not there, `left_out` files that lie among the
+    images and are not read; `notes` is what else a person should know."""
 
     name: str
     root: Path
     classes: tuple[str, ...]
     splits: Mapping[str, Sequence[Item]]
+    notes: tuple[str, ...] = ()
+    left_out: LeftOut = field(default_factory=LeftOut)
     missing: Sequence[str] = ()
 
 
@@ -131,7 +147,7 @@ class FileImages:
         return replace(self, paths=tuple(self.paths[index] for index in indices))
 
     def _digests(self) -> list[bytes]:
-        return digests(self.root / path for path in self.paths)
+        return digests(self.root, self.paths)
 
 
 def finish(found: Found, reading: Reading) -> Task:
@@ -146,17 +162,24 @@ def finish(found: Found, reading: Reading) -> Task:
         skipped = unreadable(found.root, paths)
         if skipped and not reading.skip_unreadable:
             raise DataError(_broken(found.root, skipped, len(paths)))
-    splits = {name: [item for item in items if item.path not in skipped] for name, items in found.splits.items()}
+    given = {name: [item for item in items if item.path not in skipped] for name, items in found.splits.items()}
+    splits, notes = given, [*found.notes, *found.left_out.notes()]
     if not reading.to_measure:
-        _refuse_lost(found, splits["train"], skipped)
-        splits = _cut(splits, reading)
+        _refuse_lost(found, given["train"], skipped)
+        fractions = missing_splits(list(given), reading.fractions["val"], reading.fractions["test"])
+        splits = _cut(given, fractions, reading.seed or 0)
+        notes += told.of_cut(given, fractions, reading)
     elif not any(splits.values()):
         raise DataError(_broken(found.root, skipped, len(skipped)))
+    if reading.check:
+        notes += told.of_twins(found.root, splits, found.classes)
     return Task(
         name=found.name,
         classes=found.classes,
         splits={name: _split(found.root, items) for name, items in splits.items() if items},
         skipped=(*((path, "there is no such file") for path in found.missing), *skipped.items()),
+        notes=tuple(dict.fromkeys(notes)),
+        left_out=found.left_out,
     )
 
 
@@ -169,21 +192,28 @@ def _refuse_lost(found: Found, left: Sequence[Item], skipped: Mapping[str, str])
 
 
 def unreadable(root: Path, paths: Sequence[str]) -> dict[str, str]:
-    """Decode every file once, in threads: those that fail, with the reason, in the given order."""
+    """Decode every file once, in threads: those that fail, with the reason, in the given order.
+
+    A file that was decoded by an earlier run, and is as it was then, is not decoded again.
+    """
+    known, rules = memory(root), decoding_rules()
 
     def reason(path: str) -> str | None:
         try:
             read_image(root / path)
         except UnreadableImage as error:
             return error.reason
+        known.digest(path, rules)
         return None
 
+    new = [path for path in paths if not known.decoded(path, rules)]
     pool = ThreadPoolExecutor(WORKERS)
     try:
-        reasons = list(_progress(pool.map(reason, paths), len(paths)))
+        reasons = list(_progress(pool.map(reason, new), len(new)))
     finally:
         pool.shutdown(cancel_futures=True)  # so that Ctrl-C does not wait for the whole folder
-    return {path: why for path, why in zip(paths, reasons, strict=True) if why is not None}
+        known.keep()
+    return {path: why for path, why in zip(new, reasons, strict=True) if why is not None}
 
 
 def check_classes(names: Iterable[str], where: str | Path) -> tuple[str, ...]:
@@ -207,14 +237,20 @@ def check_classes(names: Iterable[str], where: str | Path) -> tuple[str, ...]:
     return classes
 
 
-def _cut(splits: dict[str, list[Item]], reading: Reading) -> dict[str, list[Item]]:
-    fractions = missing_splits(list(splits), reading.val_fraction, reading.test_fraction)
+def _cut(splits: dict[str, list[Item]], fractions: Mapping[str, float], seed: int) -> dict[str, list[Item]]:
     if not fractions:
         return splits
     train = splits["train"]
     labels = np.array([item.label for item in train], dtype=np.int64)
-    parts = stratified(labels, fractions, reading.seed)
+    parts = stratified(labels, fractions, seed)
     return splits | {name: [train[i] for i in indices] for name, indices in parts.items()}
+
+
+def decoding_rules() -> str:
+    """A digest of what decides whether a file can be decoded, beside the file."""
+    Image.init()
+    known = (PIL.__version__, sorted(set(FORMATS) & set(Image.OPEN)), Image.MAX_IMAGE_PIXELS)
+    return hashlib.sha256(repr(known).encode()).hexdigest()[:8]
 
 
 def _split(root: Path, items: Sequence[Item]) -> Split:

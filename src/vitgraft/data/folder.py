@@ -3,31 +3,25 @@
 Two layouts:
 - `root/train/<class>/...` with, where there are any, `root/val/<class>/...` and `root/test/<class>/...`;
 - `root/<class>/...`, cut into 70 % train, 15 % val and 15 % test (stratified, seeded).
-What is not given is cut out of train as `split.missing_splits` says. Images may lie at any depth below a
-class folder. Hidden files, thumbnails and files without an image's suffix are ignored.
+The split folders may have other well-known names, such as valid/ and holdout/. What is not given is cut out of
+train as `split.missing_splits` says. Images may lie at any depth below a class folder. Hidden files and thumbnails
+are ignored; of others without an image's suffix the content decides, and those that are no images are told of.
 """
 
 import os
 import unicodedata
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from vitgraft.data.decode import looks_like_image
 from vitgraft.data.files import Found, Item, Reading, check_classes, finish
+from vitgraft.data.left_out import SYSTEM, Left, LeftOut, Role, look, told_counts
+from vitgraft.data.split_names import ALL, SPLITS, needs_telling, split_named
 from vitgraft.data.task import Task
 from vitgraft.errors import DataError
 from vitgraft.kinds import checked
 
-SPLITS = ("train", "val", "test")
-ALL = "all"
-"""What the images are that have no splits of their own, where they are to be measured and not cut."""
-
-SPLIT_NAMES = {  # lower case -> ours
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
 IGNORED = ("__MACOSX", "@eaDir", "lost+found")  # resource forks, thumbnails, file-system repair
 LAYOUT = "Images lie in <folder>/<class>/, or in <folder>/train/<class>/ with val/ and test/ beside train/"
 
@@ -46,14 +40,28 @@ def load_folder(root: str | Path, **options: object) -> Task:
         ConfigError: an option that does not exist or has a wrong value.
     """
     reading = Reading.of(options)
+    return finish(find_folder(root, reading.to_measure), reading)
+
+
+def find_folder(root: str | Path, to_measure: bool = False) -> Found:
+    """What a folder of class folders holds: path, label and split of every image, before anything was decoded.
+
+    `to_measure` as in `Reading`.
+
+    Raises:
+        DataError: as `load_folder`, but for images that cannot be decoded.
+    """
     root = Path(root)
     if not root.exists():
         raise DataError(f"There is no folder '{root}'. Check the path.")
     if not root.is_dir():
         raise DataError(f"'{root}' is a file, not a folder of class folders. {LAYOUT}.")
-    homes = _split_homes(root, reading.to_measure) or {ALL if reading.to_measure else "train": root}
-    folders = {split: _class_folders(homes[split]) for split in (*SPLITS, ALL) if split in homes}
-    if reading.to_measure:
+    walk = Walk(root)
+    homes = _split_homes(root, to_measure)
+    notes = _told_of_splits(root, homes, walk)
+    homes = homes or {ALL if to_measure else "train": root}
+    folders = {split: _class_folders(homes[split], walk) for split in (*SPLITS, ALL) if split in homes}
+    if to_measure:
         classes = tuple(sorted({name for by_name in folders.values() for name in by_name}))
     else:
         classes = _classes(root, folders["train"])
@@ -67,17 +75,80 @@ def load_folder(root: str | Path, **options: object) -> Task:
             Item(path, label)
             for label, name in enumerate(classes)
             if name in by_name
-            for path in _members(root, by_name[name], allow_none=reading.to_measure)
+            for path in _members(root, by_name[name], walk, allow_none=to_measure)
         ]
     if not any(splits.values()):
         raise DataError(f"'{root}' has class folders and no images in them. {LAYOUT}.")
     _refuse_shared(root, splits)
-    return finish(Found(root.resolve().name, root, classes, splits), reading)
+    return Found(root.resolve().name, root, classes, splits, notes, walk.found())
 
 
-def images_below(folder: Path) -> list[Path]:
-    """Every image file at any depth below a folder, sorted; each real folder is entered once."""
-    return [folder / path for path in sorted(_walk(folder))]
+def images_below(folder: Path) -> tuple[list[Path], LeftOut]:
+    """Every image file at any depth below a folder, sorted, and what else is there; each real folder is entered
+    once."""
+    walk = Walk(folder)
+    return [folder / path for path in sorted(walk.below(folder))], walk.found()
+
+
+@dataclass
+class Walk:
+    """A way through the folders below `root`, which notes what is left out."""
+
+    root: Path
+    left: list[Left] = field(default_factory=list)
+    renamed: list[str] = field(default_factory=list)
+
+    def found(self) -> LeftOut:
+        return LeftOut(tuple(sorted(self.left)), tuple(sorted(self.renamed)))
+
+    def below(self, folder: Path) -> list[str]:
+        """Image files below a folder, relative to it. Each real folder is entered once: links cannot loop."""
+        found: list[str] = []
+        entered: set[str] = set()
+        pending = [folder]
+        while pending:
+            current = pending.pop()
+            real = os.path.realpath(current)
+            if real in entered:
+                continue
+            entered.add(real)
+            deeper = []
+            for entry in _entries(current):
+                if _is_folder(entry):
+                    deeper.append(current / entry.name)
+                elif self.takes(current, entry):
+                    found.append((current / entry.name).relative_to(folder).as_posix())
+            pending.extend(reversed(deeper))
+        return found
+
+    def takes(self, folder: Path, entry: os.DirEntry[str]) -> bool:
+        """Whether a file is an image, by its name or else by its content; one that is not is noted.
+
+        A link that leads nowhere is reported later; a pipe or a socket is never opened.
+        """
+        if looks_like_image(entry.name):
+            return entry.is_symlink() or entry.is_file()
+        if entry.name.lower() in SYSTEM or not _is_file(entry):
+            return False
+        name = Path(os.path.relpath(folder / entry.name, self.root)).as_posix()
+        left = look(folder / entry.name, name)
+        if left is None:
+            self.renamed.append(name)
+        else:
+            self.left.append(left)
+        return left is None
+
+
+def _told_of_splits(root: Path, homes: Mapping[str, Path], walk: Walk) -> tuple[str, ...]:
+    """What lies beside split folders and is not read, and which names were guessed."""
+    if not homes:
+        return ()
+    for entry in _entries(root):
+        if not _is_folder(entry) and walk.takes(root, entry):
+            walk.left.append(Left(entry.name, Role.unknown, ""))
+    guessed = [f"{home.name}/ is taken as {split}." for split, home in homes.items() if needs_telling(home.name)]
+    unread = [f"{folder.name}/" for folder in _folders(root) if folder not in homes.values()]
+    return (*guessed, *([f"Not read, since it is no split: {', '.join(unread)}."] if unread else []))
 
 
 def _split_homes(root: Path, to_measure: bool) -> dict[str, Path]:
@@ -88,8 +159,8 @@ def _split_homes(root: Path, to_measure: bool) -> dict[str, Path]:
     homes: dict[str, Path] = {}
     others = []
     for folder in _folders(root):
-        split = SPLIT_NAMES.get(folder.name.lower())
-        if split is None:
+        split = split_named(folder.name)
+        if split is None or (needs_telling(folder.name) and not _folders(folder)):  # a class called dev
             others.append(folder)
         elif split in homes:
             what = f"'{root}' has two folders for {split}, '{homes[split].name}' and '{folder.name}'"
@@ -111,9 +182,13 @@ def _split_homes(root: Path, to_measure: bool) -> dict[str, Path]:
     return homes
 
 
-def _class_folders(home: Path) -> dict[str, Path]:
+def _class_folders(home: Path, walk: Walk) -> dict[str, Path]:
     """Class folders by class name."""
-    loose = [entry.name for entry in _entries(home) if _is_image(entry)]
+    beside = Walk(walk.root)
+    files = [entry for entry in _entries(home) if not _is_folder(entry)]
+    loose = [entry.name for entry in files if beside.takes(home, entry)]
+    left = beside.found()
+    walk.left += left.files
     folders: dict[str, Path] = {}
     for folder in _folders(home):
         first = folders.setdefault(_composed(folder.name), folder)
@@ -122,13 +197,14 @@ def _class_folders(home: Path) -> dict[str, Path]:
     if loose and folders:
         what = f"'{home}' holds {len(loose)} images ('{loose[0]}') next to class folders"
         raise DataError(f"{what}, so their class is unknown. Move them into one, or away.")
+    if folders:
+        return folders
+    lists = [file.path for file in left.files if file.path.lower().endswith((".csv", ".tsv"))]
+    hint = f" If '{walk.root / lists[0]}' lists them with their labels, name that file." if lists else ""
     if loose:
-        raise DataError(f"'{home}' holds {len(loose)} images but no class folders. {LAYOUT}.")
-    if not folders:
-        others = Counter(Path(entry.name).suffix or entry.name for entry in _entries(home))
-        seen = ", ".join(f"{count} {kind}" for kind, count in others.most_common(3))
-        raise DataError(f"'{home}' holds no images{f', only other files ({seen})' if seen else ''}. {LAYOUT}.")
-    return folders
+        raise DataError(f"'{home}' holds {len(loose)} images but no class folders. {LAYOUT}.{hint}")
+    seen = f", only other files ({told_counts(left)})" if left.files else ""
+    raise DataError(f"'{home}' holds no images{seen}.{left.advice()} {LAYOUT}.{hint}")
 
 
 def _classes(root: Path, folders: Mapping[str, Path]) -> tuple[str, ...]:
@@ -141,31 +217,19 @@ def _classes(root: Path, folders: Mapping[str, Path]) -> tuple[str, ...]:
     return check_classes(sorted(folders), root)
 
 
-def _members(root: Path, folder: Path, allow_none: bool) -> list[str]:
+def _members(root: Path, folder: Path, walk: Walk, allow_none: bool) -> list[str]:
     """The images of one class folder as sorted paths below `root`."""
-    paths = sorted(_walk(folder), key=_composed)
+    own = Walk(root)
+    paths = sorted(own.below(folder), key=_composed)
+    left = own.found()
+    if not paths and left.files and not allow_none:
+        how = left.advice() or " Put images into it, or take the folder away."
+        raise DataError(f"Class folder '{folder}' holds no images that are read, only {told_counts(left)}.{how}")
     if not paths and not allow_none:
         raise DataError(f"Class folder '{folder}' holds no images. Fill it, or delete it.")
+    walk.left += left.files
+    walk.renamed += left.renamed
     return [(folder / path).relative_to(root).as_posix() for path in paths]
-
-
-def _walk(folder: Path) -> Iterator[str]:
-    """Image files below a folder, relative to it. Each real folder is entered once: links cannot loop."""
-    entered: set[str] = set()
-    pending = [folder]
-    while pending:
-        current = pending.pop()
-        real = os.path.realpath(current)
-        if real in entered:
-            continue
-        entered.add(real)
-        deeper = []
-        for entry in _entries(current):
-            if _is_folder(entry):
-                deeper.append(current / entry.name)
-            elif _is_image(entry):
-                yield (current / entry.name).relative_to(folder).as_posix()
-        pending.extend(reversed(deeper))
 
 
 def _refuse_shared(root: Path, splits: Mapping[str, list[Item]]) -> None:
@@ -191,9 +255,11 @@ def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def _is_image(entry: os.DirEntry[str]) -> bool:
-    """A file named like an image, or a link that leads nowhere (reported later); never a pipe or socket."""
-    return looks_like_image(entry.name) and (entry.is_symlink() or entry.is_file())
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link to itself
+        return False
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -1,29 +1,27 @@
 """Lists of labelled images as a task: CSV and TSV files, and text lists of `path label` lines.
 
-A CSV has a column for the path and one for the label, perhaps one for the split; without a header its columns
-are path, label and, if there is a third, split. In a text list the label follows the last space. A list called
-`train.*` brings its siblings `val.*` and `test.*` along, unless its rows name their splits themselves. Paths
-are relative to the list's folder, or to `root`.
+A CSV has a column for the path and one for the label (or a column of 0 and 1 a class), perhaps one or several for
+the split; without a line of titles its columns are path, label and, if there is a third, split. In a text list the
+label follows the last space. A list called `train.*` brings its siblings `val.*` and `test.*` along, unless its
+rows name their splits themselves. Paths are relative to the list's folder, or to `root`.
 
-Labels are names, or integers that count from 0 without a gap. Train decides what the classes are, unless
-`classes` does; with it, a label is one of these names or an index into them.
+Labels are names or whole numbers. Train decides what the classes are, unless `classes` does.
 """
 
-import itertools
-import os
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from vitgraft.data.class_names import numbered_names
 from vitgraft.data.files import Found, Item, Reading, check_classes, finish
-from vitgraft.data.folder import ALL, SPLIT_NAMES, SPLITS
-from vitgraft.data.rows import LISTS, Row, read_rows
+from vitgraft.data.lists.columns import Columns
+from vitgraft.data.lists.defects import refuse
+from vitgraft.data.lists.labels import labels_of, occurring
+from vitgraft.data.lists.locate import Places
+from vitgraft.data.rows import LISTS, Listed, Row, read_list
+from vitgraft.data.split_names import ALL, SPLITS, split_named
 from vitgraft.data.task import Task
-from vitgraft.errors import DataError, unknown
+from vitgraft.errors import DataError
 from vitgraft.kinds import checked
-
-INTEGER = re.compile(r"-?[0-9]{1,18}")
-DECIMAL = re.compile(r"[-+]?[0-9]*\.[0-9]*([eE][-+]?[0-9]+)?")
 
 
 @checked
@@ -31,40 +29,61 @@ def load_list(
     path: str | Path,
     *,
     root: str | Path | None = None,
-    classes: Sequence[str] | None = None,
+    classes: object = None,
     **options: object,
 ) -> Task:
-    """Read a list, or a folder with a `train` list; `options` are the fields of `Reading`.
+    """Read a list, or a folder with a `train` list; `options` are the fields of `Reading` and `Columns`.
 
-    The task is named after the list, or after its folder if the list is called train.
+    `classes` are names in order, or a mapping between numbers and names, either way round. The task is named after
+    the list, or after its folder if the list is called train.
 
     Raises:
-        DataError: a list that is missing, empty or malformed; a label that is negative, out of range, leaves
-            a gap, or is unknown to train; an image that is missing, listed twice or cannot be decoded.
+        DataError: a list that is missing, empty or malformed; a label that is negative, out of range, or unknown
+            to train; an image that is missing, listed twice or cannot be decoded. All defects are in one message.
         ConfigError: an option that does not exist or has a wrong value.
     """
+    columns = Columns.taken_from(options)
     reading = Reading.of(options)
+    return finish(find_list(path, columns, reading, root=root, classes=classes), reading)
+
+
+def find_list(
+    path: str | Path,
+    columns: Columns,
+    reading: Reading,
+    *,
+    root: str | Path | None = None,
+    classes: object = None,
+) -> Found:
+    """What a list says: the path, label and split of every image, before anything was decoded. Raises as above."""
     file = Path(path)
     if file.is_dir():
         file = (list_to_measure if reading.to_measure else train_list)(file) or file / "train.txt"
-    rows = _rows_by_split(file, reading.to_measure)
-    if reading.to_measure and classes is None:
-        names, label_of = _occurring(rows)
-    else:
-        names, label_of = _labels(rows.get("train", []), classes, file)
-    base = Path(root) if root is not None else file.parent
-    paths = _paths(rows, base, allow_missing=reading.skip_unreadable or reading.skip_missing)
-    missing = [path for path in paths.values() if reading.skip_missing and not os.path.isfile(base / path)]
+    names = None if classes is None else numbered_names(classes)
+    listed, rows = _rows_by_split(file, columns, reading.to_measure)
+    labels = occurring(rows) if reading.to_measure and names is None else labels_of(rows, names)
+    places = Places(Path(root).expanduser() if root is not None else file.parent, columns.suffix)
+    places.find(rows, reading.skip_unreadable or reading.skip_missing)
+    refuse(file, [*listed.defects, *labels.defects, *places.defects])
+    if not reading.to_measure:
+        check_classes(labels.names, file)
+    missing = places.missing if reading.skip_missing else []
     gone = set(missing)
     splits = {
-        split: [Item(paths[row.where], label_of(row)) for row in rows[split] if paths[row.where] not in gone]
+        split: [
+            Item(places.paths[row.where], labels.index[row.where])
+            for row in rows[split]
+            if places.paths[row.where] not in gone
+        ]
         for split in (*SPLITS, ALL)
         if split in rows
     }
     if not any(splits.values()):
-        raise DataError(f"Of the {len(missing):,} images of '{file}' none is below '{base}'. Give another `root`.")
-    name = file.resolve().parent.name if _split_of(file) == "train" else file.stem
-    return finish(Found(name, base, names, splits, missing), reading)
+        what = f"Of the {len(missing):,} images of '{file}' none is below '{places.base}'"
+        raise DataError(f"{what}. Give another root (--root; in Python `root`).")
+    name = file.resolve().parent.name if split_named(file.stem) == "train" else file.stem
+    notes = (*listed.notes, *labels.notes, *places.notes)
+    return Found(name, places.base, labels.names, splits, notes, missing=missing)
 
 
 def train_list(folder: Path) -> Path | None:
@@ -78,15 +97,11 @@ def list_to_measure(folder: Path) -> Path | None:
     return found.get("train") or found.get("test") or found.get("val")
 
 
-def _split_of(file: Path) -> str | None:
-    return SPLIT_NAMES.get(file.stem.lower())
-
-
 def _siblings(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
     """Lists named after a split, by split."""
     found: dict[str, Path] = {}
     for file in sorted(folder.iterdir()):
-        split = _split_of(file)
+        split = split_named(file.stem)
         if split is None or file.suffix.lower() not in suffixes or not file.is_file():
             continue
         if split in found:
@@ -96,140 +111,37 @@ def _siblings(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
     return found
 
 
-def _rows_by_split(file: Path, to_measure: bool) -> dict[str, list[Row]]:
+def _rows_by_split(file: Path, columns: Columns, to_measure: bool) -> tuple[Listed, dict[str, list[Row]]]:
     """Every row of a list and its siblings; "train" and those to be cut from it are under "train".
 
     To be measured, a list that is called val or test is read alone, and rows that nothing gives a split are "all".
     """
-    own = _split_of(file)
+    own = split_named(file.stem)
     if own in ("val", "test") and not to_measure:
         raise DataError(f"'{file}' is a {own} list. Name the train list: its siblings are read with it.")
-    rows = read_rows(file)
-    if own == "train" and not any(row.split for row in rows):
-        for split, sibling in _siblings(file.parent, (file.suffix.lower(),)).items():
-            if split != "train":
-                rows += [row._replace(split=split) for row in read_rows(sibling)]
+    listed = read_list(file, columns)
+    rows, notes, defects = list(listed.rows), list(listed.notes), list(listed.defects)
+    siblings = {} if own != "train" else _siblings(file.parent, (file.suffix.lower(),))
+    said = any(row.split for row in rows)
+    for split, sibling in siblings.items():
+        if split == "train":
+            continue
+        if said:
+            notes.append(f"'{sibling}' is not read, since '{file.name}' says the splits itself.")
+            continue
+        other = read_list(sibling, columns)
+        rows += [row._replace(split=split) for row in other.rows]
+        notes += [note for note in other.notes if note not in notes]
+        defects += other.defects
     by_split: dict[str, list[Row]] = {}
-    uncut = own or ("train" if not to_measure or any(row.split for row in rows) else ALL)
+    uncut = own or ("train" if not to_measure or said else ALL)
     for row in rows:
         by_split.setdefault(row.split or uncut, []).append(row)
-    if "train" not in by_split and not to_measure:
-        raise DataError(f"'{file}' has no train rows, only {' and '.join(by_split)}. Add some.")
-    return by_split
-
-
-def _occurring(rows: Mapping[str, Sequence[Row]]) -> tuple[tuple[str, ...], Callable[[Row], int]]:
-    """The labels that occur, each as it is written, and what turns a row's label into its index."""
-    found: set[str] = set()
-    for row in itertools.chain(*rows.values()):
-        if not row.label:
-            raise DataError(f"{row.where}: the label is empty. Write one, or remove the line.")
-        found.add(row.label)
-    names = sorted(found)
-    if all(map(INTEGER.fullmatch, names)):
-        names.sort(key=int)
-    index = {name: number for number, name in enumerate(names)}
-    return tuple(names), lambda row: index[row.label]
-
-
-def _labels(
-    train: Sequence[Row], classes: Sequence[str] | None, file: Path
-) -> tuple[tuple[str, ...], Callable[[Row], int]]:
-    """The class names, and what turns a row's label into its index."""
-    if classes is not None:
-        names = check_classes(classes, "classes")
-    elif INTEGER.fullmatch(train[0].label):
-        names = tuple(str(label) for label in range(_count(train)))
-        if len(names) < 2:
-            check_classes(names, file)
-        return names, lambda row: _index(row, names)
-    else:
-        for row in train:
-            _refuse_number(row, train[0])
-        names = check_classes(sorted({row.label for row in train}), file)
-    known = {name: index for index, name in enumerate(names)}
-
-    def label_of(row: Row) -> int:
-        if row.label in known:
-            return known[row.label]
-        if classes is not None and INTEGER.fullmatch(row.label):
-            return _index(row, names)
-        raise DataError(f"{row.where}: {unknown('class', row.label, names)} Train names every class.")
-
-    return names, label_of
-
-
-def _count(train: Sequence[Row]) -> int:
-    """The number of classes of integer labels, which must be 0..C-1."""
-    first: dict[int, Row] = {}
-    for row in train:
-        if not INTEGER.fullmatch(row.label):
-            what = f"{row.where}: label {row.label!r} is no integer, but {train[0].where} has {train[0].label}"
-            raise DataError(f"{what}. Write all labels as integers, or all as names.")
-        first.setdefault(_natural(row), row)
-    for expected, label in enumerate(sorted(first)):
-        if label != expected:
-            what = f"{first[label].where}: label {label}, but no training image has label {expected}"
-            raise DataError(f"{what}. Integer labels count from 0 without a gap: renumber, or give `classes`.")
-    return len(first)
-
-
-def _index(row: Row, names: Sequence[str]) -> int:
-    """An integer label as an index into the class names."""
-    label = _natural(row) if INTEGER.fullmatch(row.label) else len(names)
-    if label >= len(names):
-        what = f"{row.where}: label {row.label!r} is out of range: there are {len(names)} classes"
-        raise DataError(f"{what}, 0 to {len(names) - 1}. Mend it, or name every class in train or `classes`.")
-    return label
-
-
-def _natural(row: Row) -> int:
-    if row.label.startswith("-"):
-        raise DataError(f"{row.where}: label {row.label} is negative. Labels count from 0.")
-    return int(row.label)
-
-
-def _refuse_number(row: Row, first: Row) -> None:
-    """Raise where a label cannot be the name of a class, in a list that begins with a name."""
-    if not row.label:
-        raise DataError(f"{row.where}: the label is empty. Write one, or remove the line.")
-    if DECIMAL.fullmatch(row.label):
-        raise DataError(f"{row.where}: label {row.label!r} is neither a name nor an integer. Write it as one.")
-    if INTEGER.fullmatch(row.label):
-        what = f"{row.where}: label {row.label} is an integer, but {first.where} has {first.label!r}"
-        raise DataError(f"{what}. Write all labels as names, or all as integers, or give `classes`.")
-
-
-def _paths(rows: dict[str, list[Row]], base: Path, allow_missing: bool) -> dict[str, str]:
-    """From `file:line` to the image's path below `base` (absolute where it is outside).
-
-    Raises:
-        DataError: an image that is missing (unless the eager check may skip it) or listed twice.
-    """
-    paths: dict[str, str] = {}
-    owner: dict[str, tuple[Row, str]] = {}
-    for split, members in rows.items():
-        for row in members:
-            file = base / row.path
-            if not os.path.isfile(file) and "\\" in row.path:  # written on Windows
-                file = base / row.path.replace("\\", "/")
-            if not row.path or not (os.path.isfile(file) or allow_missing):
-                what = (
-                    f"{row.where}: there is no image '{file}'" if row.path else f"{row.where}: the path is empty"
-                )
-                raise DataError(f"{what}. Paths are relative to '{base}': mend the line, or give another `root`.")
-            first, home = owner.setdefault(os.path.realpath(file), (row, split))
-            if first is not row:
-                raise DataError(_listed_twice(first, home, row, split))
-            inside = os.path.relpath(file, base) if file.is_relative_to(base) else os.path.abspath(file)
-            paths[row.where] = Path(inside).as_posix()
-    return paths
-
-
-def _listed_twice(first: Row, home: str, row: Row, split: str) -> str:
-    what = f"{row.where}: image '{row.path}' is also at {first.where}"
-    if home != split:
-        return f"{what}, in {home} there and in {split} here, which would leak. Remove one of the lines."
-    if first.label != row.label:
-        return f"{what}, labelled {first.label!r} there and {row.label!r} here. Remove one of the lines."
-    return f"{what}. Remove one of the lines."
+    if to_measure:
+        return Listed(rows, notes, defects), by_split
+    if "train" not in by_split and not defects:
+        what = f"'{file}' has no train rows, only {' and '.join(by_split)}"
+        raise DataError(f"{what}. Add some, or leave the split's column out: --split-column none.")
+    if "train" not in by_split:
+        refuse(file, defects)
+    return Listed(rows, notes, defects), by_split

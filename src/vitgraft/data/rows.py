@@ -1,22 +1,18 @@
 """The rows of a list file: CSV and TSV tables, and text lists of `path label` lines."""
 
-import csv
 from collections.abc import Sequence
-from io import StringIO
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from vitgraft.data.decode import looks_like_image
-from vitgraft.data.folder import SPLIT_NAMES
-from vitgraft.errors import DataError, unknown
+from vitgraft.data.lists.columns import NUMBERS, Columns, Layout, headless, layout_of
+from vitgraft.data.lists.defects import refuse
+from vitgraft.data.lists.splits import AUTO, NO_COLUMN, Splits, read_splits
+from vitgraft.data.lists.text import Line, read_text, table
+from vitgraft.errors import ConfigError, DataError
 
 TABLES = (".csv", ".tsv")
 LISTS = (*TABLES, ".txt", ".lst")
-COLUMNS = {  # what a row needs -> column names that say so, the preferred first
-    "path": ("path", "image", "file", "filename", "image_path", "file_path", "filepath", "file_name"),
-    "label": ("label", "class", "target", "class_name", "category"),
-    "split": ("split", "subset"),
-}
 
 
 class Row(NamedTuple):
@@ -28,84 +24,120 @@ class Row(NamedTuple):
     where: str
 
 
+@dataclass(frozen=True)
+class Listed:
+    """What a list says: its rows, sentences for a person, and defects, of lines that are no rows."""
+
+    rows: list[Row]
+    notes: list[str] = field(default_factory=list)
+    defects: list[str] = field(default_factory=list)
+
+
 def read_rows(file: Path) -> list[Row]:
     """The rows of a list file, blank lines left out.
 
     Raises:
-        DataError: a file that is missing, not UTF-8, empty, or malformed at a line that the message names.
+        DataError: a file that is missing, no text, empty, or malformed; the message names every line.
     """
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(f"There is no list '{file}'. Check the path.") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"'{file}' is not UTF-8 text ({error.reason}). Save it as UTF-8.") from None
-    except OSError as error:
-        raise DataError(f"Cannot read list '{file}': {error.strerror}. Check the path.") from None
-    if "\0" in text:
-        raise DataError(f"'{file}' is not UTF-8 text (it holds zero bytes). Save it as UTF-8.")
-    rows = _table_rows(file, text) if file.suffix.lower() in TABLES else _text_rows(file, text)
-    if not rows:
+    listed = read_list(file)
+    refuse(file, listed.defects)
+    return listed.rows
+
+
+def read_list(file: Path, asked: Columns | None = None) -> Listed:
+    """What a list file says, with defects told instead of raised, so that others can be found, too.
+
+    Raises:
+        DataError: a file that is missing, no text, empty, or has no columns for path and label.
+        ConfigError: columns were asked for, and it is no table.
+    """
+    text = read_text(file)
+    columns = asked or Columns()
+    lines, delimiter = table(file, text.content) if _is_table(file, text.content) else ([], "")
+    if lines:
+        listed = _table_rows(file, lines, delimiter, columns)
+    elif columns.given and columns.given != ("suffix",):
+        what = f"'{file}' is a list of 'path label' lines and has no columns"
+        raise ConfigError(f"{what}: leave out {', '.join(columns.given)}, or make it a CSV file.")
+    else:
+        listed = _text_rows(file, text.content)
+    if not listed.rows and not listed.defects:
         raise DataError(f"List '{file}' names no images. Each line is a path and a label.")
-    return rows
+    return Listed(listed.rows, [*([text.note] if text.note else []), *listed.notes], listed.defects)
 
 
-def _text_rows(file: Path, text: str) -> list[Row]:
-    rows = []
+def _is_table(file: Path, text: str) -> bool:
+    """Whether a list is a table: it is called one, or its first line has an image's name and a delimiter."""
+    if file.suffix.lower() in TABLES:
+        return True
+    first = next((line for line in text.split("\n") if line.strip()), "")
+    return any(headless([cell.strip() for cell in first.split(mark)]) for mark in ",;\t")
+
+
+def _text_rows(file: Path, text: str) -> Listed:
+    rows, defects = [], []
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         parts = line.strip().rsplit(None, 1)
         if len(parts) < 2:
             what = f"{file}:{number}: {line.strip()!r} has no label after a space"
-            raise DataError(f"{what}. Write 'path label', or call a comma-separated list .csv.")
-        rows.append(Row(parts[0], parts[1], "", f"{file}:{number}"))
-    return rows
+            defects.append(f"{what}. Write 'path label', or call a comma-separated list .csv.")
+        else:
+            rows.append(Row(parts[0], parts[1], "", f"{file}:{number}"))
+    return Listed(rows, defects=defects)
 
 
-def _table_rows(file: Path, text: str) -> list[Row]:
-    first = next((line for line in text.split("\n") if line.strip()), "")
-    delimiter = "\t" if file.suffix.lower() == ".tsv" else max(",;\t", key=first.count)
-    reader = csv.reader(StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
-    cells: list[tuple[int, list[str]]] = []
-    try:
-        for row in reader:
-            if any(cell.strip() for cell in row):
-                cells.append((reader.line_num, [cell.strip() for cell in row]))
-    except csv.Error as error:
-        raise DataError(f"{file}:{reader.line_num}: {error}. Check the quotes of this line.") from None
-    if not cells:
-        return []
-    columns, has_header = _columns(file, cells[0][1])
+def _table_rows(file: Path, lines: Sequence[Line], delimiter: str, asked: Columns) -> Listed:
+    """The rows of a table, with or without a line of titles."""
+    first = lines[0].cells
+    bare = headless(first)
+    fitted, defects = _fitted(file, lines, 0 if bare else 1, delimiter)
+    layout = _bare_layout(file, first, fitted, asked) if bare else layout_of(file, first, fitted, asked)
     rows = []
-    for number, row in cells[1:] if has_header else cells:
-        where = f"{file}:{number}"
-        if len(row) != len(cells[0][1]):
-            what = f"{where}: {len(row)} values, but the first line has {len(cells[0][1])}"
-            raise DataError(f"{what}. Put values that hold {delimiter!r} in double quotes.")
-        split = _split_name(row[columns["split"]], where) if "split" in columns else ""
-        rows.append(Row(row[columns["path"]], row[columns["label"]], split, where))
-    return rows
+    for line, split in zip(fitted, layout.splits.names, strict=True):
+        if layout.label is None:
+            label = next((title for column, title in layout.one_hot.items() if NUMBERS[line.cells[column]]), "")
+            if not label:
+                continue  # a defect, told by the layout
+        else:
+            label = line.cells[layout.label]
+        rows.append(Row(line.cells[layout.path], label, split, f"{file}:{line.number}"))
+    return Listed(rows, layout.notes, [*defects, *layout.defects])
 
 
-def _columns(file: Path, first: Sequence[str]) -> tuple[dict[str, int], bool]:
-    """Which column is path, label and split, and whether the first line is a header."""
-    names = [cell.lower() for cell in first]
-    columns: dict[str, int] = {}
-    for kind, known in COLUMNS.items():
-        present = [name for name in known if name in names]
-        if present:
-            columns[kind] = names.index(present[0])
-    if "path" in columns and "label" in columns:
-        return columns, True
-    if looks_like_image(first[0]) and len(first) >= 2:
-        return dict(zip(COLUMNS, range(min(len(first), 3)), strict=False)), False
-    lacking = "path" if "path" not in columns else "label"
-    what = f"'{file}' has no {lacking} column; its first line is {', '.join(map(repr, first))}"
-    raise DataError(f"{what}. Call the column one of: {', '.join(COLUMNS[lacking])}.")
+def _fitted(file: Path, lines: Sequence[Line], start: int, delimiter: str) -> tuple[list[Line], list[str]]:
+    """Lines with as many cells as the first, and defects for those that have others. What a trailing delimiter
+    adds or leaves out is no cell."""
+    first = lines[0].cells
+    width = len(first)
+    fitted, defects = [], []
+    for line in lines[start:]:
+        cells = line.cells
+        while len(cells) > width and not cells[-1]:
+            cells = cells[:-1]
+        if len(cells) < width and not any(first[len(cells) :]):
+            cells = cells + [""] * (width - len(cells))
+        if len(cells) == width:
+            fitted.append(Line(line.number, cells))
+        else:
+            what = f"{file}:{line.number}: {len(cells)} values, but the first line has {width}"
+            defects.append(f"{what}. Put values that hold {delimiter!r} in double quotes.")
+    return fitted, defects
 
 
-def _split_name(cell: str, where: str) -> str:
-    if cell.lower() not in SPLIT_NAMES:
-        raise DataError(f"{where}: {unknown('split', cell, SPLIT_NAMES)}")
-    return SPLIT_NAMES[cell.lower()]
+def _bare_layout(file: Path, first: Sequence[str], lines: Sequence[Line], asked: Columns) -> Layout:
+    """Path, label and, if there is a third, split: the columns of a table without titles."""
+    named = [name for name in asked.given if name != "suffix" and (name, asked.split_column) != _NO_SPLIT]
+    if named:
+        what = f"'{file}' has no line of titles, since it begins with {first[0]!r}"
+        raise ConfigError(f"{what}: leave out {', '.join(named)}, or write titles into its first line.")
+    titles = [f"column {number}" for number in range(1, len(first) + 1)]
+    splits, unread = Splits([""] * len(lines)), titles[2:]
+    if len(first) > 2 and asked.split_column == AUTO and any(line.cells[2] for line in lines):
+        splits, unread = read_splits(str(file), titles, lines, (2,), asked=True), titles[3:]
+    notes = [f"Not read: {', '.join(unread)}."] if unread else []
+    return Layout(0, 1, {}, splits, [*splits.notes, *notes], splits.defects)
+
+
+_NO_SPLIT = ("split_column", NO_COLUMN)

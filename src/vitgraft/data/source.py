@@ -12,12 +12,21 @@ from vitgraft.data.benchmarks.names import RETRAIN, Mention, mentioned, near
 from vitgraft.data.decode import looks_like_image
 from vitgraft.data.files import Reading
 from vitgraft.data.folder import images_below, load_folder
+from vitgraft.data.left_out import Left, LeftOut, sorted_out, told_counts
 from vitgraft.data.listing import list_to_measure, load_list, train_list
+from vitgraft.data.lists.columns import column_options
 from vitgraft.data.rows import LISTS
 from vitgraft.data.split import retraining
+from vitgraft.data.split_names import FRACTION
 from vitgraft.data.task import Task
 from vitgraft.errors import ConfigError, DataError, unknown
 from vitgraft.kinds import checked, converted
+
+LABELS = ("classes",)
+"""What only a list can be told, and in Python alone."""
+
+SHEETS = (".xlsx", ".xls", ".ods", ".numbers", ".json", ".jsonl", ".parquet", ".feather")
+"""Tables of other kinds, which can be saved as CSV."""
 
 TRAIN_ON = ("train", RETRAIN)
 """What may be trained on: train, or train and val as one."""
@@ -28,8 +37,8 @@ def load(source: str | Path, *, train_on: str = "train", **options: object) -> T
 
     A text without a path separator is a built-in task first and a path second, so that a folder named like a
     built-in task is reached as `./name`; a `Path` is a path first. `options` are the fields of `Reading` and,
-    for lists, `root` and `classes`. A built-in task takes `size`, `test` and `root` as `builtin.load` says, and
-    of `Reading` the seed; its splits are fixed, and its pictures need no check.
+    for lists, `root`, `classes` and the fields of `Columns`. A built-in task takes `size`, `test` and `root` as
+    `builtin.load` says, and of `Reading` the seed; its splits are fixed, and its pictures need no check.
 
     `vtab1k:cifar100` and `fgvc:cub200` are benchmarks' tasks, in any of their spellings, and `root` is the folder
     that holds the copy; `vtab1k:cifar100:trainval` has train and val as one split "train", and no val. The folder
@@ -70,58 +79,85 @@ def _asked(mention: Mention, both: bool) -> Mention:
 def _read(path: Path, options: Mapping[str, object]) -> Task:
     """The task in a folder or a list of images."""
     if os.path.isdir(path):
-        if (list_to_measure if options.get("to_measure") else train_list)(path) is not None:
-            return load_list(path, **options)  # type: ignore[arg-type]
+        if (own := (list_to_measure if options.get("to_measure") else train_list)(path)) is not None:
+            return load_list(path, **options).noted(f"The list '{own}' is read.")  # type: ignore[arg-type]
         if "root" in options:
             raise ConfigError(f"'{path}' has its images in it, and needs no root: leave it out (--root).")
+        if asked := [key for key in (*column_options(options), *LABELS) if options.get(key) is not None]:
+            raise ConfigError(_no_list(path, asked))
         return load_folder(path, **options)
     if path.suffix.lower() in LISTS:
         return load_list(path, **options)  # type: ignore[arg-type]
     if looks_like_image(path.name):
         raise DataError(f"'{path}' is one image, not a task. Name a folder of class folders, or a list.")
-    raise DataError(f"'{path}' is no list: those end in {', '.join(LISTS)}. Rename it, or unpack it to a folder.")
+    how = "Save the table as CSV" if path.suffix.lower() in SHEETS else "Rename it, or unpack it to a folder"
+    raise DataError(f"'{path}' is no list: those end in {', '.join(LISTS)}. {how}.")
+
+
+def _no_list(what: object, asked: Sequence[str]) -> str:
+    """Why options of lists have no place, in the words of the command line and of Python."""
+    named = ", ".join(f"{key} (--{key.replace('_', '-')})" if key not in LABELS else key for key in asked)
+    return f"'{what}' is no list, and has no columns: leave out {named}."
+
+
+class Images(list[Path]):
+    """Image files, and what lies among them and is left out."""
+
+    def __init__(self, files: Iterable[Path], left_out: LeftOut) -> None:
+        super().__init__(files)
+        self.left_out = left_out
 
 
 @checked
-def expand_images(patterns: Iterable[str | Path]) -> list[Path]:
+def expand_images(patterns: Iterable[str | Path]) -> Images:
     """Image files named by files, folders (searched at any depth) and globs (`**` too), each once, in order.
 
-    A file that is named is kept whatever its suffix; folders and globs give only files with an image's.
+    A file that is named is kept whatever it is. Of what folders and globs give, files with an image's suffix are
+    kept, and those whose content is an image; the others are in `left_out`.
 
     Raises:
         DataError: a pattern that gives nothing, or no pattern.
     """
     found: dict[Path, None] = {}
+    left: dict[Left, None] = {}
+    renamed: dict[str, None] = {}
     for pattern in patterns:
-        path = Path(os.path.expanduser(pattern))
+        path, beside = Path(os.path.expanduser(pattern)), LeftOut()
         if os.path.isdir(path):
-            matches = images_below(path)
+            matches, beside = images_below(path)
+            beside = beside.below(path)
             what = f"Folder '{path}' holds no images"
         elif os.path.exists(path):
             matches = [path]
         else:
             hits = sorted(glob.glob(str(path), recursive=True))
-            matches = [Path(hit) for hit in hits if looks_like_image(hit) and os.path.isfile(hit)]
+            matches, beside = sorted_out(hits)
             what = f"There is no file or folder '{path}'"
             if glob.has_magic(str(path)):
-                what = f"'{path}' matches no images" + (f", only {len(hits)} other files" if hits else "")
+                what = f"'{path}' matches no images"
         if not matches:
-            raise DataError(f"{what}. Name image files, folders of images, or globs such as 'photos/*.jpg'.")
+            what += f", only other files ({told_counts(beside)}).{beside.advice()}" if beside.files else "."
+            raise DataError(f"{what} Name image files, folders of images, or globs such as 'photos/*.jpg'.")
         found.update(dict.fromkeys(matches))
+        left.update(dict.fromkeys(beside.files))
+        renamed.update(dict.fromkeys(beside.renamed))
     if not found:
         raise DataError("No images were named. Name image files, folders of images, or globs.")
-    return list(found)
+    return Images(found, LeftOut(tuple(one for one in left if Path(one.path) not in found), tuple(renamed)))
 
 
 def _built_in(name: str, options: Mapping[str, object]) -> Task:
     from vitgraft.data import builtin
 
+    if asked := [key for key in (*column_options(options), *LABELS) if options.get(key) is not None]:
+        raise ConfigError(_no_list(name, asked))
+    options = {key: value for key, value in options.items() if (key, value) != ("seed", None)}
     own = {key: value for key, value in options.items() if key in ("seed", "size", "test", "root")}
     if isinstance(own.get("root"), str):
         raise ConfigError(f"{name} is built in, and needs no root: leave it out (--root).")
     reading = Reading.of({key: value for key, value in options.items() if key == "seed" or key not in own})
     for key in ("val_fraction", "test_fraction"):
-        if getattr(reading, key) != getattr(Reading(), key):
+        if getattr(reading, key) not in (None, FRACTION):
             raise ConfigError(f"The built-in task {name!r} has its own splits: remove {key}.")
     return builtin.load(name, **own)  # type: ignore[arg-type]
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vitgraft.data.left_out import LeftOut
 from vitgraft.errors import DataError
 from vitgraft.kinds import shown
 
@@ -101,7 +102,8 @@ class Task:
     the benchmark group ("natural", "specialized", "structured") or None. `skipped` names images that were left out
     on the user's word (`--skip-unreadable`), each with the reason. `copy` says how a benchmark's copy is kept,
     such as "lists, JPEG". `notes` are sentences for a person on what was found, guessed or left out while the
-    data were read: whoever loads a task tells them, and a run's record keeps them.
+    data were read: whoever loads a task tells them, and a run's record keeps them. `left_out` are files that lie
+    among the images and are not read.
     """
 
     name: str
@@ -111,6 +113,7 @@ class Task:
     skipped: tuple[tuple[str, str], ...] = field(default=())
     copy: str = ""
     notes: tuple[str, ...] = ()
+    left_out: LeftOut = field(default_factory=LeftOut)
 
     def __post_init__(self) -> None:
         for name, split in self.splits.items():

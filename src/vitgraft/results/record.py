@@ -53,7 +53,8 @@ class BackboneFacts:
 
 @dataclass(frozen=True)
 class TaskFacts:
-    """A task: `sizes` counts the images of each split, `skipped` those that were left out as unreadable.
+    """A task: `sizes` counts the images of each split, `skipped` those that were left out: unreadable ones, and
+    files that are or may be images of another kind. `left_out` counts by suffix the files that were not looked at.
 
     `copy` says how a benchmark's copy is kept, such as "lists, JPEG": pictures differ by it. `notes` are what a
     person was told about the data: what was guessed, ignored or left out.
@@ -67,6 +68,7 @@ class TaskFacts:
     skipped: int = 0
     copy: str = ""
     notes: list[str] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,10 @@ NOT_IDENTITY = (
 LATER: Mapping[str, Any] = {
     "protocol": "vitgraft",
     "train_on": "train",
+    "path_column": None,
+    "label_column": None,
+    "split_column": "auto",
+    "suffix": None,
     "optimizer": "adamw",
     "momentum": 0.9,
     "decay": "matrices",

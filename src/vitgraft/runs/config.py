@@ -4,27 +4,24 @@ All three are made from the same dataclasses, `RunConfig` and the trainer's `Tra
 """
 
 import dataclasses
-import json
 import os
 import tomllib
-import types
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import MISSING, dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Self, get_type_hints
 
 from vitgraft import methods
 from vitgraft.backbones import catalogue
 from vitgraft.data.benchmarks.names import RETRAIN, mentioned
+from vitgraft.data.split_names import FRACTION
 from vitgraft.errors import ConfigError, unknown
 from vitgraft.results.store import slug
 from vitgraft.runs import protocols
+from vitgraft.runs.keys import NONE, Key, checked, to_toml
+from vitgraft.runs.keys import from_text as value_of
 from vitgraft.train.settings import Training
-
-NONE = "none"
-"""How a file or a command line says that a value is absent, where that is not the default."""
 
 DATA = "Data"
 """Where help lists the keys that say which images are meant, and how they are split."""
@@ -51,9 +48,17 @@ class RunConfig:
     data: str = _key("a built-in task, an image folder, a CSV file, a list, vtab1k:NAME or fgvc:NAME", DATA)
     root: str | None = _key("folder of a benchmark's copy, or of a list's paths; none: the list's own", DATA, None)
     train_on: Literal["train", "trainval"] = _key("trainval: train and val together, no val", DATA, "train")
-    val_fraction: float = _key("share of train that becomes val where data has none", DATA, 0.15)
-    test_fraction: float = _key("share of train that becomes test where data has neither", DATA, 0.15)
-    split_seed: int = _key("which images those shares take", DATA, 0)
+    path_column: str | None = _key("column of a CSV with the paths; none: found by its title", DATA, None)
+    label_column: str | None = _key("column of a CSV with the labels; none: found by its title", DATA, None)
+    split_column: str = _key("column of a CSV with the splits; auto: found; none: cut them anew", DATA, "auto")
+    suffix: str | None = _key("added to a list's paths, such as .jpg; none: found", DATA, None)
+    val_fraction: float | None = _key(
+        "share of train that becomes val where data has none; none: 0.15", DATA, None
+    )
+    test_fraction: float | None = _key(
+        "share of train that becomes test where data has neither; none: 0.15", DATA, None
+    )
+    split_seed: int | None = _key("which images those shares take; none: 0", DATA, None)
     skip_unreadable: bool = _key("leave out images that cannot be read, and list them", DATA, False)
     method: str = _key("perhaps with fields, as lora:rank=8,places=qv; see vitgraft methods", "Model", "lora")
     backbone: str = _key("figures (built in), dinov2-s, ..., or timm's: vitgraft backbones", "Model", "figures")
@@ -140,6 +145,9 @@ class RunConfig:
             "lr": recipe.lr,
             "weight_decay": recipe.weight_decay,
             "warmup_epochs": self.training.warmup,
+            "val_fraction": FRACTION,
+            "test_fraction": FRACTION,
+            "split_seed": 0,
         }
 
     @property
@@ -162,37 +170,14 @@ class RunConfig:
                 lines += ["", f"# {panel}"] if lines else [f"# {panel}"]
             value = given[name]
             if value is None and published.get(name) is not None:
-                entry = f"{name} = {_toml(NONE)}"
+                entry = f"{name} = {to_toml(NONE)}"
             elif value is None:
                 derived = self._derived().get(name)
-                entry = f"# {name} = {_toml(NONE if derived is None else derived)}"
+                entry = f"# {name} = {to_toml(NONE if derived is None else derived)}"
             else:
-                entry = f"{name} = {_toml(value)}"
+                entry = f"{name} = {to_toml(value)}"
             lines.append(f"{entry}  # {key.help}")
         return "\n".join(lines) + "\n"
-
-
-@dataclass(frozen=True)
-class Key:
-    """One key of a run: its type, its default (MISSING: it has none), what it means, where help lists it."""
-
-    name: str
-    hint: Any
-    default: Any
-    help: str
-    panel: str
-
-    @property
-    def kinds(self) -> tuple[Any, ...]:
-        """The types that its hint allows, None among them where it does."""
-        if get_origin(self.hint) in (Union, types.UnionType):
-            return get_args(self.hint)
-        return (self.hint,)
-
-    @property
-    def wanted(self) -> str:
-        """The types in words."""
-        return " or ".join(_word(kind) for kind in self.kinds)
 
 
 @cache
@@ -231,7 +216,7 @@ def _all_checked(values: Mapping[str, object]) -> dict[str, Any]:
     for name in values:
         if name not in known:
             raise ConfigError(unknown("option", name, known))
-    return {name: _checked(known[name], value) for name, value in values.items()}
+    return {name: checked(known[name], value) for name, value in values.items()}
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -262,56 +247,4 @@ def from_text(name: str, text: str) -> Any:
     Raises:
         ConfigError: text that is no value of the key's type.
     """
-    key = keys()[name]
-    if text.lower() == NONE and type(None) in key.kinds:
-        return None
-    if bool in key.kinds and text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    for kind in key.kinds:
-        if kind in (int, float):
-            with suppress(ValueError):
-                return kind(text)
-    return _checked(key, text)
-
-
-def _checked(key: Key, value: object) -> Any:
-    """`value` as the key's type. Raises ConfigError."""
-    if isinstance(value, str) and value.lower() == NONE and type(None) in key.kinds:
-        return None
-    for kind in key.kinds:
-        found = _as(kind, value)
-        if found is not None:
-            return found[0]
-    if value is None and type(None) in key.kinds:
-        return None
-    choices = [choice for kind in key.kinds if get_origin(kind) is Literal for choice in get_args(kind)]
-    if choices and isinstance(value, str):
-        raise ConfigError(unknown(f"value of {key.name}", value, choices))
-    raise ConfigError(f"{key.name} = {value!r} is not {key.wanted}.")
-
-
-def _as(kind: Any, value: object) -> tuple[Any] | None:
-    """`value` as `kind`, in a tuple of one; None if it is no such thing."""
-    if get_origin(kind) is Literal:
-        return (value,) if value in get_args(kind) else None
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return (float(value),)
-    matches = isinstance(kind, type) and isinstance(value, kind) and not (kind is int and isinstance(value, bool))
-    return (value,) if matches else None
-
-
-def _word(kind: Any) -> str:
-    if get_origin(kind) is Literal:
-        return " or ".join(repr(choice) for choice in get_args(kind))
-    words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): NONE}
-    return words.get(kind, str(kind))
-
-
-def _toml(value: Any) -> str:
-    """A value in TOML's notation."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    assert isinstance(value, int | float), f"no TOML for {value!r}"
-    return repr(value)
+    return value_of(keys()[name], text)

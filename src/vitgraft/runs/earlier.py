@@ -40,7 +40,7 @@ def finished(config: RunConfig, resume: bool, force: bool) -> Record | None:
 
 def _refuse_other(config: RunConfig, kept: RunConfig) -> None:
     """Raise ConfigError if two configurations differ in what they compute."""
-    now, then = store.meant(config.given()), store.meant(kept.given())
+    now, then = store.meant(config.table()), store.meant(kept.table())
     differing = [key for key in now if now[key] != then[key]]
     if differing:
         told = "; ".join(f"{key} is {now[key]!r}, was {then[key]!r}" for key in differing)

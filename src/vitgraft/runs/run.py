@@ -16,6 +16,7 @@ from vitgraft.backbones.loading import load_backbone
 from vitgraft.core.backbone import Backbone
 from vitgraft.data import source
 from vitgraft.data.benchmarks.names import mentioned
+from vitgraft.data.lists.splits import AUTO
 from vitgraft.data.preprocessing import preset
 from vitgraft.data.task import Task
 from vitgraft.errors import ConfigError, DataError, TaskError
@@ -133,8 +134,9 @@ def load_task(config: RunConfig) -> Task:
         "skip_unreadable": config.skip_unreadable,
         "train_on": config.train_on,
     }
-    if config.root is not None:
-        options["root"] = config.root
+    columns = ("path_column", "label_column", "split_column", "suffix")
+    asked = {name: getattr(config, name) for name in ("root", *columns)}
+    options |= {name: value for name, value in asked.items() if value not in (None, AUTO)}
     try:
         return source.load(config.data, **options)
     except DataError as error:
@@ -222,9 +224,10 @@ def record_of(
             task.group,
             len(task.classes),
             {name: len(split) for name, split in task.splits.items()},
-            len(task.skipped),
+            len(task.skipped) + task.left_out.missed,
             task.copy,
             list(task.notes),
+            task.left_out.by_suffix(),
         ),
         val=None if fitted.val is None else Scores(**asdict(fitted.val)),
         test=tested,

@@ -9,6 +9,7 @@ from vitgraft.data.benchmarks.copy import JPEG, OWN_CUT, OWN_TENTH, Copy, look
 from vitgraft.data.benchmarks.names import TABLES, Mention, Tables
 from vitgraft.data.benchmarks.pictures import open_pictures
 from vitgraft.data.files import Reading
+from vitgraft.data.split_names import FRACTION
 from vitgraft.data.task import Split, Task, joined
 from vitgraft.errors import ConfigError, DataError
 
@@ -31,14 +32,14 @@ def load(mention: Mention, root: object, options: Mapping[str, object], tables: 
     """
     row, reading = mention.row, Reading.of(options)
     for key in FIXED:
-        if getattr(reading, key) != getattr(Reading(), key):
+        if getattr(reading, key) not in (getattr(Reading(), key), FRACTION):
             raise ConfigError(f"{row.name} has its own splits, which must stay whole: remove {key}.")
     if not isinstance(root, str | os.PathLike):
         raise DataError(f"{row.name} is read from a copy of yours. Name the folder that holds it: --root FOLDER.")
     folder = Path(root).expanduser()
     if not folder.is_dir():
         raise DataError(f"{row.name}: there is no folder '{folder}'. Check --root.")
-    copy = look(row, tables[row.benchmark], folder, reading.seed)
+    copy = look(row, tables[row.benchmark], folder, reading.seed or 0)
     problems = copy.problems or (open_pictures(copy).problems if reading.check else ())
     if problems:
         raise DataError(_refusal(copy, folder, [problem.what for problem in problems]))

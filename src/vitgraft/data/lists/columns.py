@@ -1,0 +1,173 @@
+"""Which column of a table is the path, which the label and which the split, and what the others are."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Self
+
+from vitgraft.data.decode import looks_like_image
+from vitgraft.data.lists.defects import some
+from vitgraft.data.lists.splits import AUTO, NO_COLUMN, Splits, read_splits
+from vitgraft.data.lists.text import Line
+from vitgraft.errors import ConfigError, DataError, unknown
+
+KNOWN = {  # what a row needs -> titles of columns that say so, the preferred first
+    "path": (
+        *("path", "image", "file", "filename", "image_path", "file_path", "filepath", "file_name"),
+        *("image_name", "image_file", "image_filename", "img", "img_path", "img_name", "imagepath", "imgpath"),
+        *("images", "image_id", "img_id", "id"),
+    ),
+    "label": ("label", "class", "target", "class_name", "category", "class_id", "label_id", "category_id"),
+}
+NUMBERS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What a user says of a list's columns: their titles, or None where they are found by their names.
+
+    `split_column` is a title, "auto" (found by its name or values) or "none" (no column is the split). `suffix` is
+    added to paths that have none; without it, a path that only one image fits is that image.
+
+    Raises:
+        ConfigError: a value of the wrong type.
+    """
+
+    path_column: str | None = None
+    label_column: str | None = None
+    split_column: str | None = AUTO
+    suffix: str | None = None
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if value is not None and (not isinstance(value, str) or not value.strip()):
+                raise ConfigError(f"{item.name} = {value!r}: expected a text.")
+        if self.suffix is not None and not self.suffix.startswith("."):
+            object.__setattr__(self, "suffix", f".{self.suffix}")
+        if self.split_column is None:
+            object.__setattr__(self, "split_column", NO_COLUMN)
+
+    @classmethod
+    def taken_from(cls, options: dict[str, object]) -> Self:
+        """The columns among `options`, which are taken out of it."""
+        return cls(**{key: options.pop(key) for key in column_options(options)})  # type: ignore[arg-type]
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """What the user said, by the names of the options."""
+        return tuple(item.name for item in fields(self) if getattr(self, item.name) != item.default)
+
+
+def column_options(options: Mapping[str, object]) -> list[str]:
+    """Those of some options that are about columns."""
+    return [item.name for item in fields(Columns) if item.name in options]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a table's columns are: the path's, the label's (or those of one-hot labels by class), the splits; notes
+    for a person and defects."""
+
+    path: int
+    label: int | None
+    one_hot: Mapping[int, str]
+    splits: Splits
+    notes: list[str] = field(default_factory=list)
+    defects: list[str] = field(default_factory=list)
+
+
+def layout_of(file: Path, header: Sequence[str], lines: Sequence[Line], asked: Columns) -> Layout:
+    """What the columns of a table with a header are.
+
+    Raises:
+        DataError: no column for the path or the label, one that is named and not there, or two of one title.
+    """
+    free = [column for column, title in enumerate(header) if title]
+    path = _named(file, header, "path", asked.path_column)
+    if path is None:
+        raise DataError(_lacking(file, header, "path"))
+    free.remove(path)
+    label = _named(file, header, "label", asked.label_column)
+    free = [column for column in free if column != label]
+    splits = _splits(file, header, lines, free, asked)
+    free = [column for column in free if column not in splits.columns]
+    one_hot: dict[int, str] = {}
+    notes: list[str] = []
+    defects: list[str] = []
+    if label is None:
+        one_hot = {column: header[column] for column in free if _is_flag(lines, column)}
+        if len(one_hot) < 2:
+            raise DataError(_lacking(file, header, "label"))
+        defects = _unhot(file, lines, one_hot)
+        empty = [column for column in one_hot if not any(NUMBERS[line.cells[column]] for line in lines)]
+        rest = "".join(f"; {header[column]!r} is 1 in no row, and no class" for column in empty)
+        one_hot = {column: title for column, title in one_hot.items() if column not in empty}
+        notes.append(f"One-hot columns are taken as the label: {some(one_hot.values())}{rest}.")
+        free = [column for column in free if column not in one_hot and column not in empty]
+    unread = [header[column] for column in free]
+    unread += [""] * any(not title and any(line.cells[i] for line in lines) for i, title in enumerate(header))
+    if unread:
+        notes.append(f"Columns not read: {some([title or '(no title)' for title in unread], 10)}.")
+    return Layout(path, label, one_hot, splits, [*splits.notes, *notes], [*splits.defects, *defects])
+
+
+def headless(first: Sequence[str]) -> bool:
+    """Whether a table's first line is a row already: it begins with the name of an image."""
+    return len(first) >= 2 and looks_like_image(first[0])
+
+
+def _named(file: Path, header: Sequence[str], kind: str, asked: str | None) -> int | None:
+    """The column that is the path or the label: the one that was asked for, else the best of the known titles."""
+    titles = [_plain(title) for title in header]
+    for title in (asked,) if asked is not None else KNOWN[kind]:
+        exact = [column for column, own in enumerate(header) if own == title]
+        places = exact or [column for column, own in enumerate(titles) if own == _plain(title)]
+        if len(places) > 1:
+            which = " and ".join(str(column + 1) for column in places)
+            what = f"'{file}': columns {which} are both called {title!r}"
+            raise DataError(f"{what}. Give one of them another title.")
+        if places:
+            return places[0]
+    if asked is not None:
+        raise DataError(f"'{file}': {unknown('column', asked, filter(None, header))}")
+    return None
+
+
+def _splits(
+    file: Path, header: Sequence[str], lines: Sequence[Line], free: Sequence[int], asked: Columns
+) -> Splits:
+    where = str(file)
+    if asked.split_column == NO_COLUMN:
+        return Splits([""] * len(lines))
+    if asked.split_column == AUTO:
+        return read_splits(where, header, lines, free)
+    column = _named(file, header, "split", asked.split_column)
+    assert column is not None, "a column that is asked for is there, or told not to be"
+    return read_splits(where, header, lines, (column,), asked=True)
+
+
+def _is_flag(lines: Sequence[Line], column: int) -> bool:
+    return bool(lines) and all(line.cells[column] in NUMBERS for line in lines)
+
+
+def _unhot(file: Path, lines: Sequence[Line], one_hot: Mapping[int, str]) -> list[str]:
+    """Lines that have no class, or several."""
+    found = []
+    for line in lines:
+        own = [title for column, title in one_hot.items() if NUMBERS[line.cells[column]]]
+        if len(own) != 1:
+            has = f"{len(own)} classes ({some(own)})" if own else "no class"
+            what = f"{file}:{line.number}: the row has {has} in its one-hot columns"
+            found.append(f"{what}. An image has one class: mend it, or name a label's column with --label-column.")
+    return found
+
+
+def _lacking(file: Path, header: Sequence[str], kind: str) -> str:
+    what = f"'{file}' has no {kind} column; its first line is {', '.join(map(repr, header))}"
+    how = f"Name it with --{kind}-column (in Python {kind}_column=), or call it one of: {', '.join(KNOWN[kind])}."
+    return f"{what}. {how}"
+
+
+def _plain(title: str) -> str:
+    return title.strip().lower().replace(" ", "_").replace("-", "_")

@@ -1,0 +1,139 @@
+"""Which columns of a table say what split an image is of, and what they say.
+
+A column is known by its name (`split`, `set`, `fold`, `is_test`, ...), or by its values alone where these are
+names of splits. Each such column leaves a row some splits: `is_test` = 0 leaves train and val. What all columns
+leave is the row's split.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import NamedTuple
+
+from vitgraft.data.lists.defects import some
+from vitgraft.data.lists.text import Line
+from vitgraft.data.split_names import PLAIN, SPLITS, needs_telling, split_named
+from vitgraft.errors import unknown
+
+AUTO, NO_COLUMN = "auto", "none"
+"""What a user says of the split's column: that it is found, or that there is none."""
+
+STRONG = ("split", "splits", "subset", "fold", "folds", "partition", "data_split", "dataset_split", "split_name")
+WEAK = ("set", "phase", "usage", "data_set", "stage", "train_test", "train_val_test")
+"""Names of columns that hold names of splits. A weak one may be about something else, which its values tell."""
+
+FLAGS = {  # names of columns that hold yes or no -> the split that is meant
+    **dict.fromkeys(("is_train", "is_training", "train", "training", "in_train", "is_training_img"), "train"),
+    **dict.fromkeys(("is_val", "is_valid", "is_validation", "is_dev", "in_val", "in_valid"), "val"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("is_test", "is_testing", "in_test", "is_holdout", "holdout", "test", "testing"), "test"),
+}
+TRUTH = {
+    **dict.fromkeys(("1", "1.0", "true", "yes", "t", "y"), True),
+    **dict.fromkeys(("0", "0.0", "false", "no", "f", "n"), False),
+}
+CLEAR = ("split", "subset")
+"""Columns that nobody needs to be told of."""
+
+ADVICE = (
+    "Say which column names train, val and test with --split-column NAME (in Python split_column=NAME), or cut "
+    "the splits anew with --split-column none."
+)
+SHOWN = 5
+
+Allowed = list[frozenset[str]]
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The split of each line ("" where no column says one), the columns that say it, notes, and defects."""
+
+    names: list[str]
+    columns: tuple[int, ...] = ()
+    notes: list[str] = field(default_factory=list)
+    defects: list[str] = field(default_factory=list)
+
+
+class _Said(NamedTuple):
+    """What one column says: the splits that it leaves each line, nothing (perhaps with a note), or defects."""
+
+    allowed: Allowed | None = None
+    note: str | None = None
+    defects: tuple[str, ...] = ()
+
+
+def read_splits(
+    file: str, header: Sequence[str], lines: Sequence[Line], columns: Iterable[int], asked: bool = False
+) -> Splits:
+    """The splits that some columns of a table say; `asked`: a user said that it is the one given."""
+    found: dict[int, Allowed] = {}
+    notes: list[str] = []
+    defects: list[str] = []
+    for column in columns:
+        said = _said(file, header[column], lines, column, asked)
+        if said.allowed is not None:
+            found[column] = said.allowed
+        notes += [said.note] if said.note else []
+        defects += said.defects
+    if defects or not found:
+        return Splits([""] * len(lines), tuple(found), notes, defects)
+    left = [frozenset.intersection(*(allowed[row] for allowed in found.values())) for row in range(len(lines))]
+    for row, line in enumerate(lines):
+        if not left[row]:
+            says = " and ".join(f"column {header[column]!r} says {line.cells[column]!r}" for column in found)
+            defects.append(f"{file}:{line.number}: {says}, which no split is. Mend the line. {ADVICE}")
+    names = [next((name for name in ("train", "test", "val") if name in splits), "") for splits in left]
+    return Splits(names, tuple(found), [*notes, *_told(header, lines, tuple(found), names)], defects)
+
+
+def _said(file: str, title: str, lines: Sequence[Line], column: int, asked: bool) -> _Said:
+    """What a column says, if it is about splits."""
+    name, values = _plain(title), [line.cells[column] for line in lines]
+    flag = FLAGS.get(name)
+    if flag is not None and all(value.lower() in TRUTH for value in values):
+        others = frozenset(SPLITS) - {flag}
+        return _Said([frozenset((flag,)) if TRUTH[value.lower()] else others for value in values])
+    meant = [split_named(value) for value in values]
+    known = set(meant) - {None}
+    sure = asked or name in STRONG or (flag is not None and name.startswith("is_"))
+    if not (sure or name in WEAK or (None not in meant and len(known) > 1)):
+        return _Said()
+    if None not in meant:
+        return _Said([frozenset((str(split),)) for split in meant])
+    if known or any(get_close_matches(value.lower(), PLAIN, n=1) for value in values):
+        wrong = zip(lines, values, meant, strict=True)
+        return _Said(defects=tuple(_misspelt(file, line, value) for line, value, split in wrong if split is None))
+    holds = f"column {title!r} holds {some(sorted(set(values)), SHOWN)}"
+    if sure or all(value.isdigit() for value in values):
+        return _Said(defects=(f"'{file}': {holds}, and these are no names of splits. {ADVICE}",))
+    return _Said(note=f"{holds[0].upper()}{holds[1:]}: it is not taken as the split.")
+
+
+def _misspelt(file: str, line: Line, value: str) -> str:
+    if not value:
+        return f"{file}:{line.number}: the split is empty. Write train, val or test."
+    return f"{file}:{line.number}: {unknown('split', value, PLAIN)} {ADVICE}"
+
+
+def _told(header: Sequence[str], lines: Sequence[Line], columns: Sequence[int], names: Sequence[str]) -> list[str]:
+    """One line on the columns that were taken, unless they need none."""
+    guessed = {
+        line.cells[column]: split_named(line.cells[column])
+        for line in lines
+        for column in columns
+        if split_named(line.cells[column]) is not None and needs_telling(line.cells[column])
+    }
+    if not guessed and all(_plain(header[column]) in CLEAR for column in columns):
+        return []
+    called = " and ".join(repr(header[column]) for column in columns)
+    what = f"Column {called} is" if len(columns) == 1 else f"Columns {called} are"
+    counts = Counter(names)
+    shares = ", ".join(f"{counts[name]:,} {name}" for name in SPLITS if counts[name])
+    means = "".join(f"; {value!r} means {split}" for value, split in sorted(guessed.items()))
+    return [f"{what} taken as the split: {shares}{means}."]
+
+
+def _plain(title: str) -> str:
+    """A column's title as the tables above write it."""
+    return title.strip().lower().replace(" ", "_").replace("-", "_")
