@@ -3,12 +3,14 @@
 import csv
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -431,3 +433,69 @@ def test_help__lines_of_a_paragraph_are_one() -> None:
     first = next(number for number, line in enumerate(lines) if "A suite is a TOML file" in line)
     assert min(map(len, lines[first : first + 4])) > 60, "each line is filled"
     assert "vitgraft bench run quick" in said
+
+
+def on_a_terminal(words: Sequence[str], **environment: str) -> bytes:
+    """What a command prints where both streams are a terminal."""
+    here, there = os.openpty()
+    environment = {"PATH": "", "PYTHONPATH": os.environ.get("PYTHONPATH", ""), **environment}
+    with subprocess.Popen(
+        [sys.executable, "-m", "vitgraft", *words],
+        stdin=subprocess.DEVNULL,
+        stdout=there,
+        stderr=there,
+        env=environment,
+    ):
+        os.close(there)
+        said = b""
+        with suppress(OSError):  # how Linux tells that the other end is closed
+            while more := os.read(here, 1 << 16):
+                said += more
+    os.close(here)
+    return said
+
+
+@pytest.mark.parametrize("words", [("fit", "digits", "--method", "lroa"), ("fit", "--bogus")])
+def test_colours__are_left_out_where_they_are_not_wanted(words: Sequence[str]) -> None:
+    assert b"\x1b[" in on_a_terminal(words, TERM="xterm-256color")
+    for unwanted in ({"TERM": "xterm-256color", "NO_COLOR": "1"}, {"TERM": "dumb"}):
+        said = on_a_terminal(words, **unwanted)
+        assert said
+        assert b"\x1b" not in said
+
+
+@pytest.mark.parametrize(
+    ("asked", "meant"),
+    [
+        (("--method", "LoRA"), "lora"),
+        (("--method", "SynQT:tokens=2"), "synqt"),
+        (("--method", "VPT_deep"), "vpt-deep"),
+        (("--method", "spt lora"), "spt-lora"),
+        (("--backbone", "Figures"), "figures"),
+        (("--backbone", "ViT-Base-Patch16-224.MAE"), "vit_base_patch16_224.mae"),
+        (("--select", "BEST"), "best"),
+    ],
+)
+def test_names__in_another_case_are_known(asked: tuple[str, str], meant: str, tmp_path: Path) -> None:
+    assert re.search(f"Did you mean '?{meant}'?[? ]", refused("fit", "digits", *asked, "--out", tmp_path / "run"))
+
+
+def test_tasks__in_another_case_are_known(tmp_path: Path) -> None:
+    assert "Did you mean 'digits'" in refused("fit", "Digits", "--out", tmp_path / "run")
+
+
+def test_fit__tells_that_it_stopped_early(home: Path, tmp_path: Path) -> None:
+    out = tmp_path / "with space"
+    still = {"lr": 1e-12, "min_lr": 1e-12, "warmup_epochs": 0, "patience": 2, "epochs": 9}
+    result = call("fit", *options(home, out=out, **still))
+    assert result.exit_code == 0, result.output
+    assert (
+        "Stopped early after epoch 3 of 9: no better validation for 2 epochs. The best was epoch 1"
+        in result.stderr
+    )
+    assert "3 of 9, stopped early: no better validation for 2 epochs" in result.stdout
+    assert "epoch 3, the last; the best on validation was 1" in result.stdout
+    assert f"Try: vitgraft predict '{out}' IMAGE..." in result.stdout
+    best = call("fit", *options(home, out=tmp_path / "best", select="best", **still))
+    assert "kept are its values" in best.stderr
+    assert "epoch 1, the best on validation" in best.stdout

@@ -261,3 +261,17 @@ def test_load__a_checkpoint_that_is_no_path(saved: Path) -> None:
         vitgraft.Bundle.load(saved, checkpoint=[3])  # type: ignore[list-item]
     with pytest.raises(ConfigError, match="at least one folder"):
         vitgraft.Bundle.load([])
+
+
+def test_import__records_are_reached_by_dots(tmp_path: Path) -> None:
+    """As the README says, after `import vitgraft` alone, and without torch."""
+    import subprocess
+    import sys
+
+    code = (
+        f"import sys, vitgraft; found = vitgraft.results.store.read_all({str(tmp_path)!r}); "
+        f"assert vitgraft.results.read_all({str(tmp_path)!r}) == found and found.rows() == []; "
+        "assert vitgraft.errors.ConfigError.__name__ == 'ConfigError'; assert not hasattr(vitgraft, 'nothing'); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -26,7 +26,7 @@ from tests.benchmark_copies import (
 from tests.pictures import sizes
 from vitgraft.data import source
 from vitgraft.data.benchmarks.copy import look
-from vitgraft.errors import ConfigError, DataError
+from vitgraft.errors import ConfigError, DataError, command
 
 # Layouts
 
@@ -207,7 +207,7 @@ def test_lists__a_wrong_copy_is_refused(what: str, tmp_path: Path) -> None:
     damage(noah(root / "cifar"))
     with pytest.raises(DataError, match=message) as refused:
         task("vtab1k:cifar100", root)
-    assert f"vitgraft data check '{root}' vtab1k:cifar100" in str(refused.value)
+    assert command("data", "check", root, "vtab1k:cifar100") in str(refused.value)
 
 
 BAD_JSON: dict[str, tuple[Callable[[str], str], str]] = {

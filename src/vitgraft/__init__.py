@@ -10,6 +10,7 @@ Names are looked up when they are first used, so that `import vitgraft` costs no
 """
 
 from importlib import import_module, metadata
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 _HOMES = {
@@ -26,6 +27,7 @@ _HOMES = {
 }
 
 if TYPE_CHECKING:
+    from vitgraft import results as results
     from vitgraft.backbones.loading import load_backbone as load_backbone
     from vitgraft.core.backbone import Backbone as Backbone
     from vitgraft.data.source import load as load_task
@@ -52,8 +54,8 @@ __all__ = [
 
 
 def __dir__() -> list[str]:
-    """What completion offers: the public names, and every method's class."""
-    return sorted([*__all__, *_methods()])
+    """What completion offers: the public names, reading records, and every method's class."""
+    return sorted([*__all__, "results", *_methods()])
 
 
 def _methods() -> dict[str, Any]:
@@ -62,11 +64,13 @@ def _methods() -> dict[str, Any]:
 
 
 def __getattr__(name: str) -> Any:
-    """Public names, and every method's class (`vitgraft.LoRA`), found where they live."""
+    """Public names, rooms, and every method's class (`vitgraft.LoRA`), found where they live."""
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), "load" if name == "load_task" else name)
     if name == "__version__":
         return metadata.version("vitgraft")
+    if name[:1].islower() and find_spec(f"vitgraft.{name}") is not None:  # a room, such as vitgraft.results
+        return import_module(f"vitgraft.{name}")
     if name[:1].isupper():
         kinds = _methods()
         if name in kinds:

@@ -4,6 +4,7 @@ A message says three things: what was asked, what was found, and what to do. The
 message alone; only a bug in vitgraft shows a traceback.
 """
 
+import re
 import shlex
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -56,9 +57,24 @@ class DivergedError(TrainingError):
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """The message for a name that does not exist: `no method 'lroa'; did you mean 'lora'? Known: ...`."""
     names = sorted(known)
-    near = get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    close = near(name, names, 1, 0.5)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
     return f"There is no {kind} {name!r}.{hint} Known: {', '.join(names)}."
+
+
+def near(name: str, known: Iterable[str], count: int, cutoff: float) -> list[str]:
+    """The names that come nearest to one, whatever its case, dashes and underscores; the nearest first.
+
+    `cutoff` is how alike they must be at least, from 0 to 1.
+    """
+    folded = {_folded(one): one for one in known}
+    meant = _folded(name)
+    close = [meant] if meant in folded else get_close_matches(meant, folded, n=count, cutoff=cutoff)
+    return [folded[one] for one in close]
+
+
+def _folded(name: str) -> str:
+    return re.sub(r"[\s_-]+", "-", str(name).strip()).lower()
 
 
 def command(*words: object) -> str:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from vitgraft.backbones import hub
 from vitgraft.backbones.catalogue import BUILT_IN, TIMM, short_names, spelled_out
 from vitgraft.backbones.checkpoints import LoadReport, load_weights
 from vitgraft.backbones.timm_vit import MODELS
-from vitgraft.errors import BackboneError, CheckpointError, unknown
+from vitgraft.errors import BackboneError, CheckpointError, near, unknown
 
 POOLINGS = ("token", "avg", "avgmax", "max", "map", "prr")
 FOLDER = Path(__file__).parent / BUILT_IN
@@ -86,10 +85,11 @@ def _build_timm(name: str, options: Mapping[str, Any]) -> VisionTransformer:
 
 
 def _unknown_name(name: str, architecture: str) -> str:
-    near = get_close_matches(name.lower().replace("_", "-"), short_names(), n=1, cutoff=0.75)
-    near += get_close_matches(name, [row.name for row in TIMM], n=1, cutoff=0.9)
-    near += get_close_matches(architecture, [BUILT_IN, *timm.list_models()], n=2, cutoff=0.6)
-    hint = f" Did you mean {' or '.join(dict.fromkeys(near))}?" if near else ""
+    listed, known = [row.name for row in TIMM], [BUILT_IN, *timm.list_models()]
+    same = near(name, [*listed, *short_names()], 1, 1.0) or near(architecture, known, 1, 1.0)
+    short = near(name, short_names(), 1, 0.75)
+    close = same or short + near(name, listed, 1, 0.9) + near(architecture, known, 2, 0.6)
+    hint = f" Did you mean {' or '.join(dict.fromkeys(close))}?" if close else ""
     return f"There is no backbone {name!r} in timm {timm.__version__}.{hint} `vitgraft backbones` lists some."
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vitgraft.cli import bench, cache, data, listings
+from vitgraft.cli import bench, cache, data, listings, show
 from vitgraft.cli.convert import convert
 from vitgraft.cli.evaluate import evaluate
 from vitgraft.cli.fit import fit
@@ -68,8 +68,16 @@ app.command("backbones", rich_help_panel="Look")(listings.backbones)
 
 
 def main() -> None:
-    """The entry point `vitgraft`. File names that are no UTF-8 are printed as the bytes that they are."""
+    """The entry point `vitgraft`. File names that are no UTF-8 are printed as the bytes that they are.
+
+    Nothing is coloured, bold or dim where `show.plain` says so.
+    """
+    plain = show.plain()
+    if plain:
+        from typer import rich_utils
+
+        rich_utils.FORCE_TERMINAL = False
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="surrogateescape")
-    app(prog_name="vitgraft")
+    app(prog_name="vitgraft", color=False if plain else None)

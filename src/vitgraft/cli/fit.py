@@ -62,7 +62,7 @@ def fit(
         record = run(chosen, resume=resume, force=force, tell=guard.note)
     except (KeyboardInterrupt, SystemExit) as stopped:
         begun = chosen.kept.exists()
-        guard.note(f"To go on: vitgraft fit --resume --out {chosen.folder}" if begun else "Stopped.")
+        guard.note(f"To go on: {command('fit', '--resume', '--out', chosen.folder)}" if begun else "Stopped.")
         code = stopped.code if isinstance(stopped, SystemExit) else guard.INTERRUPTED
         raise SystemExit(code) from None
     from vitgraft.machine.placement import place
@@ -127,6 +127,7 @@ def summary(record: Record, folder: Path) -> None:
         if scores is not None:
             text = f"{show.percent(scores.top1)} of {scores.n:,} images, mean per class"
             lines[f"{name} accuracy"] = f"{text} {show.percent(scores.mean_per_class)}"
+    lines |= _epochs(record)
     if record.val is None and record.test is None:
         lines["accuracy"] = "not measured: there are neither val nor test images"
     if record.history.legacy_best_on_test is not None:
@@ -143,4 +144,18 @@ def summary(record: Record, folder: Path) -> None:
     lines["training"] = show.seconds(cost.train_seconds)
     typer.echo()
     show.pairs(lines)
-    typer.echo(f"\nKept in {folder}. Try: vitgraft predict {folder} IMAGE...")
+    typer.echo(f"\nKept in {folder}. Try: {command('predict', folder, 'IMAGE...')}")
+
+
+def _epochs(record: Record) -> dict[str, str]:
+    """How long a run went, and which epoch's values it keeps, where that follows from validation."""
+    history, asked = record.history, record.config
+    patience, lines = asked.get("patience"), {}
+    if history.stopped_early:
+        why = f"no better validation for {patience} epoch{'s' * (patience != 1)}"
+        lines["epochs"] = f"{history.epochs} of {asked['epochs']}, stopped early: {why}"
+    if history.best_epoch is not None and asked.get("select") == "best":
+        lines["values of"] = f"epoch {history.best_epoch}, the best on validation"
+    elif history.stopped_early:
+        lines["values of"] = f"epoch {history.epochs}, the last; the best on validation was {history.best_epoch}"
+    return lines

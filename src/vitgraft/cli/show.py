@@ -1,5 +1,6 @@
 """Printing results: tables for people, JSON for programs."""
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TextIO
 
@@ -20,6 +21,11 @@ LEAST = 12
 """Columns that a cell needs to be read, if it is not shorter; longer ones go on in the next line."""
 
 
+def plain() -> bool:
+    """True if the user wants no colours (https://no-color.org), or the terminal has none."""
+    return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+
+
 def table(
     title: str,
     columns: Sequence[str],
@@ -37,7 +43,8 @@ def table(
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
+    colours: Literal["auto"] | None = None if plain() else "auto"
+    console = Console(color_system=colours)
     if not console.is_terminal:
         console = Console(width=PIPED_WIDTH)
     shown = [index for index, column in enumerate(columns) if console.width >= NARROW or column not in spare]

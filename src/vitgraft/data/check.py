@@ -13,7 +13,7 @@ from vitgraft.data.benchmarks.names import TABLES, Tables, asked, row_called
 from vitgraft.data.benchmarks.pictures import open_pictures, resized
 from vitgraft.data.benchmarks.table import Benchmark, Part, Problem, TaskRow
 from vitgraft.data.benchmarks.verify import APART
-from vitgraft.errors import DataError
+from vitgraft.errors import DataError, command
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def _rows_in(root: Path, tables: Tables) -> list[TaskRow]:
     for table in tables.values():
         if has_lists(root, table):
             what = f"'{root}' holds lists of a {table.title} task, but its name does not say which"
-            raise DataError(f"{what}. Name it: vitgraft data check '{root}' {table.rows[0].name}")
+            raise DataError(f"{what}. Name it: {command('data', 'check', root, table.rows[0].name)}")
         if any(find(row, table, root) is not None for row in table.rows):
             found += table.rows
     if not found:

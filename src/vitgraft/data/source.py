@@ -3,7 +3,6 @@
 import glob
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
 from vitgraft.data.benchmarks import load as benchmarks
@@ -20,6 +19,7 @@ from vitgraft.data.split import retraining
 from vitgraft.data.split_names import FRACTION
 from vitgraft.data.task import Task
 from vitgraft.errors import ConfigError, DataError, unknown
+from vitgraft.errors import near as nearest
 from vitgraft.kinds import checked, converted
 
 LABELS = ("classes",)
@@ -167,7 +167,7 @@ def _nothing_called(text: str, names: Sequence[str]) -> str:
     path = Path(os.path.expanduser(text))
     parent = path.parent
     beside = [str(parent / entry) for entry in os.listdir(parent)] if os.path.isdir(parent) else []
-    close = get_close_matches(str(path), [*names, *beside], n=3, cutoff=0.6) + near(text) if text else []
+    close = nearest(str(path), [*names, *beside], 3, 0.6) + near(text) if text else []
     hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
     what = f"There is no task {text!r}: no built-in task of that name, and no file or folder '{path.absolute()}'"
     others = "Benchmarks' tasks are named like vtab1k:cifar100; vitgraft data tasks lists them."

@@ -11,6 +11,7 @@ from vitgraft.atomic import json_of, named, write_atomically
 from vitgraft.core.tuned import Tuned
 from vitgraft.machine.progress import Display, Entry
 from vitgraft.train import state as snapshots
+from vitgraft.train.settings import Training
 from vitgraft.train.state import State
 
 LOG = "log.jsonl"
@@ -59,6 +60,16 @@ class Journal:
         if self.folder is not None:
             append_log(self.folder, entry)
         self.display.epoch(entry)
+
+    def early(self, state: State, settings: Training) -> None:
+        """Say that patience has ended, and which values the run keeps."""
+        last = "the last epoch's values; to keep the best: --select best (in Python, select='best')"
+        kept = "its values" if settings.select == "best" else last
+        self.display.say(
+            f"Stopped early after epoch {state.epoch} of {settings.epochs}: no better validation for "
+            f"{settings.patience} epoch{'s' * (settings.patience != 1)}. The best was epoch {state.best_epoch}; "
+            f"kept are {kept}."
+        )
 
     def stopped(self, state: State) -> str:
         """Say how to go on after an interrupt; returns what was said."""

@@ -224,6 +224,8 @@ class Session:
         state.history.append(entry)
         self._save()
         self.journal.epoch(entry)
+        if state.stopped_early:
+            self.journal.early(state, self.settings)
 
     def _remember(self, found: dict[str, Any]) -> dict[str, Any]:
         """What was found on validation after the epoch that is over, remembered if it is the best."""

@@ -1,5 +1,6 @@
 """Where a task lies below a folder, and in which layout."""
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -66,12 +67,17 @@ def recognised(folder: Path, tables: Tables = TABLES) -> Mention | None:
                 return Mention(row)
             if table.joint:
                 what = f"'{folder}' holds lists of {table.title}, but its name is no task's"
-                raise DataError(f"{what}. Say which task it is: {table.rows[0].name} --root '{folder}'.")
-        inner = [row.name for one, row in named_folders(folder, table) if has_lists(one, table)]
+                raise DataError(f"{what}. Say which task it is: {_rooted(table.rows[0], folder)}.")
+        inner = [row for one, row in named_folders(folder, table) if has_lists(one, table)]
         if inner:
-            what = f"'{folder}' holds tasks of {table.title}, not classes: {', '.join(inner)}"
-            raise DataError(f"{what}. Name one: {inner[0]} --root '{folder}'.")
+            what = f"'{folder}' holds tasks of {table.title}, not classes: {', '.join(row.name for row in inner)}"
+            raise DataError(f"{what}. Name one: {_rooted(inner[0], folder)}.")
     return None
+
+
+def _rooted(row: TaskRow, folder: Path) -> str:
+    """How a task and the folder of its copy are named, for either kind of user."""
+    return f"{row.name} --root {shlex.quote(str(folder))} (in Python: {row.name!r}, root={str(folder)!r})"
 
 
 def _places(row: TaskRow, table: Benchmark, folder: Path) -> Iterator[Place]:

@@ -11,7 +11,7 @@ from vitgraft.data.benchmarks.pictures import open_pictures
 from vitgraft.data.files import Reading
 from vitgraft.data.split_names import FRACTION
 from vitgraft.data.task import Split, Task, joined
-from vitgraft.errors import ConfigError, DataError
+from vitgraft.errors import ConfigError, DataError, command
 
 SHOWN = 5
 FIXED = ("val_fraction", "test_fraction", "skip_unreadable")  # of Reading: a benchmark's splits are given
@@ -53,7 +53,7 @@ def _refusal(copy: Copy, root: Path, what: list[str]) -> str:
     where = f" in '{copy.folder}'" if copy.folder else ""
     lines = [f"  {line}" for line in what[:SHOWN]]
     more = [f"  ... and {len(what) - SHOWN} more"] if len(what) > SHOWN else []
-    fix = f"What to fetch: vitgraft data check '{root}' {copy.row.name}"
+    fix = f"What to fetch: {command('data', 'check', root, copy.row.name)}"
     return "\n".join([f"The copy of {copy.row.name}{where} is not what it must be. {fix}", *lines, *more])
 
 
