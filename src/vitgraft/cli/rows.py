@@ -1,14 +1,18 @@
 """Answers about images as rows, written as they come: a table for people; CSV, JSON, JSON Lines for programs."""
 
 import csv
-import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TextIO
 
+from vitgraft.atomic import json_of
 from vitgraft.cli.asking import Format
 from vitgraft.cli.show import Stream
+
+NO_TEXT = re.compile("[\udc80-\udcff]")
+"""Bytes of a file name that is no UTF-8, as Python holds them: in JSON they are escaped, for all readers."""
 
 UNREADABLE = "(unreadable)"
 """What a table says in place of a class."""
@@ -87,17 +91,8 @@ def _json(row: Row, expected: Expected, indent: int | None) -> str:
         entry |= {**({"run": row.run} if expected.several else {}), **classes[0], "classes": classes}
     else:
         entry["error"] = row.error
-    text = json.dumps(entry, indent=indent, ensure_ascii=not _is_unicode(row))
+    text = NO_TEXT.sub(lambda found: f"\\u{ord(found[0]):04x}", json_of(entry, indent=indent))
     return text if indent is None else "  " + text.replace("\n", "\n  ")
-
-
-def _is_unicode(row: Row) -> bool:
-    """False for a file name whose bytes are no UTF-8: in JSON they are escaped, so that any reader takes it."""
-    try:
-        f"{row.image}{row.run}{row.error}".encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _csv(file: TextIO, expected: Expected) -> Writer:
