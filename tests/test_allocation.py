@@ -41,7 +41,7 @@ def vit_b16() -> tuple[Candidate, ...]:
 def published(name: str, chosen: tuple[Candidate, ...]) -> PublishedMask:
     if not (SHARED / name).exists():
         pytest.skip("the published files are not here")
-    return read_mask(SHARED / name, chosen, always=768)
+    return read_mask(SHARED / name, chosen, FILES[name], always=768)
 
 
 def lists(name: str) -> dict[str, Any]:
@@ -93,16 +93,16 @@ def test_published__separate_projections_are_rows_of_the_fused_one(vit_b16: tupl
 
 def test_published__what_is_none_is_told(tmp_path: Path, vit_b16: tuple[Candidate, ...]) -> None:
     with pytest.raises(CheckpointError, match="Check the path"):
-        read_mask(tmp_path / "missing.pth", vit_b16)
+        read_mask(tmp_path / "missing.pth", vit_b16, LORA)
     torch.save({"weight": torch.zeros(2)}, tmp_path / "other.pth")
     with pytest.raises(CheckpointError, match=r"is no selection of SPT's"):
-        read_mask(tmp_path / "other.pth", vit_b16)
+        read_mask(tmp_path / "other.pth", vit_b16, LORA)
     torch.save({"tuned_matrices": Path("x")}, tmp_path / "foreign.pth")
     with pytest.raises(CheckpointError, match="which vitgraft never does"):
-        read_mask(tmp_path / "foreign.pth", vit_b16)
+        read_mask(tmp_path / "foreign.pth", vit_b16, LORA)
     if SHARED.exists():
         with pytest.raises(CheckpointError, match="12 blocks, and the backbone has 3"):
-            read_mask(SHARED / "lora_cifar_param_req_0.4.pth", candidates(backbone()))
+            read_mask(SHARED / "lora_cifar_param_req_0.4.pth", candidates(backbone()), LORA)
 
 
 CHOSEN = (

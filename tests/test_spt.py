@@ -59,7 +59,12 @@ def golden_model(golden: dict[str, Any], folder: Path) -> tuple[Tuned, dict[str,
     fused = {name: fused_value(name, state) for name in model.state_dict()}
     model.load_state_dict(fused, strict=True)
     frozen = wrap(model, "golden")
-    torch.save({**golden["param_info"], "params": torch.tensor(0.0)}, folder / "mask.pth")
+    info, width, rank = golden["param_info"], config["dim"], config["lora_rank"]
+    costs = [rank * 2 * width] * 4 + [rank * 5 * width] * 2
+    modules = sum(cost for row in info["tuned_matrices"] for cost, flag in zip(costs, row, strict=True) if flag)
+    vectors = sum(state[name].numel() for name in info["tuned_vectors"])
+    total = modules + vectors + len(info["unstructured_indexes"]) + width
+    torch.save({**info, "params": torch.tensor(total / 1e6)}, folder / "mask.pth")
     method = SptLora(rank=config["lora_rank"], mask=str(folder / "mask.pth"))
     findings = method.find(frozen, config["classes"], None)  # type: ignore[arg-type]
     return Tuned(frozen, method.plan(frozen, config["classes"], findings)).eval(), state

@@ -50,8 +50,11 @@ class LoadReport:
     prefix: str = ""
 
     def notes(self) -> str:
-        """The summary, if the file asked for any choice, or model and file differ in more than a classifier."""
-        differences = (*self.missing, *self.unexpected, *self.resampled, *self.dropped)
+        """The summary, if the file asked for any choice, or model and file differ in more than a classifier.
+
+        Another grid of positions is what was asked for.
+        """
+        differences = (*self.missing, *self.unexpected, *self.dropped)
         plain = all(first_part(name) in HEADS for name in differences)
         chosen = self.container or self.others or self.wrappers or self.prefix
         return "" if plain and not chosen else self.summary()

@@ -3,7 +3,7 @@
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from vitgraft.errors import ConfigError
@@ -74,6 +74,39 @@ class Calibration(Protocol):
         The images are `limit` of the training images, or all if there are fewer; the labels are the true ones.
         Blocks are left out at a rate that rises to `drop_path`.
         """
+
+
+NO_DATA = (
+    "{} looks at training data before the model is built, and there are none. Pass them: "
+    'vitgraft.graft(..., data=task.splits["train"]).'
+)
+
+
+class NoData:
+    """A calibration without images: it can only be asked to keep something."""
+
+    def __init__(self, method: "Method") -> None:
+        self.method = method
+
+    def once(self, name: str, make: "Callable[[], dict[str, Tensor]]") -> "dict[str, Tensor]":
+        return make()
+
+    def fit(self, *_: object, **__: object) -> "Tuned":
+        raise self._none()
+
+    def score(self, *_: object) -> "Score":
+        raise self._none()
+
+    def search(self, *_: object) -> "Candidate":
+        raise self._none()
+
+    def squared_gradients(self, *_: object, **__: object) -> "dict[str, Tensor]":
+        raise self._none()
+
+    def _none(self) -> ConfigError:
+        from vitgraft.methods.registry import spec_of
+
+        return ConfigError(NO_DATA.format(spec_of(self.method)))
 
 
 @dataclass(frozen=True)
@@ -189,11 +222,18 @@ def one_of(method: Method, key: str, value: str, known: tuple[str, ...]) -> None
         raise ConfigError(f"{method.name}: {key}={value!r} is not known. Known: {', '.join(known)}.")
 
 
+def alone(method: Method, beside: str, *keys: str) -> None:
+    """Raise ConfigError if any of these fields was given: `beside` another one they do nothing."""
+    own = {item.name: item.default for item in fields(method)}
+    given = [f"{key}={getattr(method, key)}" for key in keys if getattr(method, key) != own[key]]
+    if given:
+        raise ConfigError(
+            f"{method.name}: {', '.join(given)} would do nothing beside {beside}. Leave out one or the other."
+        )
+
+
 def needed(method: Method, findings: Findings | None, why: str) -> Findings:
     """`findings`, which a method needs because of `why`, such as keep=0.7. Raises ConfigError without them."""
     if not findings:
-        raise ConfigError(
-            f"{method.name}: {why} looks at training data before the model is built, and there are none. "
-            'Pass them: vitgraft.graft(..., data=task.splits["train"]).'
-        )
+        raise ConfigError(NO_DATA.format(f"{method.name}: {why}"))
     return findings

@@ -9,6 +9,7 @@ from vitgraft.methods.base import (
     Calibration,
     Findings,
     Method,
+    alone,
     amount,
     needed,
     not_negative,
@@ -32,6 +33,11 @@ AUTO = (0.0025, 0.005, 0.0075, 0.01)
 
 FILE = "pattern.json"
 SCORES = ("gradient", "fisher", "magnitude", "random")
+LOOKING = ("score", "images", "batch", "drop_path")
+"""Fields of how gradients are taken."""
+
+USELESS = {"fisher": ("batch",), **dict.fromkeys(("magnitude", "random"), ("images", "batch", "drop_path"))}
+"""Fields that do nothing, by score."""
 
 
 @dataclass(frozen=True)
@@ -80,12 +86,10 @@ class Spt(Method):
         return self.mask is None and self._asked() is None
 
     def find(self, backbone: "Backbone", classes: int, calibration: Calibration) -> "dict[str, Tensor]":
-        from vitgraft.search.allocation import candidates
-        from vitgraft.search.published_masks import read_mask
-
         self._check()
         if self.mask:
-            return read_mask(self.mask, candidates(backbone), _always(backbone)).allocation.tensors()
+            self._check_ignored()
+            return self._read(self.mask, backbone).tensors()
         budgets = self._budgets(sum(backbone.parameter(name).numel() for name in backbone.parameter_names()))
 
         def spend() -> "dict[str, Tensor]":
@@ -112,15 +116,24 @@ class Spt(Method):
             scores[budget] = calibration.score(calibration.fit(f"budget-{budget}", plan, self.recipe))
         return found[max(budgets, key=lambda budget: scores[budget])]
 
+    def _read(self, mask: str, backbone: "Backbone") -> "Allocation":
+        """The choices of a published file."""
+        from vitgraft.search.allocation import candidates
+        from vitgraft.search.published_masks import read_mask
+
+        kinds = {kind.name: lambda rank, kind=kind: kind(rank=rank).rule() for kind in (SptLora, SptAdapter)}
+        return read_mask(mask, candidates(backbone), self.rule(), _always(backbone), kinds).allocation
+
     def scores(self, backbone: "Backbone", classes: int, calibration: Calibration) -> "dict[str, Tensor]":
         """A score for each value of the backbone, by the parameter's name."""
         from vitgraft.search import sensitivity
 
         self._check()
+        self._check_ignored()
         if self.sensitivity:
             return dict(sensitivity.read(Path(self.sensitivity), backbone).scores)
         if self.score in ("magnitude", "random"):
-            return _without_data(backbone, self.score)
+            return sensitivity.without_data(backbone, self.score)
         from vitgraft.core.tuned import Tuned
         from vitgraft.methods.linear import Linear
 
@@ -163,7 +176,7 @@ class Spt(Method):
         self._check()
         allocation = self.allocation(backbone, needed(self, findings, f"budget={self.budget}"))
         grafts: dict[Site, tuple[Graft, ...]] = {}
-        for site, numbers in _by_site(allocation).items():
+        for site, numbers in allocation.by_site().items():
             found = self._grafts(backbone, site, allocation, numbers)
             if found:
                 grafts[site] = found
@@ -221,6 +234,15 @@ class Spt(Method):
         """The budget, if it was just one."""
         several = self.mask or self.budget == "auto" or "+" in str(self.budget)
         return None if several else amount(self.budget)
+
+    def _check_ignored(self) -> None:
+        """Raise ConfigError for fields that were given and that another field leaves without any effect."""
+        if self.mask:
+            alone(self, f"mask={self.mask}", "budget", "alpha", "beta", "sweep", "sensitivity", *LOOKING)
+        elif self.sensitivity:
+            alone(self, f"sensitivity={self.sensitivity}", *LOOKING)
+        else:
+            alone(self, f"score={self.score}", *USELESS.get(self.score, ()))
 
     def _check(self) -> None:
         """Raise ConfigError for fields that make no sense."""
@@ -281,14 +303,6 @@ def _always(backbone: "Backbone") -> int:
     return 0 if token is None else backbone.parameter(token).numel()
 
 
-def _by_site(allocation: "Allocation") -> "dict[Site, list[int]]":
-    """The numbers of each site's candidates, weight first."""
-    found: dict[Site, list[int]] = {}
-    for number, candidate in enumerate(allocation.candidates):
-        found.setdefault(candidate.site, []).append(number)
-    return found
-
-
 def _chosen(allocation: "Allocation", number: int) -> "Tensor | None":
     """Positions that are trained one by one or whole, None for none."""
     import torch
@@ -296,13 +310,3 @@ def _chosen(allocation: "Allocation", number: int) -> "Tensor | None":
     if number in allocation.whole:
         return torch.arange(allocation.candidates[number].size)
     return allocation.sparse.get(number)
-
-
-def _without_data(backbone: "Backbone", score: str) -> "dict[str, Tensor]":
-    """Scores that ask no image: what a ranking by gradients must beat."""
-    import torch
-
-    values = {name: backbone.parameter(name).detach() for name in backbone.parameter_names()}
-    if score == "magnitude":
-        return {name: value.abs() for name, value in values.items()}
-    return {name: torch.rand(value.shape) for name, value in values.items()}

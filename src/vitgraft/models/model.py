@@ -20,6 +20,7 @@ from vitgraft.data.task import Split
 from vitgraft.errors import ArtefactError, ConfigError
 from vitgraft.kinds import check_fields, checked, whole
 from vitgraft.methods import Method
+from vitgraft.methods.base import NoData
 from vitgraft.models import artefact
 from vitgraft.models.artefact import BackboneId, Card
 from vitgraft.models.planting import check_images, class_names, planted, seeded
@@ -145,8 +146,9 @@ def graft(
 
     Some methods look at training data before there is a plan (`head2toe`, `vqt:keep=0.7`, `spt-lora`): they take
     `data`, the training split, and may train on it with `settings`; those that choose (`noah`,
-    `spt-lora:budget=auto`) do so by their accuracy on `val`. With `out`, what is finished of that is kept there,
-    and `resume` goes on with it.
+    `spt-lora:budget=auto`) do so by their accuracy on `val`. What was found before and is read from a file
+    (`spt-lora:mask=FILE`, `noah:architecture=FILE`) needs neither. With `out`, what is finished is kept there, and
+    `resume` goes on with it.
 
     Raises:
         BackboneError, CheckpointError: see `load_backbone`.
@@ -171,6 +173,9 @@ def graft(
         with seeded(seed):
             findings = calibrator.find()
         seconds = calibrator.seconds
+    elif chosen.looks():  # at a file, perhaps, that was named
+        with seeded(seed):
+            findings = chosen.find(frozen, len(names), NoData(chosen))
     return _planned(frozen, chosen, names, pictures, seed, findings, seconds)
 
 

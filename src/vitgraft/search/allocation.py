@@ -93,8 +93,9 @@ class Ranking:
 class Allocation:
     """What is trained of each candidate.
 
-    `counts` (candidates,) are entries among the best `level`; `sparse` holds positions, ascending, of those
-    that are tuned by themselves. `always` values are trained in any case (the class token).
+    `counts` (candidates,) are entries among the best `level`; a structured or whole candidate holds some, and 0
+    says that it is not known how many. `sparse` holds positions, ascending, of those that are tuned by
+    themselves. `always` values are trained in any case (the class token).
     """
 
     candidates: tuple[Candidate, ...]
@@ -105,13 +106,27 @@ class Allocation:
     always: int = 0
 
     @property
-    def level(self) -> int:
-        return int(self.counts.sum())
+    def level(self) -> int | None:
+        """How many entries were among the best; None for a published selection, which does not say."""
+        known = all(self.chosen(number) is not None for number in range(len(self.candidates)))
+        return int(self.counts.sum()) if known else None
+
+    def chosen(self, number: int) -> int | None:
+        """How many entries of one candidate were among the best, None if that is not known."""
+        count = int(self.counts[number])
+        return count if count or self.form(number) in ("sparse", "frozen") else None
 
     def form(self, number: int) -> Form:
         if number in self.structured:
             return "structured"
         return "whole" if number in self.whole else "sparse" if number in self.sparse else "frozen"
+
+    def by_site(self) -> dict[Site, list[int]]:
+        """The numbers of each site's candidates, weight first."""
+        found: dict[Site, list[int]] = {}
+        for number, candidate in enumerate(self.candidates):
+            found.setdefault(candidate.site, []).append(number)
+        return found
 
     def trained(self, number: int, rule: Rule) -> int:
         """Values that are trained for one candidate."""

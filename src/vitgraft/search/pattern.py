@@ -14,7 +14,8 @@ MARKS = {"structured": "■", "whole": "■", "frozen": "·"}
 def pattern(allocation: Allocation, rule: Rule, scores: Sequence[Tensor] = ()) -> list[dict[str, Any]]:
     """One row a candidate: block, operation, kind, values, how many are among the best, its form, values trained.
 
-    With `scores` a row also has the sum of its candidate's.
+    How many are among the best is None where a published selection does not say it. With `scores` a row also has
+    the sum of its candidate's.
     """
     rows = []
     for number, candidate in enumerate(allocation.candidates):
@@ -23,7 +24,7 @@ def pattern(allocation: Allocation, rule: Rule, scores: Sequence[Tensor] = ()) -
             "operation": candidate.site[1],
             "kind": candidate.kind,
             "values": candidate.size,
-            "chosen": int(allocation.counts[number]),
+            "chosen": allocation.chosen(number),
             "form": allocation.form(number),
             "trained": allocation.trained(number, rule),
         }
@@ -66,8 +67,10 @@ def _sums(allocation: Allocation, rule: Rule, module: str, budget: int | None) -
     parts += [f"the class token ({allocation.always:,})"] if allocation.always else []
     total = allocation.total(rule)
     asked = "" if budget is None else f" of {budget:,} asked for"
+    level = allocation.level
+    considered = "a published selection" if level is None else f"the best {level:,} entries were considered"
     return [
         f"■ {module} or whole vector, numbers are sparse entries, weight before bias.",
         f"{', '.join(parts)}.",
-        f"{total:,} values{asked}; the best {allocation.level:,} entries were considered.",
+        f"{total:,} values{asked}; {considered}.",
     ]

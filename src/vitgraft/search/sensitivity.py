@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -25,6 +26,14 @@ class Sensitivity:
     backbone: str
     fingerprint: str
     origin: Mapping[str, Any] = field(default_factory=dict)
+
+
+def without_data(backbone: Backbone, score: str) -> dict[str, Tensor]:
+    """Scores that ask no image, magnitude or random: what a ranking by gradients must beat."""
+    values = {name: backbone.parameter(name).detach() for name in backbone.parameter_names()}
+    if score == "magnitude":
+        return {name: value.abs() for name, value in values.items()}
+    return {name: torch.rand(value.shape) for name, value in values.items()}
 
 
 def write(path: Path, sensitivity: Sensitivity) -> None:
