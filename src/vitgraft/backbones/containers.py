@@ -42,10 +42,12 @@ teacher of a self-distillation, as its authors do."""
 ANCHORS = (
     "patch_embed.proj.weight",
     "embeddings.patch_embeddings.projection.weight",
+    "embeddings.patch_embedding.weight",
+    "ln_pre.weight",
     "embedding/kernel",
 )
-"""The patch embedding of a vision transformer, by the names of timm, transformers and JAX: what stands before one
-of these stands before every name of the backbone."""
+"""A name that a vision transformer has once, in timm, transformers (twice), open_clip and JAX: what stands before
+it stands before every name of the backbone."""
 
 DEPTH = 5
 """So many keys deep are weights looked for."""

@@ -5,12 +5,13 @@ embedding. What does not begin so is no part of it, and told as left out. A layo
 on purpose, by the first part of a name; what stays unknown is reported by `checkpoints.load_weights`.
 """
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from vitgraft.backbones import jax_npz
+from vitgraft.backbones import clip_names, jax_npz, transformers_names
 from vitgraft.backbones.containers import ANCHORS
 from vitgraft.backbones.weight_files import WeightFile
 from vitgraft.errors import CheckpointError
@@ -33,7 +34,8 @@ MAE = Layout(
 )
 MOCO = Layout("MoCo-v3", drops=frozenset({"head"}))
 DINOV2 = Layout("DINOv2", drops=frozenset({"mask_token"}))
-TRANSFORMERS = Layout("transformers ViT", drops=frozenset({"pooler", "classifier"}))
+CLIP = Layout("open_clip", drops=clip_names.DROPPED)
+TRANSFORMERS = Layout("transformers", drops=transformers_names.POOLED)
 JAX = Layout("JAX npz", drops=jax_npz.DROPPED)
 
 HEADS = frozenset({"head", "head_dist"})
@@ -42,24 +44,15 @@ HEADS = frozenset({"head", "head_dist"})
 PARTS = ("ema", "teacher", "target_encoder", "base_encoder", "encoder_q", "student", "momentum_encoder")
 """Which of several transformers in one file is meant, by a part of its names: the first of these."""
 
-_TRANSFORMERS_PARTS = {
-    "embeddings.cls_token": "cls_token",
-    "embeddings.position_embeddings": "pos_embed",
-    "embeddings.patch_embeddings.projection": "patch_embed.proj",
-    "layernorm": "norm",
-}
-_TRANSFORMERS_BLOCK_PARTS = {
-    "layernorm_before": "norm1",
-    "layernorm_after": "norm2",
-    "attention.attention.query": "attn.q",
-    "attention.attention.key": "attn.k",
-    "attention.attention.value": "attn.v",
-    "attention.output.dense": "attn.proj",
-    "intermediate.dense": "mlp.fc1",
-    "output.dense": "mlp.fc2",
-}
-QKV = ("q", "k", "v")
+WHOLES = {"attn": ("qkv", ("q", "k", "v")), "mlp": ("fc1", ("gate", "up"))}
+"""What timm keeps in one, by the module that holds it: its name there, and the parts in their order."""
+
+REGISTERS = "register_tokens"
+OPEN_CLIP_TRUNK = "visual.trunk."
+TOKEN_AXES = 3  # of (1, N, D)
 _LAYER_SCALES = {"gamma_1": "ls1.gamma", "gamma_2": "ls2.gamma"}  # DeiT III's own names
+_DINOV2_MLP = {"w12": "fc1", "w3": "fc2"}
+_CHUNKED = re.compile(r"blocks\.\d+\.(\d+\..+)")  # DINOv2's training keeps blocks in chunks, counted through
 
 
 @dataclass(frozen=True)
@@ -88,13 +81,29 @@ def translate(file: WeightFile) -> Named:
         before = jax_npz.prefix(file.tensors)
         return Named(JAX, arrays, (*file.ignored, *dropped), jax_npz.head_count(file.tensors), before)
     prefix, others = _prefixes(file)
-    layout = _layout(file, prefix)
     own = {name.removeprefix(prefix): value for name, value in file.tensors.items() if name.startswith(prefix)}
     foreign = tuple(name for name in file.tensors if not name.startswith(prefix))
-    renamed = {_transformers_name(name): value for name, value in own.items()} if layout is TRANSFORMERS else own
+    layout = _layout(own, prefix)
+    renamed = _renamed(own, layout)
+    if len(renamed) < len(own):
+        raise CheckpointError(
+            f"{file.path} names some tensors of its transformer twice, in two spellings, and nothing says which "
+            "are meant. Save the state_dict() of one model alone."
+        )
     kept = {name: value for name, value in renamed.items() if first_part(name) not in layout.drops}
     dropped = (*file.ignored, *foreign, *(name for name in renamed if name not in kept))
-    return Named(layout, _with_whole_qkv(kept), dropped, None, prefix, others)
+    if layout is TRANSFORMERS:
+        layout = replace(layout, name=f"{layout.name} {transformers_names.family(own)}")
+    return Named(layout, _with_registers(_with_whole(kept)), dropped, None, prefix, others)
+
+
+def _renamed(own: Mapping[str, Tensor], layout: Layout) -> Mapping[str, Tensor]:
+    """By timm's names, but for what has to be put together."""
+    if layout is TRANSFORMERS:
+        return transformers_names.translate(own)
+    if layout is CLIP and clip_names.is_clip(own):
+        return clip_names.translate(own)
+    return {_unchunked(name): value for name, value in own.items()}
 
 
 def _prefixes(file: WeightFile) -> tuple[str, tuple[str, ...]]:
@@ -128,44 +137,60 @@ def first_part(name: str) -> str:
     return name.partition(".")[0]
 
 
-def _layout(file: WeightFile, prefix: str) -> Layout:
-    firsts = {first_part(name.removeprefix(prefix)) for name in file.tensors if name.startswith(prefix)}
-    if f"{prefix}embeddings.cls_token" in file.tensors:
+def _layout(own: Mapping[str, Tensor], prefix: str) -> Layout:
+    """Whose names these are, `prefix` having stood before them."""
+    firsts = {first_part(name) for name in own}
+    if transformers_names.is_transformers(own):
         return TRANSFORMERS
+    if clip_names.is_clip(own) or prefix.endswith(OPEN_CLIP_TRUNK):
+        return CLIP
     if "base_encoder" in prefix.split("."):
         return MOCO
     if firsts & MAE.drops - DINOV2.drops:
         return MAE
-    return DINOV2 if firsts & DINOV2.drops else TIMM
+    return DINOV2 if firsts & {*DINOV2.drops, REGISTERS} else TIMM
 
 
-def _transformers_name(name: str) -> str:
-    if name in _TRANSFORMERS_PARTS:
-        return _TRANSFORMERS_PARTS[name]
-    module, _, leaf = name.rpartition(".")
-    if module in _TRANSFORMERS_PARTS:
-        return f"{_TRANSFORMERS_PARTS[module]}.{leaf}"
-    index, _, part = module.removeprefix("encoder.layer.").partition(".")
-    known = _TRANSFORMERS_BLOCK_PARTS.get(part)
-    return name if known is None else f"blocks.{index}.{known}.{leaf}"
+def _unchunked(name: str) -> str:
+    """A name of DINOv2's authors as timm's; timm's own stay."""
+    chunked = _CHUNKED.fullmatch(name)
+    name = f"blocks.{chunked[1]}" if chunked else name
+    owner, _, leaf = name.rpartition(".")
+    module, _, last = owner.rpartition(".")
+    return f"{module}.{_DINOV2_MLP[last]}.{leaf}" if module.endswith(".mlp") and last in _DINOV2_MLP else name
 
 
-def _with_whole_qkv(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Separate `attn.q`, `attn.k`, `attn.v` as timm's one `attn.qkv`, and layer scales by timm's names."""
+def _with_registers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """DINOv2's registers in timm's way: they have no positions, and the class token has its own added for good."""
+    kept = dict(tensors)
+    if REGISTERS not in kept:
+        return kept
+    kept["reg_token"] = kept.pop(REGISTERS)
+    positions, token = kept.get("pos_embed"), kept.get("cls_token")
+    if positions is not None and token is not None and positions.ndim == token.ndim == TOKEN_AXES:
+        kept["cls_token"], kept["pos_embed"] = token + positions[:, :1], positions[:, 1:]
+    return kept
+
+
+def _with_whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Parts put together (`attn.q`, `attn.k`, `attn.v`; `mlp.gate`, `mlp.up`), layer scales by timm's names."""
     whole: dict[str, Tensor] = {}
     parts: dict[str, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         module, _, leaf = name.rpartition(".")
         owner, _, last = module.rpartition(".")
-        if owner.endswith(".attn") and last in QKV:
-            parts.setdefault(f"{owner}.qkv.{leaf}", {})[last] = value
+        kind = owner.rpartition(".")[2]
+        if last in WHOLES.get(kind, ("", ()))[1]:
+            parts.setdefault(f"{owner}.{WHOLES[kind][0]}.{leaf}", {})[last] = value
         else:
             whole[f"{module}.{_LAYER_SCALES[leaf]}" if leaf in _LAYER_SCALES else name] = value
     for name, found in parts.items():
-        joined = jax_npz.joined([found.get(one) for one in QKV])
+        module, _, leaf = name.rpartition(".")
+        owner = module.rpartition(".")[0]
+        wanted = WHOLES[owner.rpartition(".")[2]][1]
+        joined = jax_npz.joined([found.get(one) for one in wanted])
         if joined is not None:
             whole[name] = joined
-        else:  # one of the three is missing: the others are reported by their own names
-            owner, _, leaf = name.partition(".qkv.")
+        else:  # one of them is missing: the others are reported by their own names
             whole |= {f"{owner}.{one}.{leaf}": value for one, value in found.items()}
     return whole
