@@ -272,3 +272,21 @@ def test_commands__weights_that_moved(home: Path, tmp_path: Path) -> None:
         assert call(*words, "--checkpoint", weights).exit_code == 0
     shutil.copy(weights, run)
     assert call("predict", run, photo).exit_code == 0
+
+
+def test_predict__what_is_left_out_of_a_folder_is_told(home: Path, tmp_path: Path) -> None:
+    for number, name in enumerate(("a.png", "b.png", "deep/c.png")):
+        picture(tmp_path / "in" / name, number)
+    (tmp_path / "in" / "a.png").rename(tmp_path / "in" / "named_by_nobody")
+    (tmp_path / "in" / "notes.txt").write_text("no picture")
+    (tmp_path / "in" / "deep" / "x.exr").write_bytes(b"v/1\x01" + bytes(64))
+    for words, given in (((tmp_path / "in",), None), (("-",), os.fsencode(tmp_path / "in"))):
+        result = call("predict", home / "run", *words, "--format", "csv", given=given)
+        rows = list(csv.DictReader(io.StringIO(result.stdout)))
+        assert [Path(row["image"]).name for row in rows] == ["b.png", "c.png", "named_by_nobody"]
+        told = " ".join(result.stderr.split())
+        assert "Left out: " in told
+        assert "1 .txt" in told
+        assert "1 .exr" in told
+        assert "OpenEXR" in told
+        assert "Read as images by their content, not their name: 1 without a suffix" in told

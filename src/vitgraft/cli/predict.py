@@ -1,5 +1,6 @@
 """`vitgraft predict`: class probabilities of pictures."""
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ from vitgraft.errors import DataError
 from vitgraft.machine.progress import counted
 
 if TYPE_CHECKING:
+    from vitgraft.data.left_out import Left
     from vitgraft.models.bundle import Bundle
     from vitgraft.models.stream import Answer
 
@@ -112,18 +114,37 @@ def _runs(paths: Sequence[str], others: Sequence[Path]) -> tuple[list[str], list
 
 
 def _files(images: Sequence[str]) -> list[Path]:
-    """The image files that a command line names, each once; a file from standard input need not be there."""
+    """The image files that a command line names, each once; what lies among them and is left out is told.
+
+    A file from standard input need not be there: it has a row that says so.
+    """
+    from vitgraft.data.left_out import LeftOut
     from vitgraft.data.source import expand_images
 
     check_named(images)
     found: dict[Path, None] = {}
-    for image in images:
-        if image != STDIN:
-            found.update(dict.fromkeys(expand_images([image])))
+    left: dict[Left, None] = {}
+    renamed: dict[str, None] = {}
+    for path, listed in _paths(images):
+        if listed and not os.path.isdir(path):
+            found[Path(path)] = None
             continue
-        for path in map(Path, standard_input()):
-            found.update(dict.fromkeys(expand_images([path]) if path.is_dir() else [path]))
+        some = expand_images([path])
+        found.update(dict.fromkeys(some))
+        left.update(dict.fromkeys(some.left_out.files))
+        renamed.update(dict.fromkeys(some.left_out.renamed))
+    for line in LeftOut(tuple(one for one in left if Path(one.path) not in found), tuple(renamed)).notes():
+        guard.note(line)
     return list(found)
+
+
+def _paths(images: Sequence[str]) -> Iterator[tuple[str, bool]]:
+    """Paths and patterns that are named, and whether standard input listed them."""
+    for image in images:
+        if image == STDIN:
+            yield from ((path, True) for path in standard_input())
+        else:
+            yield image, False
 
 
 def _answers(bundle: "Bundle", files: Sequence[Path], on: RunsOn, apart: bool) -> "Iterator[Answer]":
