@@ -499,3 +499,34 @@ def test_fit__tells_that_it_stopped_early(home: Path, tmp_path: Path) -> None:
     best = call("fit", *options(home, out=tmp_path / "best", select="best", **still))
     assert "kept are its values" in best.stderr
     assert "epoch 1, the best on validation" in best.stdout
+
+
+def test_fit__goes_on_where_its_weights_have_moved(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A project that was moved as a whole; then its weights to another place, which is named."""
+    from vitgraft.runs import run as runs
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    old, new = tmp_path / "old", tmp_path / "new"
+    shutil.copytree(home / "photos", old / "photos")
+    shutil.copy(home / "weights.safetensors", old)
+    monkeypatch.chdir(old)
+    monkeypatch.setattr(runs.models, "fit", interrupted)
+    words = options(home, out="runs/a", checkpoint=old / "weights.safetensors", epochs=1)
+    assert call("fit", "photos", *words[1:]).exit_code == 130
+    monkeypatch.undo()
+    old.rename(new)
+    monkeypatch.chdir(new)
+    (tmp_path / "away").mkdir()
+    elsewhere = (new / "weights.safetensors").rename(tmp_path / "away" / "weights.safetensors")
+    said = refused("fit", "--resume", "--out", "runs/a")
+    assert f"'{old}/weights.safetensors', which are neither there any more nor beside the run" in said
+    assert "vitgraft fit --resume --out runs/a --checkpoint FILE" in said
+    elsewhere.rename(new / "weights.safetensors")
+    result = call("fit", "--resume", "--out", "runs/a")
+    assert result.exit_code == 0, result.output
+    assert f"the weights are taken from '{new}/weights.safetensors'" in result.stderr
+    assert str(new / "weights.safetensors") in (new / "runs" / "a" / "run.toml").read_text()

@@ -38,6 +38,7 @@ from vitgraft.results.record import (
 from vitgraft.runs import protocols
 from vitgraft.runs.config import RunConfig
 from vitgraft.runs.earlier import finished
+from vitgraft.runs.moved import with_weights
 from vitgraft.train import calibrate, legacy, measure, state
 from vitgraft.train.cost import measure_cost, peak_memory_mib
 from vitgraft.train.settings import Training
@@ -71,6 +72,7 @@ def run(
     if before is not None:
         tell(f"{config.folder} is finished already; nothing was trained.")
         return before
+    config = with_weights(config, resume, tell)
     started = now()
     task = load_task(config)
     _check_named(config, task)
