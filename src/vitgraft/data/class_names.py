@@ -6,6 +6,7 @@ from typing import Any
 
 from vitgraft.data.lists.defects import some
 from vitgraft.errors import ConfigError
+from vitgraft.kinds import shown
 
 WAYS = (
     "Give names in the order of their numbers, or a mapping such as {0: 'cat', 1: 'dog'} or {'cat': 0, 'dog': 1}"
@@ -22,17 +23,17 @@ def numbered_names(classes: object) -> dict[int, str]:
         ConfigError: anything else; a number or name that is there twice; a mapping that can be read both ways.
     """
     if isinstance(classes, str | bytes):
-        raise ConfigError(f"classes = {classes!r} is one name. {WAYS}.")
+        raise ConfigError(f"classes={shown(classes)} is one name. {WAYS}.")
     if isinstance(classes, Mapping):
         return dict(sorted(_mapped(classes).items()))
     if isinstance(classes, set | frozenset):
         raise ConfigError(f"classes is a set, which has no order. {WAYS}.")
     if not isinstance(classes, Iterable):
-        raise ConfigError(f"classes = {classes!r}: expected names. {WAYS}.")
+        raise ConfigError(f"classes={shown(classes)}: expected names. {WAYS}.")
     try:
         names = [_name(item) for item in classes]
     except TypeError:  # such as a tensor without a dimension
-        raise ConfigError(f"classes = {classes!r}: expected names. {WAYS}.") from None
+        raise ConfigError(f"classes={shown(classes)}: expected names. {WAYS}.") from None
     return dict(enumerate(names))
 
 
@@ -50,9 +51,10 @@ def names_in_order(classes: object) -> tuple[str, ...]:
     return tuple(found.values())
 
 
-def whole(value: object) -> int | None:
+def as_whole(value: object) -> int | None:
     """`value` as a whole number, if it is one: Python's, NumPy's, a tensor's, or a float without a fraction."""
-    if isinstance(value, bool | str | bytes):
+    shape, dtype = getattr(value, "shape", ()), str(getattr(value, "dtype", ""))
+    if isinstance(value, bool | str | bytes) or len(shape) > 0 or "bool" in dtype:
         return None
     number: Any = value
     try:
@@ -69,9 +71,9 @@ def _name(value: object) -> str:
     """A class name, or a whole number as one. Raises ConfigError."""
     if isinstance(value, str):
         return str(value)
-    number = whole(value)
-    if number is None or type(value).__name__.startswith("bool"):
-        raise ConfigError(f"classes has {value!r}, which is no name. {WAYS}.")
+    number = as_whole(value)
+    if number is None:
+        raise ConfigError(f"classes has {shown(value)}, which is no name. {WAYS}.")
     return str(number)
 
 
@@ -86,18 +88,18 @@ def _mapped(classes: Mapping[Any, Any]) -> dict[int, str]:
         to_names, to_numbers = numbers(keys), numbers(values)
         if to_names is not None and to_numbers is not None:
             raise ConfigError(
-                f"classes = {dict(classes)!r} can be read both ways: numbers stand for numbers. Give the names in "
-                "order instead, as a list."
+                f"classes={shown(dict(classes))} can be read both ways: numbers stand for numbers. Give the names "
+                "in order instead, as a list."
             )
         if to_names is not None:
             return dict(zip(to_names, map(_name, values), strict=True))
         if to_numbers is not None:
             return dict(zip(to_numbers, map(_name, keys), strict=True))
-    raise ConfigError(f"classes = {dict(classes)!r} has whole numbers neither as keys nor as values. {WAYS}.")
+    raise ConfigError(f"classes={shown(dict(classes))} has whole numbers neither as keys nor as values. {WAYS}.")
 
 
 def _numbers(values: list[Any]) -> list[int] | None:
-    found = [whole(value) for value in values]
+    found = [as_whole(value) for value in values]
     known = [number for number in found if number is not None and number >= 0]
     return known if len(known) == len(values) else None
 

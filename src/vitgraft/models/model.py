@@ -1,6 +1,6 @@
 """The five lines of Python: `graft`, `fit`, `save`, `load`, `merge`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -128,7 +128,7 @@ class Model:
 def graft(
     backbone: str | Backbone | nn.Module,
     method: str | Mapping[str, Any] | Method = "lora",
-    classes: int | str | Sequence[str | int] = 2,
+    classes: object = 2,
     *,
     preprocessing: Preprocessing | None = None,
     seed: int = 0,
@@ -141,7 +141,8 @@ def graft(
     """A model for one task: a method's plan on a frozen backbone.
 
     `backbone` is a timm name, a `Backbone` (to share one), or a timm model object, which stays as it is.
-    `classes` is their number or their names. `preprocessing` is the backbone's own unless given. `seed` fixes
+    `classes` is their number, their names in order, or a mapping between names and numbers from 0, either way
+    round. `preprocessing` is the backbone's own unless given. `seed` fixes
     the initial values.
 
     Some methods look at training data before there is a plan (`head2toe`, `vqt:keep=0.7`, `spt-lora`): they take

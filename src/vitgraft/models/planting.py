@@ -1,7 +1,7 @@
 """From a method and a number of classes to a tuned model, and what must not come through on the way."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vitgraft.core.backbone import Backbone
 from vitgraft.core.tuned import Tuned
+from vitgraft.data.class_names import as_whole, names_in_order
 from vitgraft.errors import ConfigError
 from vitgraft.kinds import shown
 from vitgraft.methods import Method, spec_of
@@ -17,13 +18,12 @@ from vitgraft.methods.base import Findings
 MOST_CLASSES = 1_000_000
 
 
-def class_names(classes: int | str | Sequence[str | int]) -> tuple[str, ...]:
-    """Names from a number of classes or from names. Raises ConfigError."""
-    if isinstance(classes, str):
-        raise ConfigError(f"classes={classes!r} is one name. Give a number, or a list of names.")
-    if isinstance(classes, int) and classes > MOST_CLASSES:
+def class_names(classes: object) -> tuple[str, ...]:
+    """Names from a number of classes, from names, or from a mapping of both. Raises ConfigError."""
+    number = None if isinstance(classes, float) else as_whole(classes)
+    if number is not None and number > MOST_CLASSES:
         raise ConfigError(f"{shown(classes)} classes: a classifier has at most {MOST_CLASSES:,}.")
-    names = tuple(map(str, range(classes) if isinstance(classes, int) else classes))
+    names = names_in_order(classes) if number is None else tuple(map(str, range(number)))
     if len(names) < 2:
         raise ConfigError(f"{len(names)} classes: a classifier needs at least two.")
     if twice := sorted(name for name, count in Counter(names).items() if count > 1):
