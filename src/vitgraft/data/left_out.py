@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -101,6 +101,13 @@ class LeftOut:
             read = what.partition(", ")[2]
             told += f" {count:,} {'is' if count == 1 else 'are'} {kind}, {read}: {fix}"
         return told
+
+
+def together(several: Iterable[LeftOut], read: Container[Path]) -> LeftOut:
+    """What several searches left out, each file once, without those that another one reads."""
+    parts = list(several)
+    files = dict.fromkeys(file for part in parts for file in part.files if Path(file.path) not in read)
+    return LeftOut(tuple(files), tuple(dict.fromkeys(name for part in parts for name in part.renamed)))
 
 
 def told_counts(left: LeftOut) -> str:

@@ -11,7 +11,7 @@ from vitgraft.data.benchmarks.names import RETRAIN, Mention, mentioned, near
 from vitgraft.data.decode import looks_like_image
 from vitgraft.data.files import Reading
 from vitgraft.data.folder import images_below, load_folder
-from vitgraft.data.left_out import Left, LeftOut, sorted_out, told_counts
+from vitgraft.data.left_out import LeftOut, sorted_out, together, told_counts
 from vitgraft.data.listing import list_to_measure, load_list, train_list
 from vitgraft.data.lists.columns import column_options
 from vitgraft.data.rows import LISTS
@@ -119,8 +119,7 @@ def expand_images(patterns: Iterable[str | Path]) -> Images:
         DataError: a pattern that gives nothing, or no pattern.
     """
     found: dict[Path, None] = {}
-    left: dict[Left, None] = {}
-    renamed: dict[str, None] = {}
+    left: list[LeftOut] = []
     for pattern in patterns:
         path, beside = Path(os.path.expanduser(pattern)), LeftOut()
         if os.path.isdir(path):
@@ -139,11 +138,10 @@ def expand_images(patterns: Iterable[str | Path]) -> Images:
             what += f", only other files ({told_counts(beside)}).{beside.advice()}" if beside.files else "."
             raise DataError(f"{what} Name image files, folders of images, or globs such as 'photos/*.jpg'.")
         found.update(dict.fromkeys(matches))
-        left.update(dict.fromkeys(beside.files))
-        renamed.update(dict.fromkeys(beside.renamed))
+        left.append(beside)
     if not found:
         raise DataError("No images were named. Name image files, folders of images, or globs.")
-    return Images(found, LeftOut(tuple(one for one in left if Path(one.path) not in found), tuple(renamed)))
+    return Images(found, together(left, found))
 
 
 def _built_in(name: str, options: Mapping[str, object]) -> Task:
