@@ -12,13 +12,13 @@ only declared differences pass:
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from timm.layers import resample_abs_pos_embed
+from timm.layers import GELU, GELUTanh, QuickGELU, resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
 
 from vitgraft.backbones.containers import shortened
 from vitgraft.backbones.layouts import HEADS, JAX, Named, first_part, translate
@@ -26,6 +26,18 @@ from vitgraft.backbones.weight_files import read_weights
 from vitgraft.errors import CheckpointError
 
 POSITIONS = "pos_embed"
+
+ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "quick_gelu": "quick_gelu",
+}
+"""What transformers' words for an activation compute, in ours."""
+
+NEARLY = {"gelu", "gelu_tanh"}
+"""These two are the same but for an approximation."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +48,7 @@ class LoadReport:
     place in the model, `resampled` position embeddings of another grid, `dropped` what is no part of a backbone:
     classifiers, decoders, what stands outside of `prefix`. `container` are the keys at which the weights were, and
     `others` keys or beginnings of names at which there were others; `wrappers` were taken off or out of names.
+    `computes` says what the model computes a little differently from the one that the file was made for.
     """
 
     path: Path
@@ -48,6 +61,7 @@ class LoadReport:
     others: tuple[str, ...] = ()
     wrappers: tuple[str, ...] = ()
     prefix: str = ""
+    computes: str = ""
 
     def notes(self) -> str:
         """The summary, if the file asked for any choice, or model and file differ in more than a classifier.
@@ -56,7 +70,7 @@ class LoadReport:
         """
         differences = (*self.missing, *self.unexpected, *self.dropped)
         plain = all(first_part(name) in HEADS for name in differences)
-        chosen = self.container or self.others or self.wrappers or self.prefix
+        chosen = self.container or self.others or self.wrappers or self.prefix or self.computes
         return "" if plain and not chosen else self.summary()
 
     def summary(self) -> str:
@@ -70,6 +84,7 @@ class LoadReport:
             "unexpected": self.unexpected,
             "resampled": self.resampled,
             "left out": self.dropped,
+            "computed otherwise:": (self.computes,) if self.computes else (),
         }
         told = [f"{word} {shortened(list(names))}" for word, names in facts.items() if names]
         return f"{self.path.name} ({self.layout}): {'; '.join(told) or 'every tensor fits'}."
@@ -100,6 +115,7 @@ def load_weights(model: VisionTransformer, path: Path | str) -> LoadReport:
         prefix=source.prefix,
     )
     _check(report, model, source, tensors)
+    report = replace(report, computes=_computes(model, source, file.path))
     model.load_state_dict({name: tensors.get(name, value) for name, value in own.items()}, strict=True)
     return report
 
@@ -166,6 +182,29 @@ def _check(report: LoadReport, model: VisionTransformer, source: Named, tensors:
             f"{report.path} holds values that are not finite in {len(broken)} tensors: {shortened(broken)}. The "
             "file is damaged, or its training diverged; fetch it again or take another."
         )
+
+
+def _computes(model: VisionTransformer, source: Named, path: Path) -> str:
+    """How the mlps' activation differs from a config.json's, if at all. Raises CheckpointError if by much."""
+    wanted, found = ACTIVATIONS.get(source.activation or ""), activation(model)
+    if wanted is None or found is None or wanted == found:
+        return ""
+    if {wanted, found} == NEARLY:
+        return f"{found}, where its config.json says {source.activation} (they differ by less than 0.001)"
+    raise CheckpointError(
+        f"{path} ({source.layout.name}) was trained with {source.activation}, as its config.json says, and "
+        f"the model computes {found}. The shapes agree, but the outputs would not: choose the backbone that "
+        "belongs to the file. Of timm's CLIP models those with quickgelu in their name compute quick_gelu."
+    )
+
+
+def activation(model: VisionTransformer) -> str | None:
+    """What the mlps compute, in one of the words of ACTIVATIONS; None if it is none of them."""
+    act = getattr(model.blocks[0].mlp, "act", None)
+    if isinstance(act, nn.GELU):
+        return "gelu_tanh" if act.approximate == "tanh" else "gelu"
+    kinds = {GELU: "gelu", GELUTanh: "gelu_tanh", QuickGELU: "quick_gelu"}
+    return kinds.get(type(act))
 
 
 def _exceptions(own: set[str], found: set[str]) -> tuple[set[str], set[str]]:

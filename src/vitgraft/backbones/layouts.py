@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vitgraft.backbones import clip_names, jax_npz, transformers_names
 from vitgraft.backbones.containers import ANCHORS
+from vitgraft.backbones.snapshots import described
 from vitgraft.backbones.weight_files import WeightFile
 from vitgraft.errors import CheckpointError
 
@@ -59,7 +60,8 @@ _CHUNKED = re.compile(r"blocks\.\d+\.(\d+\..+)")  # DINOv2's training keeps bloc
 class Named:
     """A weight file in timm's names. `dropped` was left out on purpose; `heads` is h where the file tells it.
 
-    `prefix` stood before each name of the backbone, and `others` before those of another transformer.
+    `prefix` stood before each name of the backbone, and `others` before those of another transformer; `activation`
+    is transformers' word for the mlps', where a config.json says it.
     """
 
     layout: Layout
@@ -68,6 +70,7 @@ class Named:
     heads: int | None = None
     prefix: str = ""
     others: tuple[str, ...] = ()
+    activation: str | None = None
 
 
 def translate(file: WeightFile) -> Named:
@@ -92,9 +95,10 @@ def translate(file: WeightFile) -> Named:
         )
     kept = {name: value for name, value in renamed.items() if first_part(name) not in layout.drops}
     dropped = (*file.ignored, *foreign, *(name for name in renamed if name not in kept))
+    heads, activation = described(file.config) if layout is TRANSFORMERS else (None, None)
     if layout is TRANSFORMERS:
         layout = replace(layout, name=f"{layout.name} {transformers_names.family(own)}")
-    return Named(layout, _with_registers(_with_whole(kept)), dropped, None, prefix, others)
+    return Named(layout, _with_registers(_with_whole(kept)), dropped, heads, prefix, others, activation)
 
 
 def _renamed(own: Mapping[str, Tensor], layout: Layout) -> Mapping[str, Tensor]:

@@ -22,9 +22,10 @@ def load_backbone(
     """A frozen backbone by its name, to share among several grafts: timm's, a short one, or `figures`, built in.
 
     A short name (`dinov2-s`) brings an image size, unless one is given; its full name and size are what is kept.
-    `checkpoint` is a local weight file (.safetensors, .pth, .npz). `image_size` in pixels resamples the position
-    embedding; `global_pool` is timm's pooling, such as "avg". Which of a file's weights were taken, and what was
-    left out, a warning says (`Told`), and `LoadReport`, the `report` in the backbone's `config`.
+    `checkpoint` is a local weight file (.safetensors, .pth, .npz), or a folder as the hub has it. `image_size` in
+    pixels resamples the position embedding; `global_pool` is timm's pooling, such as "avg". Which of a file's
+    weights were taken, and what was left out, a warning says (`Told`), and `LoadReport`, the `report` in the
+    backbone's `config`.
 
     Raises:
         BackboneError: an unknown name, or a model without a view.

@@ -8,10 +8,11 @@ import pickle
 import pickletools
 import warnings
 import zipfile
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors.torch
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from vitgraft.backbones.containers import shortened, weights_in
 from vitgraft.backbones.inert import MAGIC, Contents, Stored, contents
+from vitgraft.backbones.snapshots import Snapshot, snapshot
 from vitgraft.errors import CheckpointError
 
 WRAPPERS = ("module.", "_orig_mod.", "model.", "backbone.", "base_model.", "net.")
@@ -38,7 +40,7 @@ class WeightFile:
 
     `kind` is "safetensors", "torch" or "npz". `container` are the keys that led to the weights (`model.teacher`),
     `others` those that lead to weights that were not taken, `ignored` what lay among the weights without being a
-    tensor, and `wrappers` what was taken off or out of names.
+    tensor, and `wrappers` what was taken off or out of names; `config` is the config.json of a hub's copy.
     """
 
     path: Path
@@ -48,37 +50,65 @@ class WeightFile:
     others: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
     wrappers: tuple[str, ...] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_weights(path: Path) -> WeightFile:
-    """Every tensor of a weight file, on the CPU; torch files are mapped into memory where their format allows.
+    """Every tensor of a weight file, or of a hub repository's copy in a folder, on the CPU.
+
+    Torch files are mapped into memory where their format allows.
 
     Raises:
         CheckpointError: no such file, a damaged one, one that is no weight file, or one whose weights cannot be
             told from the rest.
     """
-    kind = _kind(_existing(path))
+    found = snapshot(path) if path.exists() else None
+    if found is None:
+        raise _no_weights(path)
+    files = [_read(file) for file in found.files]
+    whole = files[0] if len(files) == 1 else _put_together(found, files)
+    return _unwrapped(replace(whole, path=path, config=found.config))
+
+
+def _read(path: Path) -> WeightFile:
+    kind = _kind(path)
     if kind == "torch":
-        return _unwrapped(_read_torch(path))
+        return _read_torch(path)
     read = _read_npz if kind == "npz" else _read_safetensors
-    return _unwrapped(WeightFile(path, kind, read(path)))
+    return WeightFile(path, kind, read(path))
 
 
-def _existing(path: Path) -> Path:
-    if path.is_file():
-        return path
+def _put_together(found: Snapshot, files: Sequence[WeightFile]) -> WeightFile:
+    """A model in parts as one. Each tensor must lie in the part that the index says."""
+    tensors = {name: value for file in files for name, value in file.tensors.items()}
+    lying = {(name, file.path.name) for file in files for name in file.tensors}
+    listed = set(found.parts.items())
+    if lying != listed:
+        astray = sorted({name for name, _ in lying ^ listed})
+        raise CheckpointError(
+            f"{found.path}: its parts do not hold what its index lists; {len(astray)} tensors are elsewhere or "
+            f"missing ({shortened(astray)}). They belong to different downloads: fetch all of them again."
+        )
+    return WeightFile(found.path, files[0].kind, tensors)
+
+
+def _no_weights(path: Path) -> CheckpointError:
+    """What to say of a path at which there are no weights."""
     if path.is_dir():
         inside = sorted(entry.name for entry in path.iterdir() if entry.suffix in SUFFIXES)
         found = f"It holds {shortened(inside)}" if inside else f"It holds no file ending in {', '.join(SUFFIXES)}"
-        raise CheckpointError(f"Checkpoint {path} is a folder. {found}; pass one weight file.")
+        return CheckpointError(
+            f"Checkpoint {path} is a folder. {found}; pass one weight file, or a folder as a hub has it, with "
+            "model.safetensors."
+        )
     if not path.parent.is_dir():
-        raise CheckpointError(f"Checkpoint {path} does not exist, nor does the folder {path.parent}.")
+        return CheckpointError(f"Checkpoint {path} does not exist, nor does the folder {path.parent}.")
     names = sorted(entry.name for entry in path.parent.iterdir() if entry.is_file())
     near = get_close_matches(path.name, names, n=3, cutoff=0.5)
     near += [name for name in names if Path(name).stem == path.stem and name not in near]
     weights = [name for name in names if Path(name).suffix in SUFFIXES]
     hint = f"Did you mean {' or '.join(near)}?" if near else f"Weight files there: {shortened(weights) or 'none'}."
-    raise CheckpointError(f"Checkpoint {path} does not exist. {hint}")
+    return CheckpointError(f"Checkpoint {path} does not exist. {hint}")
 
 
 def _kind(path: Path) -> str:
@@ -104,7 +134,7 @@ def _kind(path: Path) -> str:
         return _pickle_kind(path)
     raise CheckpointError(
         f"{path} is no weight file. Readable are safetensors, torch's .pth, .pt, .bin or .tar, and JAX's .npz; "
-        "unpack an archive first, and of a sharded model pass one merged file."
+        "unpack an archive first, and of a model in parts pass the folder with its index."
     )
 
 

@@ -269,7 +269,7 @@ def _check_weights(cells: "list[Cell]") -> None:
     known: dict[tuple[Any, ...], str] = {}
     for cell in cells:
         config = cell.one()
-        if config.checkpoint is None or not Path(config.checkpoint).is_file():
+        if config.checkpoint is None or not Path(config.checkpoint).exists():
             continue
         for record in cell.records():
             size, pool = record.config["image_size"], record.config["global_pool"]  # they change what is loaded

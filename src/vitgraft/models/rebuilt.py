@@ -48,7 +48,7 @@ def rebuilt(identity: BackboneId, folder: Path, checkpoint: Path | None = None, 
     tried: dict[Path, str] = {}
     first: Backbone | None = None
     for path in places(identity.checkpoint, folder):
-        if not path.is_file():
+        if not path.exists():
             tried[path] = "not there"
             continue
         try:
@@ -68,7 +68,7 @@ def rebuilt(identity: BackboneId, folder: Path, checkpoint: Path | None = None, 
 
 def moved_file(recorded: str, folder: Path) -> Path | None:
     """The first file at which weights that were at `recorded` may be now, for a run in `folder`."""
-    return next((path for path in places(recorded, folder) if path.is_file()), None)
+    return next((path for path in places(recorded, folder) if path.exists()), None)
 
 
 def places(recorded: str, folder: Path) -> Iterator[Path]:
@@ -88,7 +88,7 @@ def _places(recorded: Path, folder: Path) -> Iterator[Path]:
     for home in (here, *folder.parents):
         for length in range(1, len(parts) + 1):  # beside `home` alone, and under more and more of the old folders
             moved = home.joinpath(*parts[-length:])
-            if moved.is_file():
+            if moved.exists():
                 yield moved
 
 

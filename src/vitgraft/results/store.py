@@ -110,7 +110,7 @@ def _moved(config: Mapping[str, Any]) -> dict[str, Any]:
     if config.get("root") is not None and mentioned(str(config.get("data", ""))) is not None:
         found["root"] = None
     if config.get("checkpoint") is not None:
-        found["checkpoint"] = os.path.basename(str(config["checkpoint"]))
+        found["checkpoint"] = Path(str(config["checkpoint"])).name
     return found
 
 

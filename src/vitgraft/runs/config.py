@@ -62,7 +62,9 @@ class RunConfig:
     skip_unreadable: bool = _key("leave out images that cannot be read, and list them", DATA, False)
     method: str = _key("perhaps with fields, as lora:rank=8,places=qv; see vitgraft methods", "Model", "lora")
     backbone: str = _key("figures (built in), dinov2-s, ..., or timm's: vitgraft backbones", "Model", "figures")
-    checkpoint: str | None = _key("weights in a local .safetensors, .pth or .npz file", "Model", None)
+    checkpoint: str | None = _key(
+        "weights: a local file (.safetensors, .pth, .npz), or a hub's folder", "Model", None
+    )
     image_size: int | None = _key("pixels a side; none: the backbone's own", "Model", None)
     global_pool: str | None = _key("timm's pooling, such as avg; none: the backbone's own", "Model", None)
     preprocessing: str = _key("the backbone's own (pretrained), or a preset: vtab, fgvc", "Model", "pretrained")
