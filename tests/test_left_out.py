@@ -108,7 +108,7 @@ def test_load_folder__beside_the_splits(tmp_path: Path) -> None:
         "eval/ is taken as val.",
         "Not read, since it is no split: extra/.",
         "Left out: 1 .png.",
-        "val_fraction = 0.4 (--val-fraction) has no effect: the data have a val of their own (1 images)",
+        "val_fraction = 0.4 (--val-fraction) has no effect: the data have a val of their own (1 image)",
         "test_fraction = 0.4 (--test-fraction) has no effect",
         "split_seed = 1 (--split-seed) has no effect",
     ):

@@ -168,7 +168,7 @@ def finish(found: Found, reading: Reading) -> Task:
         _refuse_lost(found, given["train"], skipped)
         fractions = missing_splits(list(given), reading.fractions["val"], reading.fractions["test"])
         splits = _cut(given, fractions, reading.seed or 0)
-        notes += told.of_cut(given, fractions, reading)
+        notes += told.of_cut(given, splits, fractions, reading)
     elif not any(splits.values()):
         raise DataError(_broken(found.root, skipped, len(skipped)))
     if reading.check:

@@ -14,9 +14,10 @@ from pathlib import Path
 from vitgraft.data.class_names import numbered_names
 from vitgraft.data.files import Found, Item, Reading, check_classes, finish
 from vitgraft.data.lists.columns import Columns
-from vitgraft.data.lists.defects import refuse
+from vitgraft.data.lists.defects import Defect, refuse
 from vitgraft.data.lists.labels import labels_of, occurring
 from vitgraft.data.lists.locate import Places
+from vitgraft.data.lists.splits import NO_COLUMN
 from vitgraft.data.rows import LISTS, Listed, Row, read_list
 from vitgraft.data.split_names import ALL, SPLITS, split_named
 from vitgraft.data.task import Task
@@ -122,7 +123,7 @@ def _rows_by_split(file: Path, columns: Columns, to_measure: bool) -> tuple[List
     listed = read_list(file, columns)
     rows, notes, defects = list(listed.rows), list(listed.notes), list(listed.defects)
     siblings = {} if own != "train" else _siblings(file.parent, (file.suffix.lower(),))
-    said = any(row.split for row in rows)
+    said = any(row.split not in ("", own) for row in rows)
     for split, sibling in siblings.items():
         if split == "train":
             continue
@@ -130,11 +131,15 @@ def _rows_by_split(file: Path, columns: Columns, to_measure: bool) -> tuple[List
             notes.append(f"'{sibling}' is not read, since '{file.name}' says the splits itself.")
             continue
         other = read_list(sibling, columns)
-        rows += [row._replace(split=split) for row in other.rows]
+        for row in other.rows:
+            if row.split not in ("", split):
+                what = f"{row.where}: the row says {row.split}, and its list is called '{sibling.name}'"
+                defects.append(Defect(what, f"Mend it, or read one of them: --split-column {NO_COLUMN}."))
+            rows.append(row._replace(split=split))
         notes += [note for note in other.notes if note not in notes]
         defects += other.defects
     by_split: dict[str, list[Row]] = {}
-    uncut = own or ("train" if not to_measure or said else ALL)
+    uncut = own or ("train" if not to_measure or any(row.split for row in rows) else ALL)
     for row in rows:
         by_split.setdefault(row.split or uncut, []).append(row)
     if to_measure:

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from vitgraft.data.lists.columns import NUMBERS, Columns, Layout, headless, layout_of
-from vitgraft.data.lists.defects import refuse
+from vitgraft.data.lists.columns import NUMBERS, Columns, Layout, headless, layout_of, titled
+from vitgraft.data.lists.defects import Defect, refuse
 from vitgraft.data.lists.splits import AUTO, NO_COLUMN, Splits, read_splits
 from vitgraft.data.lists.text import Line, read_text, table
 from vitgraft.errors import ConfigError, DataError
@@ -30,7 +30,7 @@ class Listed:
 
     rows: list[Row]
     notes: list[str] = field(default_factory=list)
-    defects: list[str] = field(default_factory=list)
+    defects: list[Defect] = field(default_factory=list)
 
 
 def read_rows(file: Path) -> list[Row]:
@@ -67,11 +67,12 @@ def read_list(file: Path, asked: Columns | None = None) -> Listed:
 
 
 def _is_table(file: Path, text: str) -> bool:
-    """Whether a list is a table: it is called one, or its first line has an image's name and a delimiter."""
+    """Whether a list is a table: it is called one, or its first line is one of it."""
     if file.suffix.lower() in TABLES:
         return True
     first = next((line for line in text.split("\n") if line.strip()), "")
-    return any(headless([cell.strip() for cell in first.split(mark)]) for mark in ",;\t")
+    cells = [[cell.strip() for cell in first.split(mark)] for mark in ",;\t"]
+    return any(headless(one) or titled(one) for one in cells)
 
 
 def _text_rows(file: Path, text: str) -> Listed:
@@ -82,7 +83,7 @@ def _text_rows(file: Path, text: str) -> Listed:
         parts = line.strip().rsplit(None, 1)
         if len(parts) < 2:
             what = f"{file}:{number}: {line.strip()!r} has no label after a space"
-            defects.append(f"{what}. Write 'path label', or call a comma-separated list .csv.")
+            defects.append(Defect(what, "Write 'path label', or call a comma-separated list .csv."))
         else:
             rows.append(Row(parts[0], parts[1], "", f"{file}:{number}"))
     return Listed(rows, defects=defects)
@@ -106,7 +107,7 @@ def _table_rows(file: Path, lines: Sequence[Line], delimiter: str, asked: Column
     return Listed(rows, layout.notes, [*defects, *layout.defects])
 
 
-def _fitted(file: Path, lines: Sequence[Line], start: int, delimiter: str) -> tuple[list[Line], list[str]]:
+def _fitted(file: Path, lines: Sequence[Line], start: int, delimiter: str) -> tuple[list[Line], list[Defect]]:
     """Lines with as many cells as the first, and defects for those that have others. What a trailing delimiter
     adds or leaves out is no cell."""
     first = lines[0].cells
@@ -122,7 +123,7 @@ def _fitted(file: Path, lines: Sequence[Line], start: int, delimiter: str) -> tu
             fitted.append(Line(line.number, cells))
         else:
             what = f"{file}:{line.number}: {len(cells)} values, but the first line has {width}"
-            defects.append(f"{what}. Put values that hold {delimiter!r} in double quotes.")
+            defects.append(Defect(what, f"Put values that hold {delimiter!r} in double quotes."))
     return fitted, defects
 
 

@@ -60,7 +60,7 @@ def load(source: str | Path, *, train_on: str = "train", **options: object) -> T
     separated = isinstance(source, Path) or "/" in text or os.sep in text
     if text in builtin.names() and not (separated and os.path.exists(path)):
         task = _built_in(text, options)
-        return retraining(task) if both else task
+        return _together(task) if both else task
     if not text or not os.path.exists(path):
         raise DataError(_nothing_called(text, builtin.names()))
     if os.path.isdir(path) and (mention := recognised(path)) is not None:
@@ -69,7 +69,12 @@ def load(source: str | Path, *, train_on: str = "train", **options: object) -> T
         rest = {key: options[key] for key in options if key != "root"}
         return benchmarks.load(_asked(mention, both), path, rest)
     task = _read(path, options)
-    return retraining(task) if both else task
+    return _together(task) if both else task
+
+
+def _together(task: Task) -> Task:
+    both = retraining(task)
+    return both.noted("Train and val are one split (train_on = trainval): nothing is validated.")
 
 
 def _asked(mention: Mention, both: bool) -> Mention:

@@ -14,21 +14,26 @@ if TYPE_CHECKING:
 ANEW = "To cut anew, put all images under train, or leave a list's column out (--split-column none)"
 
 
-def of_cut(given: Mapping[str, "Sequence[Item]"], fractions: Mapping[str, float], reading: "Reading") -> list[str]:
-    """Which splits were cut out of train and how, and which options were given and had nothing to cut."""
+def of_cut(
+    given: Mapping[str, "Sequence[Item]"],
+    splits: Mapping[str, "Sequence[Item]"],
+    fractions: Mapping[str, float],
+    reading: "Reading",
+) -> list[str]:
+    """How `fractions` were cut out of the `given` splits' train, and which options had nothing to cut."""
     lines = []
-    if fractions:
-        shares = " and ".join(f"{split} ({100 * share:g} %)" for split, share in fractions.items())
-        are = "is" if len(fractions) == 1 else "are"
-        lines.append(
-            f"The data have no {' and no '.join(fractions)}: {shares} {are} cut from train, class by class."
-        )
-    have = {split: f"a {split} of its own ({len(items):,} images)" for split, items in given.items()}
+    if cut := {split: share for split, share in fractions.items() if splits.get(split)}:
+        shares = " and ".join(f"{split} ({100 * share:g} %)" for split, share in cut.items())
+        are = "is" if len(cut) == 1 else "are"
+        lines.append(f"The data have no {' and no '.join(cut)}: {shares} {are} cut from train, class by class.")
+    if none := [split for split in fractions if split not in cut]:
+        lines.append(f"There is no {' and no '.join(none)}: no class has enough images to give one.")
+    have = {split: f"a {split} of their own ({_images(len(items))})" for split, items in given.items()}
     for split, share in (("val", reading.val_fraction), ("test", reading.test_fraction)):
         owner = next((name for name in ("val", split) if name in given), None)
         if share is not None and split not in fractions and owner is not None and (share or split in given):
             what = f"{split}_fraction = {share:g} (--{split}-fraction) has no effect"
-            lines.append(f"{what}: the data have {have[owner].replace('its', 'their')}. {ANEW}.")
+            lines.append(f"{what}: the data have {have[owner]}. {ANEW}.")
     if reading.seed is not None and not fractions:
         lines.append(f"split_seed = {reading.seed} (--split-seed) has no effect: no split is cut.")
     return lines

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Self
 
 from vitgraft.data.decode import looks_like_image
-from vitgraft.data.lists.defects import some
-from vitgraft.data.lists.splits import AUTO, NO_COLUMN, Splits, read_splits
+from vitgraft.data.lists.defects import Defect, some
+from vitgraft.data.lists.splits import AUTO, FLAGS, NO_COLUMN, Splits, read_splits
 from vitgraft.data.lists.text import Line
 from vitgraft.errors import ConfigError, DataError, unknown
 
@@ -74,7 +74,7 @@ class Layout:
     one_hot: Mapping[int, str]
     splits: Splits
     notes: list[str] = field(default_factory=list)
-    defects: list[str] = field(default_factory=list)
+    defects: list[Defect] = field(default_factory=list)
 
 
 def layout_of(file: Path, header: Sequence[str], lines: Sequence[Line], asked: Columns) -> Layout:
@@ -90,11 +90,12 @@ def layout_of(file: Path, header: Sequence[str], lines: Sequence[Line], asked: C
     free.remove(path)
     label = _named(file, header, "label", asked.label_column)
     free = [column for column in free if column != label]
-    splits = _splits(file, header, lines, free, asked)
+    classes = _flags_that_are_classes(header, lines, free) if label is None else set()
+    splits = _splits(file, header, lines, [column for column in free if column not in classes], asked)
     free = [column for column in free if column not in splits.columns]
     one_hot: dict[int, str] = {}
     notes: list[str] = []
-    defects: list[str] = []
+    defects: list[Defect] = []
     if label is None:
         one_hot = {column: header[column] for column in free if _is_flag(lines, column)}
         if len(one_hot) < 2:
@@ -115,6 +116,12 @@ def layout_of(file: Path, header: Sequence[str], lines: Sequence[Line], asked: C
 def headless(first: Sequence[str]) -> bool:
     """Whether a table's first line is a row already: it begins with the name of an image."""
     return len(first) >= 2 and looks_like_image(first[0])
+
+
+def titled(first: Sequence[str]) -> bool:
+    """Whether a first line has titles, of a path and a label at least."""
+    titles = set(map(_plain, first))
+    return all(titles & set(known) for known in KNOWN.values())
 
 
 def _named(file: Path, header: Sequence[str], kind: str, asked: str | None) -> int | None:
@@ -151,7 +158,21 @@ def _is_flag(lines: Sequence[Line], column: int) -> bool:
     return bool(lines) and all(line.cells[column] in NUMBERS for line in lines)
 
 
-def _unhot(file: Path, lines: Sequence[Line], one_hot: Mapping[int, str]) -> list[str]:
+def _flags_that_are_classes(header: Sequence[str], lines: Sequence[Line], free: Sequence[int]) -> set[int]:
+    """Columns called like a flag of a split (`train`) that are one-hot labels, as those beside them are."""
+    marks = [column for column in free if _is_flag(lines, column)]
+    called = {column for column in marks if _plain(header[column]) in FLAGS}
+    others = [column for column in marks if column not in called]
+    if not called or not others or _one_each(lines, others) or not _one_each(lines, marks):
+        return set()
+    return called
+
+
+def _one_each(lines: Sequence[Line], columns: Sequence[int]) -> bool:
+    return all(sum(NUMBERS[line.cells[column]] for column in columns) == 1 for line in lines)
+
+
+def _unhot(file: Path, lines: Sequence[Line], one_hot: Mapping[int, str]) -> list[Defect]:
     """Lines that have no class, or several."""
     found = []
     for line in lines:
@@ -159,14 +180,19 @@ def _unhot(file: Path, lines: Sequence[Line], one_hot: Mapping[int, str]) -> lis
         if len(own) != 1:
             has = f"{len(own)} classes ({some(own)})" if own else "no class"
             what = f"{file}:{line.number}: the row has {has} in its one-hot columns"
-            found.append(f"{what}. An image has one class: mend it, or name a label's column with --label-column.")
+            found.append(
+                Defect(what, "An image has one class: mend it, or name a label's column: --label-column.")
+            )
     return found
 
 
 def _lacking(file: Path, header: Sequence[str], kind: str) -> str:
     what = f"'{file}' has no {kind} column; its first line is {', '.join(map(repr, header))}"
-    how = f"Name it with --{kind}-column (in Python {kind}_column=), or call it one of: {', '.join(KNOWN[kind])}."
-    return f"{what}. {how}"
+    how = (
+        f"Name it with --{kind}-column (in Python {kind}_column=), or call it one of: {', '.join(KNOWN[kind][:8])}"
+    )
+    above = "if that line is of an image already, write one of titles above it"
+    return f"{what}. {how}; {above}."
 
 
 def _plain(title: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from vitgraft.errors import DataError
 
@@ -9,16 +10,24 @@ SHOWN = 10
 """Defects that a message lists."""
 
 
-def refuse(file: Path, defects: Iterable[str]) -> None:
-    """Raise DataError with what is wrong, if anything is. A defect is a sentence that begins with `file:line`."""
+class Defect(NamedTuple):
+    """What is wrong, beginning with `file:line`, without a full stop; and what to do about it, as sentences."""
+
+    what: str
+    fix: str
+
+
+def refuse(file: Path, defects: Iterable[Defect]) -> None:
+    """Raise DataError with all that is wrong, if anything is: what to do stands below, once for all like it."""
     found = list(dict.fromkeys(defects))
     if not found:
         return
     if len(found) == 1:
-        raise DataError(found[0])
-    lines = [f"  {line}" for line in found[:SHOWN]]
+        raise DataError(f"{found[0].what}. {found[0].fix}")
+    lines = [f"  {defect.what}" for defect in found[:SHOWN]]
     more = [f"  ... and {len(found) - SHOWN:,} more"] if len(found) > SHOWN else []
-    raise DataError("\n".join([f"'{file}' has {len(found):,} defects.", *lines, *more]))
+    fixes = list(dict.fromkeys(defect.fix for defect in found))
+    raise DataError("\n".join([f"'{file}' has {len(found):,} defects:", *lines, *more, *fixes]))
 
 
 def some(values: Iterable[object], shown: int = 5) -> str:

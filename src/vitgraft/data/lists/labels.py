@@ -5,18 +5,20 @@ names of classes, in numeric order. Numbers with leading zeros are names and kee
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
 from vitgraft.data.files import check_classes
+from vitgraft.data.lists.defects import Defect
 from vitgraft.data.rows import Row
 from vitgraft.errors import unknown
 
 WHOLE = re.compile(r"\+?([0-9]{1,18})(\.0*)?")
-EMPTY = "the label is empty. Write one, or remove the line."
 SHOWN = 5
+EVERY = "Train names every class: add images of this one to it, or mend the line."
+WORDS = "Classes are told apart by names, or by whole numbers from 0: write one, or remove the line."
 DECIMAL = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 
 
@@ -45,14 +47,14 @@ class Labels:
     names: tuple[str, ...]
     index: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    defects: list[str] = field(default_factory=list)
+    defects: list[Defect] = field(default_factory=list)
 
 
 class _Meaning(NamedTuple):
     """Class names, what else stands for an index, what is wrong with a label that is neither, and notes."""
 
     names: tuple[str, ...]
-    refused: Callable[[Label], str]
+    refused: Callable[[Label], Defect]
     numbers: Mapping[str, int] = {}
     notes: tuple[str, ...] = ()
 
@@ -64,7 +66,7 @@ def labels_of(rows: Mapping[str, Sequence[Row]], classes: Mapping[int, str] | No
         DataError: `classes` are fewer than two, or differ by case alone.
     """
     labels = [_understood(row) for members in rows.values() for row in members]
-    defects = [f"{label.row.where}: {EMPTY}" for label in labels if label.kind is Kind.empty]
+    defects = [_empty(label) for label in labels if label.kind is Kind.empty]
     labels = [label for label in labels if label.kind is not Kind.empty]
     naming = {row.where for row in rows["train"]}
     train = [label for label in labels if label.row.where in naming]
@@ -80,20 +82,29 @@ def labels_of(rows: Mapping[str, Sequence[Row]], classes: Mapping[int, str] | No
         if label.text in known:
             index[label.row.where] = known[label.text]
         else:
-            defects.append(f"{label.row.where}: {meaning.refused(label)}")
+            what, fix = meaning.refused(label)
+            defects.append(Defect(f"{label.row.where}: {what}", fix))
     return Labels(meaning.names, index, [*meaning.notes, *_decimals(labels, classes)], defects)
 
 
 def occurring(rows: Mapping[str, Sequence[Row]]) -> Labels:
     """The labels that occur as class names, each as it is written, to be matched with a model's by name."""
     labels = [_understood(row) for members in rows.values() for row in members]
-    defects = [f"{label.row.where}: {EMPTY}" for label in labels if label.kind is Kind.empty]
+    defects = [_empty(label) for label in labels if label.kind is Kind.empty]
     names = sorted({label.text for label in labels if label.kind is not Kind.empty})
     if all(map(str.isdigit, names)):
         names.sort(key=lambda name: (int(name), name))
     known = {name: index for index, name in enumerate(names)}
     index = {label.row.where: known[label.text] for label in labels if label.text in known}
     return Labels(tuple(names), index, _decimals(labels, None), defects)
+
+
+def _empty(label: Label) -> Defect:
+    return Defect(f"{label.row.where}: the label is empty", "Write one, or remove the line.")
+
+
+def _no_class(label: Label, names: Iterable[str], fix: str) -> Defect:
+    return Defect(unknown("class", label.row.label, names).removesuffix("."), fix)
 
 
 def _understood(row: Row) -> Label:
@@ -121,11 +132,12 @@ def _given(classes: Mapping[int, str]) -> _Meaning:
     numerals = any(WHOLE.fullmatch(name) for name in names)
     numbers = {} if numerals else {str(number): index for index, number in enumerate(classes)}
 
-    def refused(label: Label) -> str:
+    def refused(label: Label) -> Defect:
+        fix = "Mend it, or name every class in `classes`."
         if label.kind is Kind.number and not numerals:
             what = f"label {label.row.label!r} is out of range: there are {len(names)} classes"
-            return f"{what}, {_range(list(classes))}. Mend it, or name every class in `classes`."
-        return f"{unknown('class', label.row.label, names)} They are given by `classes`."
+            return Defect(f"{what}, {_range(list(classes))}", fix)
+        return _no_class(label, names, fix)
 
     return _Meaning(names, refused, numbers)
 
@@ -136,21 +148,19 @@ def _numbered(train: Sequence[Label]) -> _Meaning:
     first = next((label for label in train if label.kind is Kind.number), train[0])
     plain = numbers == list(range(len(numbers)))
 
-    def refused(label: Label) -> str:
+    def refused(label: Label) -> Defect:
         told = f"label {label.row.label!r}"
         if label.kind is Kind.number and plain:
             what = f"{told} is out of range: there are {len(numbers)} classes, {_range(numbers)}"
-            return f"{what}. Mend it, or add images of this class to train."
+            return Defect(what, "Mend it, or add images of this class to train.")
         if label.kind is Kind.number:
-            return f"{unknown('class', label.text, map(str, numbers))} Train names every class."
+            return _no_class(label, map(str, numbers), EVERY)
         if label.row.label.startswith("-"):
-            return (
-                f"label {label.row.label} is negative. Labels count from 0: give images without a class no line."
-            )
+            return Defect(f"label {label.row.label} is negative", WORDS)
         if label.kind is Kind.other:
-            return f"{told} is no whole number. Classes are told apart by names or whole numbers: write one."
+            return Defect(f"{told} is no whole number", WORDS)
         what = f"{told} is no integer, but {first.row.where} has {first.row.label}"
-        return f"{what}. Write all labels as integers, or all as names."
+        return Defect(what, "Write all labels as integers, or all as names.")
 
     notes = () if plain else (f"Labels are whole numbers, {_range(numbers)}: these are the names of the classes.",)
     return _Meaning(tuple(map(str, numbers)), refused, notes=notes)
@@ -169,17 +179,18 @@ def _called(train: Sequence[Label]) -> _Meaning:
     twice = {name for name in filter(str.isdigit, ordered) if written[int(name)] != name}
     names = tuple(name for name in ordered if name not in twice)
 
-    def refused(label: Label) -> str:
+    def refused(label: Label) -> Defect:
         told = f"label {label.row.label!r}"
         if label.kind is Kind.number and first is not None and not padded:
             what = f"label {label.row.label} is an integer, but {first.row.where} has {first.row.label!r}"
-            return f"{what}. Write all labels as names, or all as integers, or give `classes`."
+            fix = "Write all labels as names, or all as integers (in Python, `classes` says what they mean)."
+            return Defect(what, fix)
         if label.text in twice:
             what = f"{told} is also written {written[int(label.text)]!r}"
-            return f"{what}. Write a number one way: with leading zeros or without."
+            return Defect(what, "Write a number one way: with leading zeros or without.")
         if label.kind is Kind.other:
-            return f"{told} is neither a name nor an integer. Write it as one."
-        return f"{unknown('class', label.row.label, names)} Train names every class."
+            return Defect(f"{told} is neither a name nor an integer", WORDS)
+        return _no_class(label, names, EVERY)
 
     kept = f"Labels such as {padded[0].row.label!r} are names, and keep their zeros." if padded else ""
     return _Meaning(names, refused, notes=(kept,) if kept else ())

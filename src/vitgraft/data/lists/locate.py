@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vitgraft.data.decode import looks_like_image
-from vitgraft.data.lists.defects import some
+from vitgraft.data.lists.defects import Defect, some
 from vitgraft.data.rows import Row
 
 FOLDERS = 50
@@ -24,7 +24,7 @@ class Places:
     suffix: str | None = None
     paths: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    defects: list[str] = field(default_factory=list)
+    defects: list[Defect] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     _folders: dict[Path, dict[str, list[str]]] = field(default_factory=dict)
     _added: Counter[str] = field(default_factory=Counter)
@@ -33,20 +33,24 @@ class Places:
     def find(self, rows: Mapping[str, Sequence[Row]], allow_missing: bool) -> None:
         """Look for every row's image. One that is missing (unless that is allowed) or listed twice is a defect."""
         owner: dict[str, tuple[Row, str]] = {}
-        absent = 0
+        fix = ""
         for split, members in rows.items():
             for row in members:
                 if not row.path:
-                    self.defects.append(f"{row.where}: the path is empty. Write one, or remove the line.")
+                    self.defects.append(
+                        Defect(f"{row.where}: the path is empty", "Write one, or remove the line.")
+                    )
                     continue
                 files = self._files(row.path)
                 if len(files) > 1:
                     what = f"{row.where}: {row.path!r} may be {some([file.name for file in files])}"
-                    self.defects.append(f"{what}. Say which with --suffix (in Python suffix=), or in the line.")
+                    self.defects.append(
+                        Defect(what, "Say which with --suffix (in Python suffix=), or in the line.")
+                    )
                     continue
                 if not files and not allow_missing:
-                    absent += 1
-                    self.defects.append(f"{row.where}: {self._absent(row.path, hint=absent == 1)}")
+                    fix = fix or self._whereabouts(row.path)
+                    self.defects.append(Defect(f"{row.where}: there is no image '{self.base / row.path}'", fix))
                     continue
                 file = files[0] if files else self.base / row.path
                 first, home = owner.setdefault(os.path.realpath(file), (row, split))
@@ -91,22 +95,19 @@ class Places:
             names = [name for name in names if os.path.splitext(name)[0] == file.name] or names
         return [file.parent / name for name in names]
 
-    def _absent(self, path: str, hint: bool) -> str:
-        """Why there is no image, and where it may be."""
-        what = (
-            f"there is no image '{self.base / path}'. Paths are relative to '{self.base}': mend the line, or give "
+    def _whereabouts(self, path: str) -> str:
+        """What to do about an image that is not there, and the folder where it may be."""
+        fix = (
+            f"Paths are relative to '{self.base}': mend the list, or give another root (--root; in Python `root`)."
         )
-        what += "another root (--root; in Python `root`)."
-        if not hint:
-            return what
         try:
             folders = sorted(entry for entry in self.base.iterdir() if entry.is_dir())
         except OSError:
-            return what
+            return fix
         for folder in folders[:FOLDERS]:
             if os.path.isfile(folder / path) or Places(folder, self.suffix)._files(path):
-                return f"{what} Did you mean --root {shlex.quote(str(folder))}?"
-        return what
+                return f"{fix} Did you mean --root {shlex.quote(str(folder))}?"
+        return fix
 
     def _tell(self) -> None:
         if self._added:
@@ -140,10 +141,10 @@ def _key(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def _listed_twice(first: Row, home: str, row: Row, split: str) -> str:
-    what = f"{row.where}: image '{row.path}' is also at {first.where}"
+def _listed_twice(first: Row, home: str, row: Row, split: str) -> Defect:
+    what, why = f"{row.where}: image '{row.path}' is also at {first.where}", ""
     if home != split:
-        return f"{what}, in {home} there and in {split} here, which would leak. Remove one of the lines."
-    if first.label != row.label:
-        return f"{what}, labelled {first.label!r} there and {row.label!r} here. Remove one of the lines."
-    return f"{what}. Remove one of the lines."
+        why = f", in {home} there and in {split} here, which would leak"
+    elif first.label != row.label:
+        why = f", labelled {first.label!r} there and {row.label!r} here"
+    return Defect(what + why, "Remove one of the lines.")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import NamedTuple
 
-from vitgraft.data.lists.defects import some
+from vitgraft.data.lists.defects import Defect, some
 from vitgraft.data.lists.text import Line
 from vitgraft.data.split_names import PLAIN, SPLITS, needs_telling, split_named
 from vitgraft.errors import unknown
@@ -37,9 +37,10 @@ CLEAR = ("split", "subset")
 """Columns that nobody needs to be told of."""
 
 ADVICE = (
-    "Say which column names train, val and test with --split-column NAME (in Python split_column=NAME), or cut "
-    "the splits anew with --split-column none."
+    "Write train, val or test there, name another column with --split-column NAME (in Python split_column=NAME), "
+    "or cut the splits anew with --split-column none."
 )
+BOTH = "If it is the val, say so: --split-column {0} (in Python split_column={0!r}). If not: --split-column none."
 SHOWN = 5
 
 Allowed = list[frozenset[str]]
@@ -52,15 +53,19 @@ class Splits:
     names: list[str]
     columns: tuple[int, ...] = ()
     notes: list[str] = field(default_factory=list)
-    defects: list[str] = field(default_factory=list)
+    defects: list[Defect] = field(default_factory=list)
 
 
 class _Said(NamedTuple):
-    """What one column says: the splits that it leaves each line, nothing (perhaps with a note), or defects."""
+    """What one column says: the splits that it leaves each line, nothing (perhaps with a note), or defects.
+
+    `unclear` is a defect only where no other column says the splits.
+    """
 
     allowed: Allowed | None = None
     note: str | None = None
-    defects: tuple[str, ...] = ()
+    defects: tuple[Defect, ...] = ()
+    unclear: Defect | None = None
 
 
 def read_splits(
@@ -69,20 +74,26 @@ def read_splits(
     """The splits that some columns of a table say; `asked`: a user said that it is the one given."""
     found: dict[int, Allowed] = {}
     notes: list[str] = []
-    defects: list[str] = []
+    defects: list[Defect] = []
+    unclear: list[Defect] = []
     for column in columns:
         said = _said(file, header[column], lines, column, asked)
         if said.allowed is not None:
             found[column] = said.allowed
         notes += [said.note] if said.note else []
         defects += said.defects
+        unclear += [said.unclear] if said.unclear else []
+    if found:
+        notes += [f"{defect.what}: it is not taken as the split." for defect in unclear]
+    else:
+        defects += unclear
     if defects or not found:
         return Splits([""] * len(lines), tuple(found), notes, defects)
     left = [frozenset.intersection(*(allowed[row] for allowed in found.values())) for row in range(len(lines))]
     for row, line in enumerate(lines):
         if not left[row]:
             says = " and ".join(f"column {header[column]!r} says {line.cells[column]!r}" for column in found)
-            defects.append(f"{file}:{line.number}: {says}, which no split is. Mend the line. {ADVICE}")
+            defects.append(Defect(f"{file}:{line.number}: {says}, which no split is", ADVICE))
     names = [next((name for name in ("train", "test", "val") if name in splits), "") for splits in left]
     return Splits(names, tuple(found), [*notes, *_told(header, lines, tuple(found), names)], defects)
 
@@ -91,12 +102,18 @@ def _said(file: str, title: str, lines: Sequence[Line], column: int, asked: bool
     """What a column says, if it is about splits."""
     name, values = _plain(title), [line.cells[column] for line in lines]
     flag = FLAGS.get(name)
+    sure = asked or name in STRONG or (flag is not None and name.startswith("is_"))
+    if not any(values):
+        return _Said(note=f"Column {title!r} is empty: it is not taken as the split." if flag or sure else None)
     if flag is not None and all(value.lower() in TRUTH for value in values):
+        yes = sum(TRUTH[value.lower()] for value in values)
+        if name == "valid" and not asked and 2 * yes > len(values):
+            what = f"'{file}': column {title!r} is true of {yes:,} of {len(values):,} images"
+            return _Said(defects=(Defect(f"{what}: it may mark good ones, or the val", BOTH.format(title)),))
         others = frozenset(SPLITS) - {flag}
         return _Said([frozenset((flag,)) if TRUTH[value.lower()] else others for value in values])
     meant = [split_named(value) for value in values]
     known = set(meant) - {None}
-    sure = asked or name in STRONG or (flag is not None and name.startswith("is_"))
     if not (sure or name in WEAK or (None not in meant and len(known) > 1)):
         return _Said()
     if None not in meant:
@@ -106,14 +123,17 @@ def _said(file: str, title: str, lines: Sequence[Line], column: int, asked: bool
         return _Said(defects=tuple(_misspelt(file, line, value) for line, value, split in wrong if split is None))
     holds = f"column {title!r} holds {some(sorted(set(values)), SHOWN)}"
     if sure or all(value.isdigit() for value in values):
-        return _Said(defects=(f"'{file}': {holds}, and these are no names of splits. {ADVICE}",))
+        rule = (
+            "which are no names of splits" if flag is None else "not just 1 and 0, true and false, or yes and no"
+        )
+        return _Said(unclear=Defect(f"'{file}': {holds}, {rule}", ADVICE))
     return _Said(note=f"{holds[0].upper()}{holds[1:]}: it is not taken as the split.")
 
 
-def _misspelt(file: str, line: Line, value: str) -> str:
+def _misspelt(file: str, line: Line, value: str) -> Defect:
     if not value:
-        return f"{file}:{line.number}: the split is empty. Write train, val or test."
-    return f"{file}:{line.number}: {unknown('split', value, PLAIN)} {ADVICE}"
+        return Defect(f"{file}:{line.number}: the split is empty", ADVICE)
+    return Defect(f"{file}:{line.number}: {unknown('split', value, PLAIN).removesuffix('.')}", ADVICE)
 
 
 def _told(header: Sequence[str], lines: Sequence[Line], columns: Sequence[int], names: Sequence[str]) -> list[str]:
