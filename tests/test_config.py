@@ -22,6 +22,8 @@ OTHERS: dict[str, Any] = {  # a value for every key, none of them its default
     "test_fraction": 1e-05,
     "split_seed": 5,
     "skip_unreadable": True,
+    "pixel_range": "0:4095",
+    "max_pixels": 10**9,
     "method": "lora:rank=4,places=qkv,dropout=0.0",
     "backbone": "vit_tiny_patch16_224",
     "checkpoint": "weights.npz",

@@ -9,6 +9,7 @@ from PIL import Image
 
 from tests.pictures import ORANGE, dataset, encoded, paths, picture, sizes, write
 from vitgraft.data import digests, files, left_out
+from vitgraft.data.decode import Decoded
 from vitgraft.data.digests import FOLDER
 from vitgraft.data.folder import load_folder
 from vitgraft.data.location import cache_root
@@ -172,13 +173,13 @@ def seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     monkeypatch.setenv("VITGRAFT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(digests, "SETTLED", 0)
     found: list[str] = []
-    real = files.read_image
+    real = files.decode
 
-    def read(path: Path, *rest: object, **more: object) -> Image.Image:
+    def read(path: Path, *rest: object, **more: object) -> Decoded:
         found.append(path.name)
         return real(path, *rest, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(files, "read_image", read)
+    monkeypatch.setattr(files, "decode", read)
     return found
 
 
@@ -238,8 +239,7 @@ def test_seen__other_rules_decode_again(tmp_path: Path, seen: list[str], monkeyp
     root = dataset(tmp_path / "photos", {"a": 3, "b": 3})
     load_folder(root)
     again(seen)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    load_folder(root)
+    load_folder(root, max_pixels=10**9)
     assert len(seen) == 6
 
 

@@ -22,6 +22,7 @@ from typer.testing import CliRunner, Result
 import vitgraft
 from vitgraft.cli import app, asking
 from vitgraft.cli.asking import Format
+from vitgraft.data.decode import Decoded
 from vitgraft.errors import ArtefactError, ConfigError, DataError, VitgraftError, command
 from vitgraft.models import stream as models_stream
 from vitgraft.models.artefact import CARD
@@ -216,14 +217,14 @@ def test_predict__to_a_file(home: Path, tmp_path: Path) -> None:
 def test_predict__what_was_answered_before_a_stop_is_kept(
     home: Path, tmp_path: Path, format: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = models_stream.read_image
+    read = models_stream.decode
 
-    def stopped(path: Path) -> Image.Image:
+    def stopped(path: Path, **options: object) -> Decoded:
         if path.name == "5.png":
             raise KeyboardInterrupt
         return read(path)
 
-    monkeypatch.setattr(models_stream, "read_image", stopped)
+    monkeypatch.setattr(models_stream, "decode", stopped)
     out = tmp_path / f"r.{format}"
     options = ("--batch-size", 2, "--workers", 0, "-o", out)
     result = call("predict", home / "run", home / "photos", *options)
@@ -241,8 +242,8 @@ def test_stream__answers_come_before_the_rest_is_read(
     home: Path, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
-    real = models_stream.read_image
-    monkeypatch.setattr(models_stream, "read_image", lambda path: read.append(path.stem) or real(path))
+    real = models_stream.decode
+    monkeypatch.setattr(models_stream, "decode", lambda path, **_: read.append(path.stem) or real(path))
     asker = models_stream.Asker({"a": vitgraft.load(home / "run")}, "cpu")
     paths = [home / "photos" / f"{number % 3}.png" for number in range(40)]
     answers = models_stream.stream(asker, paths, batch_size=2, workers=workers)

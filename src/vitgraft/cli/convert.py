@@ -35,7 +35,7 @@ def convert(
         raise ArtefactError(f"There is no file '{file}'. Name what the published code saved.")
     from vitgraft.backbones.loading import load_backbone
     from vitgraft.data.preprocessing import preset
-    from vitgraft.models.model import own_preprocessing
+    from vitgraft.models.planting import own_preprocessing
     from vitgraft.models.published import load_synqt
 
     names = (

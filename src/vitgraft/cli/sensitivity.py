@@ -76,7 +76,7 @@ def _look(config: RunConfig, method: "Spt", budgets: list[int], out: Path) -> Pa
     from vitgraft.backbones.loading import load_backbone
     from vitgraft.data.preprocessing import preset
     from vitgraft.machine.seeds import own_randomness, seed_all
-    from vitgraft.models.model import own_preprocessing
+    from vitgraft.models.planting import own_preprocessing
     from vitgraft.runs.run import load_task
     from vitgraft.search import sensitivity as files
     from vitgraft.search.pattern import drawn

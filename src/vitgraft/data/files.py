@@ -18,11 +18,14 @@ import PIL
 from PIL import Image
 
 from vitgraft.data import told
-from vitgraft.data.decode import FORMATS, UnreadableImage, read_image
+from vitgraft.data.decode import RULES, UnreadableImage, decode, read_image
 from vitgraft.data.digests import WORKERS, digests, memory
 from vitgraft.data.left_out import LeftOut
+from vitgraft.data.ranges import AUTO, MAX_PIXELS, OLD, Ranges, asked, merged
+from vitgraft.data.signatures import readable
 from vitgraft.data.split import missing_splits, stratified
 from vitgraft.data.split_names import FRACTION
+from vitgraft.data.survey import survey
 from vitgraft.data.task import Split, Task
 from vitgraft.errors import ConfigError, DataError, unknown
 from vitgraft.kinds import check_fields, finite, whole
@@ -43,6 +46,9 @@ class Reading:
     occur are enough, named as they are written; no train is needed, and nothing is cut: images without splits of
     their own are one split, "all".
 
+    `pixel_range` says which values are black and white in images of more than 8 bits: auto, dtype or LOW:HIGH, see
+    `depth`. Images of more than `max_pixels` pixels are not read.
+
     Raises:
         ConfigError: a fraction or seed outside its range.
     """
@@ -54,9 +60,13 @@ class Reading:
     check: bool = True
     skip_missing: bool = False
     to_measure: bool = False
+    pixel_range: str = AUTO
+    max_pixels: int = MAX_PIXELS
 
     def __post_init__(self) -> None:
         check_fields(self)
+        whole("max_pixels", self.max_pixels, least=1)
+        asked(self.pixel_range)
         if self.seed is not None:
             whole("seed", self.seed)
         for split, share in self.fractions.items():
@@ -113,16 +123,25 @@ class Found:
 
 @dataclass(frozen=True)
 class FileImages:
-    """Image files, decoded when asked for. `paths` are below `root`, with forward slashes, or absolute."""
+    """Image files, decoded when asked for. `paths` are below `root`, with forward slashes, or absolute.
+
+    `ranges` say what is black and white in those of more than 8 bits.
+    """
 
     root: Path
     paths: tuple[str, ...]
+    ranges: Ranges | None = ()
+    max_pixels: int = MAX_PIXELS
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Image.Image:
-        return read_image(self.root / self.paths[index])
+        return read_image(self.root / self.paths[index], ranges=self.ranges, max_pixels=self.max_pixels)
+
+    def with_ranges(self, ranges: Ranges | None) -> Self:
+        """The same images as a model sees them; types that it knows nothing about keep their own ranges."""
+        return replace(self, ranges=ranges if ranges is OLD else merged(ranges, self.ranges or ()))
 
     def name(self, index: int) -> str:
         return str(self.root / self.paths[index])
@@ -159,7 +178,7 @@ def finish(found: Found, reading: Reading) -> Task:
     skipped: dict[str, str] = {}
     if reading.check:
         paths = [item.path for items in found.splits.values() for item in items]
-        skipped = unreadable(found.root, paths)
+        skipped = unreadable(found.root, paths, reading.max_pixels)
         if skipped and not reading.skip_unreadable:
             raise DataError(_broken(found.root, skipped, len(paths)))
     given = {name: [item for item in items if item.path not in skipped] for name, items in found.splits.items()}
@@ -173,12 +192,15 @@ def finish(found: Found, reading: Reading) -> Task:
         raise DataError(_broken(found.root, skipped, len(skipped)))
     if reading.check:
         notes += told.of_twins(found.root, splits, found.classes)
+    paths_of = {name: [item.path for item in items] for name, items in splits.items()}
+    ranges, found_ranges = survey(found.root, paths_of, reading.pixel_range, reading.max_pixels)
+    like = FileImages(found.root, (), ranges, reading.max_pixels)
     return Task(
         name=found.name,
         classes=found.classes,
-        splits={name: _split(found.root, items) for name, items in splits.items() if items},
+        splits={name: _split(like, items) for name, items in splits.items() if items},
         skipped=(*((path, "there is no such file") for path in found.missing), *skipped.items()),
-        notes=tuple(dict.fromkeys(notes)),
+        notes=tuple(dict.fromkeys((*notes, *found_ranges))),
         left_out=found.left_out,
     )
 
@@ -191,16 +213,16 @@ def _refuse_lost(found: Found, left: Sequence[Item], skipped: Mapping[str, str])
         raise DataError(f"{what}: '{next(iter(skipped))}' and others. Replace them, or remove the class.")
 
 
-def unreadable(root: Path, paths: Sequence[str]) -> dict[str, str]:
+def unreadable(root: Path, paths: Sequence[str], max_pixels: int = MAX_PIXELS) -> dict[str, str]:
     """Decode every file once, in threads: those that fail, with the reason, in the given order.
 
     A file that was decoded by an earlier run, and is as it was then, is not decoded again.
     """
-    known, rules = memory(root), decoding_rules()
+    known, rules = memory(root), decoding_rules(max_pixels)
 
     def reason(path: str) -> str | None:
         try:
-            read_image(root / path)
+            decode(root / path, max_pixels=max_pixels)
         except UnreadableImage as error:
             return error.reason
         known.digest(path, rules)
@@ -246,16 +268,15 @@ def _cut(splits: dict[str, list[Item]], fractions: Mapping[str, float], seed: in
     return splits | {name: [train[i] for i in indices] for name, indices in parts.items()}
 
 
-def decoding_rules() -> str:
+def decoding_rules(max_pixels: int = MAX_PIXELS) -> str:
     """A digest of what decides whether a file can be decoded, beside the file."""
-    Image.init()
-    known = (PIL.__version__, sorted(set(FORMATS) & set(Image.OPEN)), Image.MAX_IMAGE_PIXELS)
+    known = (PIL.__version__, RULES, readable(), max_pixels)
     return hashlib.sha256(repr(known).encode()).hexdigest()[:8]
 
 
-def _split(root: Path, items: Sequence[Item]) -> Split:
+def _split(like: FileImages, items: Sequence[Item]) -> Split:
     labels = np.array([item.label for item in items], dtype=np.int64)
-    return Split(FileImages(root, tuple(item.path for item in items)), labels)
+    return Split(replace(like, paths=tuple(item.path for item in items)), labels)
 
 
 def _broken(root: Path, reasons: Mapping[str, str], total: int) -> str:

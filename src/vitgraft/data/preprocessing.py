@@ -10,6 +10,8 @@ from typing import Self
 
 from PIL import Image
 
+from vitgraft.data.ranges import ANY, OLD, Ranges, merged
+from vitgraft.data.task import ImageSource, ranges_of
 from vitgraft.errors import ConfigError, unknown
 from vitgraft.kinds import check_fields, finite
 
@@ -35,6 +37,8 @@ class Preprocessing:
     `size` is (H, W) in pixels; `mean` and `std` are a channel's, over [0, 1]. `mode` is how a picture of another
     shape is fitted to `size / crop`, of which the centre is kept: "crop" scales the picture to cover it,
     "stretch" gives it that shape, "pad" scales it to lie within and fills the rest with the mean colour.
+    `pixel_range` says which values are black and white in pictures of more than 8 bits, by their type, as found
+    over the training images: see `depth`. It is empty if there were none, None for cards of before it was kept.
 
     Raises:
         ConfigError: a value outside its range.
@@ -46,6 +50,7 @@ class Preprocessing:
     interpolation: str = "bicubic"
     crop: float = 0.875
     mode: str = "crop"
+    pixel_range: Ranges | None = ()
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -62,6 +67,17 @@ class Preprocessing:
             raise ConfigError(f"mean {self.mean}, std {self.std}: expected three values each, std above 0.")
         if not 0 < self.crop <= 1:
             raise ConfigError(f"crop {self.crop}: expected a fraction above 0 and at most 1.")
+        for kind, low, high in self.pixel_range or ():
+            if not (finite(low) and finite(high) and low < high):
+                raise ConfigError(
+                    f"pixel_range {kind} {low}:{high}: expected finite numbers, the smaller one first."
+                )
+
+    def __repr__(self) -> str:
+        """As a dataclass has it. A range that says nothing is left out, for digests of before there were any."""
+        named = {item.name: getattr(self, item.name) for item in fields(self)}
+        shown = [f"{name}={value!r}" for name, value in named.items() if name != "pixel_range" or value]
+        return f"Preprocessing({', '.join(shown)})"
 
     @classmethod
     def from_timm(cls, pretrained_cfg: Mapping[str, object]) -> Self:
@@ -93,7 +109,7 @@ class Preprocessing:
         for key in values:
             if key not in known:
                 raise ConfigError(unknown("preprocessing key", key, known))
-        missing = [key for key in known if key not in values]
+        missing = [key for key in known if key not in values and key != "pixel_range"]
         if missing:
             raise ConfigError(f"Preprocessing lacks {', '.join(missing)}. Add what is missing.")
         try:
@@ -104,6 +120,7 @@ class Preprocessing:
                 interpolation=str(values["interpolation"]),
                 crop=float(_number(values["crop"])),
                 mode=str(values["mode"]),
+                pixel_range=_ranges(values["pixel_range"]) if "pixel_range" in values else OLD,
             )
         except TypeError as error:
             raise ConfigError(
@@ -111,8 +128,17 @@ class Preprocessing:
             ) from None
 
     def to_json(self) -> dict[str, object]:
-        """The fields as JSON values."""
-        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+        """The fields as JSON values; a range of before there were any is no key."""
+        values = {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+        del values["pixel_range"]
+        if self.pixel_range is OLD:
+            return values
+        return {**values, "pixel_range": {kind: [low, high] for kind, low, high in self.pixel_range}}
+
+    def key(self) -> dict[str, object]:
+        """What tensors of pictures depend on, as JSON values: a range that says nothing is no key."""
+        values = self.to_json()
+        return values if self.pixel_range else {key: v for key, v in values.items() if key != "pixel_range"}
 
 
 def _normalised(own: Preprocessing, name: str) -> Preprocessing:
@@ -146,6 +172,30 @@ def preset(name: str, pretrained: Preprocessing) -> Preprocessing:
     if name not in PRESETS:
         raise ConfigError(unknown("preprocessing preset", name, PRESETS))
     return PRESETS[name](pretrained)
+
+
+def adopted(own: Preprocessing, images: ImageSource) -> Preprocessing:
+    """The preprocessing of a model that is trained on `images`: with their range of values, if it has none yet.
+
+    Raises:
+        ConfigError: it has another.
+    """
+    found, known = ranges_of(images), own.pixel_range or ()
+    for kind, low, high in found:
+        for other, black, white in known:
+            if (ANY in (kind, other) or kind == other) and (low, high) != (black, white):
+                raise ConfigError(
+                    f"The model takes {black:g} to {white:g} of {other} values for black to white, and these "
+                    f"images were loaded with {low:g} to {high:g}. Load them as the model reads them: "
+                    f"--pixel-range {black:g}:{white:g} (in Python, pixel_range='{black:g}:{white:g}')."
+                )
+    return replace(own, pixel_range=merged(known, found)) if found else own
+
+
+def _ranges(value: object) -> Ranges:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"pixel_range {value!r} is not a mapping of types to [black, white]")
+    return tuple((str(kind), *(float(_number(end)) for end in _list(ends))) for kind, ends in value.items())  # type: ignore[misc]
 
 
 def _list(value: object) -> list[object]:

@@ -252,6 +252,11 @@ def opener_of(name: str | None) -> str | None:
     return kind.opener if kind.opener in Image.OPEN else None
 
 
+def readable() -> list[str]:
+    """The kinds of files that are read on this machine, with the plugins that are installed."""
+    return [name for name in KINDS if opener_of(name) is not None]
+
+
 def _registered(module: str, function: str) -> None:
     """Import a plugin, which registers itself, or by a call of `function`."""
     plugin = import_module(module)

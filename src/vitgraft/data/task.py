@@ -4,15 +4,16 @@ Data flows from here to everything else: `Task` -> backbone -> plan -> tuned mod
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from vitgraft.data.left_out import LeftOut
+from vitgraft.data.ranges import Ranges, merged
 from vitgraft.errors import DataError
 from vitgraft.kinds import shown
 
@@ -92,6 +93,15 @@ class Split:
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
         return self.images[index], int(self.labels[index])
 
+    def tensors(self, transform: Callable[[Image.Image], Any]) -> "Tensors":
+        """The split as a PyTorch dataset: items are (transform(picture), label), which a `DataLoader` collates.
+
+        `split.tensors(model.transform)` gives what the model is called with, (3, H, W) float32 an image. A split's
+        own items are PIL pictures of different sizes, which no loader collates.
+        """
+        known = getattr(getattr(transform, "preprocessing", None), "pixel_range", ())
+        return Tensors(replace(self, images=ranged(self.images, known)), transform)
+
 
 @dataclass(frozen=True)
 class Task:
@@ -160,6 +170,42 @@ class ArrayImages:
         return hashlib.sha256(np.ascontiguousarray(self.pixels).tobytes()).hexdigest()[:16]
 
 
+@runtime_checkable
+class Deep(Protocol):
+    """Images that may have more than 8 bits: `ranges` says which of their values are black and white."""
+
+    @property
+    def ranges(self) -> Ranges | None: ...
+
+    def with_ranges(self, ranges: Ranges | None) -> "ImageSource":
+        """The same images, read with the ranges of a model; types that it knows nothing about keep their own."""
+
+
+def ranges_of(images: ImageSource) -> Ranges:
+    """The ranges that images are read with; none where they have 8 bits."""
+    return images.ranges or () if isinstance(images, Deep) else ()
+
+
+def ranged(images: ImageSource, ranges: Ranges | None) -> ImageSource:
+    """Images as a model whose preprocessing has `ranges` must see them."""
+    return images.with_ranges(ranges) if isinstance(images, Deep) and ranges != () else images
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """A split as a PyTorch dataset of (image, label), which a `DataLoader` collates: see `Split.tensors`."""
+
+    split: Split
+    transform: Callable[[Image.Image], Any]
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        picture, label = self.split[index]
+        return self.transform(picture), label
+
+
 @dataclass(frozen=True)
 class Joined:
     """Several image sources, one after the other."""
@@ -172,6 +218,16 @@ class Joined:
     def __getitem__(self, index: int) -> Image.Image:
         part, inner = self._at(index)
         return part[inner]
+
+    @property
+    def ranges(self) -> Ranges | None:
+        known: Ranges = ()
+        for part in self.parts:
+            known = merged(known, ranges_of(part))
+        return known
+
+    def with_ranges(self, ranges: Ranges | None) -> "Joined":
+        return replace(self, parts=tuple(ranged(part, ranges) for part in self.parts))
 
     def name(self, index: int) -> str:
         part, inner = self._at(index)
@@ -200,6 +256,13 @@ class Chosen:
 
     def __getitem__(self, index: int) -> Image.Image:
         return self.images[self.indices[index]]
+
+    @property
+    def ranges(self) -> Ranges | None:
+        return ranges_of(self.images)
+
+    def with_ranges(self, ranges: Ranges | None) -> "Chosen":
+        return replace(self, images=ranged(self.images, ranges))
 
     def name(self, index: int) -> str:
         return self.images.name(self.indices[index])

@@ -9,7 +9,9 @@ from PIL import Image
 from torch import Tensor
 
 from vitgraft.data.augment import Step, augmentation
+from vitgraft.data.given import Picture, taken
 from vitgraft.data.preprocessing import Preprocessing
+from vitgraft.data.ranges import MAX_PIXELS
 
 Transform = Callable[[Image.Image], Tensor]  # an RGB picture of any size -> (3, H, W) float32
 
@@ -26,6 +28,22 @@ def training(preprocessing: Preprocessing, augment: str) -> Transform:
         ConfigError: no such augmentation.
     """
     return _Pipeline(augmentation(augment).steps(preprocessing), preprocessing.mean, preprocessing.std)
+
+
+@dataclass(frozen=True)
+class Serving:
+    """Any picture as a model sees it, (3, H, W) float32: a path, bytes, a PIL image, an array, as `given` has it.
+
+    It is `Model.transform`, and pickles for the workers of a `DataLoader`.
+    """
+
+    preprocessing: Preprocessing
+    max_pixels: int = MAX_PIXELS
+
+    def __call__(self, picture: Picture) -> Tensor:
+        """One picture, whatever its size. Raises DataError."""
+        found = taken(picture, self.max_pixels).picture(self.preprocessing.pixel_range)
+        return evaluation(self.preprocessing)(found)
 
 
 def to_tensor(image: Image.Image, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:

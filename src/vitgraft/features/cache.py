@@ -130,7 +130,7 @@ class Cache:
         return {
             "backbone": self.backbone,
             "structure": _structure(frozen.model),
-            "preprocessing": reader.preprocessing.to_json(),
+            "preprocessing": reader.preprocessing.key(),
             "images": pictures.images.fingerprint(),
             "augment": "none" if fixed else f"{reader.augment}, seed {reader.seed}, view {view}",
             "computed": self.here.arithmetic(self.wish.precision),

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from vitgraft.core.tuned import Inputs
 from vitgraft.data.augment import deterministic
 from vitgraft.data.preprocessing import Preprocessing
-from vitgraft.data.task import ImageSource, Split
+from vitgraft.data.task import ImageSource, Split, ranged
 from vitgraft.data.transforms import training
 from vitgraft.errors import DataError
 from vitgraft.machine.seeds import PICTURE, derive, picture_seed
@@ -67,6 +67,7 @@ class Reader:
 
     def _read_all(self, images: ImageSource) -> Tensor:
         transform = training(self.preprocessing, self.augment)
+        images = ranged(images, self.preprocessing.pixel_range)
         height, width = self.preprocessing.size
         kept = torch.empty(len(images), 3, height, width)
 
@@ -103,7 +104,8 @@ class OnDemand:
 
     def stream(self, chunks: Iterable[Chunk]) -> Generator[Tensor]:
         reader = self.reader
-        pictures = _Pictures(self.images, training(reader.preprocessing, reader.augment), reader.seed)
+        images = ranged(self.images, reader.preprocessing.pixel_range)
+        pictures = _Pictures(images, training(reader.preprocessing, reader.augment), reader.seed)
         loader = DataLoader(
             pictures,
             batch_sampler=_Keys(chunks),

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from vitgraft.core.backbone import Backbone
-from vitgraft.data.decode import Pictures, opened
+from vitgraft.data.given import Pictures, each
+from vitgraft.data.ranges import AUTO, MAX_PIXELS
 from vitgraft.errors import ArtefactError, CheckpointError, ConfigError, VitgraftError
-from vitgraft.kinds import check_fields, checked
+from vitgraft.kinds import check_fields, checked, whole
 from vitgraft.models import artefact
 from vitgraft.models import model as models
 from vitgraft.models.artefact import BackboneId
@@ -70,11 +71,22 @@ class Bundle:
         """Every class of any of them, once."""
         return tuple(dict.fromkeys(name for model in self.members.values() for name in model.class_names))
 
+    def with_pixel_range(self, pixel_range: str) -> "Bundle":
+        """The same grafts, which read pictures of more than 8 bits as `Model.with_pixel_range` says."""
+        return Bundle({name: model.with_pixel_range(pixel_range) for name, model in self.members.items()})
+
     @checked
-    def predict(self, images: Pictures, *, device: str = "auto") -> dict[str, Tensor]:
-        """Probabilities (n, C) of pictures or of image files, by the graft's name, on the CPU."""
-        asker = Asker(self.members, device)
-        left = map(asker.prepared, opened(images))
+    def predict(
+        self,
+        images: Pictures,
+        *,
+        device: str = "auto",
+        pixel_range: str = AUTO,
+        max_pixels: int = MAX_PIXELS,
+    ) -> dict[str, Tensor]:
+        """Probabilities (n, C) of what `Model.predict` takes, by the graft's name, on the CPU."""
+        asker = Asker(self.with_pixel_range(pixel_range).members, device)
+        left = map(asker.prepared, each(images, whole("max_pixels", max_pixels, least=1)))
         found = {name: [torch.empty(0, len(model.class_names))] for name, model in self.members.items()}
         while batch := list(islice(left, BATCH)):
             for name, probabilities in asker.answers(batch).items():

@@ -14,16 +14,18 @@ from vitgraft.backbones.loading import load_backbone
 from vitgraft.backbones.timm_vit import wrap
 from vitgraft.core.backbone import Backbone
 from vitgraft.core.tuned import Tuned
-from vitgraft.data.decode import Pictures, opened
-from vitgraft.data.preprocessing import Preprocessing
+from vitgraft.data.given import Pictures, opened
+from vitgraft.data.preprocessing import Preprocessing, adopted
+from vitgraft.data.ranges import AUTO, MAX_PIXELS, asked
 from vitgraft.data.task import Split
+from vitgraft.data.transforms import Serving
 from vitgraft.errors import ArtefactError, ConfigError
 from vitgraft.kinds import check_fields, checked, whole
 from vitgraft.methods import Method
 from vitgraft.methods.base import NoData
 from vitgraft.models import artefact
 from vitgraft.models.artefact import BackboneId, Card
-from vitgraft.models.planting import check_images, class_names, planted, seeded
+from vitgraft.models.planting import check_images, class_names, own_preprocessing, planted, seeded
 from vitgraft.models.rebuilt import differs, path_of, rebuilt
 from vitgraft.results.provenance import versions
 from vitgraft.train import loop
@@ -67,9 +69,34 @@ class Model:
             logits: Tensor = self.tuned(images.to(next(self.backbone.parameters())))
         return logits
 
-    def predict(self, images: Pictures) -> Tensor:
-        """Probabilities (n, C) of pictures or of image files; of one, if one is given."""
-        return loop.predict(self.tuned, opened(images), self.preprocessing)
+    @property
+    def transform(self) -> Serving:
+        """From a picture to what the model is called with, (3, H, W) float32: `split.tensors(model.transform)`."""
+        return Serving(self.preprocessing)
+
+    def with_pixel_range(self, pixel_range: str) -> "Model":
+        """The same model, which takes LOW:HIGH for black and white in pictures of more than 8 bits, or what their
+        type can hold (`dtype`), or what was found over the training images (`auto`). Raises ConfigError."""
+        known = asked(pixel_range)
+        return (
+            self if known is None else replace(self, preprocessing=replace(self.preprocessing, pixel_range=known))
+        )
+
+    @checked
+    def predict(self, images: Pictures, *, pixel_range: str = AUTO, max_pixels: int = MAX_PIXELS) -> Tensor:
+        """Probabilities (n, C) of one picture or of several, on the CPU.
+
+        A picture is a path, the bytes of a file or an open one, a PIL image, an array (H, W[, C]) or a tensor
+        (3, H, W): `vitgraft.data.given` says which types and values. All ways to one file give the same answer.
+        `pixel_range` is for files of more than 8 bits: see `with_pixel_range`. Files of more than `max_pixels`
+        pixels are refused.
+
+        Raises:
+            DataError: what is no picture, or cannot be read.
+        """
+        seen = self.with_pixel_range(pixel_range).preprocessing
+        limit = whole("max_pixels", max_pixels, least=1)
+        return loop.predict(self.tuned, opened(images, seen.pixel_range, limit), seen)
 
     def evaluate(self, split: Split) -> "Metrics":
         """Loss and accuracies on labelled images."""
@@ -165,6 +192,7 @@ def graft(
         )
     frozen = _as_backbone(backbone)
     pictures = preprocessing or own_preprocessing(frozen)
+    pictures = pictures if data is None else adopted(pictures, data.images)
     findings: Mapping[str, Tensor] = {}
     seconds = 0.0
     if chosen.looks() and data is not None:
@@ -203,12 +231,6 @@ def _as_backbone(backbone: str | Backbone | nn.Module) -> Backbone:
     return wrap(backbone, type(backbone).__name__)
 
 
-def own_preprocessing(backbone: Backbone) -> Preprocessing:
-    """What the backbone was published with, at the image size it was built for."""
-    published = Preprocessing.from_timm(getattr(backbone.model, "pretrained_cfg", None) or {})
-    return replace(published, size=backbone.view.image_size)
-
-
 @checked
 def fit(
     model: Model,
@@ -224,10 +246,11 @@ def fit(
     """Train `model` in place on labelled images; select on `val` if it is given.
 
     `overrides` are fields of `Training`, such as epochs=50. With `out`, the log and resumable snapshots go there.
-    `legacy` is a test split on which epochs are measured, too, for comparison with papers that chose by it.
+    `legacy` is a test split on which epochs are measured, too, for comparison with papers that chose by it. The
+    range of values that images of more than 8 bits have in `train` becomes the model's, and is saved with it.
 
     Raises:
-        ConfigError: an unknown or wrong setting.
+        ConfigError: an unknown or wrong setting; images with another range of values than the model has.
         DataError: labels that the model has no class for.
         DivergedError: a loss that is not finite.
         TrainingError: a value that gets no gradient.
@@ -235,6 +258,7 @@ def fit(
             it had learned so far. SIGTERM ends in SystemExit (143) in the same way.
     """
     chosen = (settings or Training()).changed(overrides)
+    model.preprocessing = adopted(model.preprocessing, train.images)
     return loop.fit(
         model.tuned,
         train,

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from vitgraft.core.backbone import Backbone
 from vitgraft.core.tuned import Tuned
 from vitgraft.data.class_names import as_whole, names_in_order
+from vitgraft.data.preprocessing import Preprocessing
 from vitgraft.errors import ConfigError
 from vitgraft.kinds import shown
 from vitgraft.methods import Method, spec_of
@@ -48,6 +50,12 @@ def planted(backbone: Backbone, method: Method, classes: int, seed: int, finding
             f"{spec_of(method)} with {classes} classes does not fit into memory on {backbone.name} "
             f"({told.splitlines()[0]}). Choose smaller sizes."
         ) from error
+
+
+def own_preprocessing(backbone: Backbone) -> Preprocessing:
+    """What the backbone was published with, at the image size it was built for."""
+    published = Preprocessing.from_timm(getattr(backbone.model, "pretrained_cfg", None) or {})
+    return replace(published, size=backbone.view.image_size)
 
 
 @contextmanager

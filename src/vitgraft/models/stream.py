@@ -11,12 +11,12 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from vitgraft.core.shared import answers
-from vitgraft.data.decode import read_image
+from vitgraft.data.decode import Decoded, decode
 from vitgraft.data.preprocessing import Preprocessing
+from vitgraft.data.ranges import MAX_PIXELS
 from vitgraft.data.transforms import evaluation
 from vitgraft.errors import DataError
 from vitgraft.machine.placement import Placement, place
@@ -53,11 +53,11 @@ class Asker:
             model.tuned.to(self.here.device).eval()
             groups.setdefault((id(model.backbone), model.preprocessing), []).append(name)
         self.groups: Sequence[list[str]] = list(groups.values())
-        self._transforms = [evaluation(preprocessing) for _, preprocessing in groups]
+        self._seen = [(evaluation(one), one.pixel_range) for _, one in groups]
 
-    def prepared(self, picture: Image.Image) -> Prepared:
-        """A picture as each group sees it."""
-        return tuple(transform(picture) for transform in self._transforms)
+    def prepared(self, picture: Decoded) -> Prepared:
+        """A picture as each group sees it. Raises UnreadableImage."""
+        return tuple(transform(picture.picture(ranges)) for transform, ranges in self._seen)
 
     @torch.no_grad()
     def answers(self, batch: Sequence[Prepared]) -> dict[str, Tensor]:
@@ -71,7 +71,14 @@ class Asker:
         return {name: found[name] for name in self.members}
 
 
-def stream(asker: Asker, paths: Iterable[Path], *, batch_size: int = 64, workers: int = 0) -> Iterator[Answer]:
+def stream(
+    asker: Asker,
+    paths: Iterable[Path],
+    *,
+    batch_size: int = 64,
+    workers: int = 0,
+    max_pixels: int = MAX_PIXELS,
+) -> Iterator[Answer]:
     """An answer for every file, in order and as soon as its batch is; `workers` threads read ahead.
 
     A file that cannot be read has an answer that says why, and does not stop the others.
@@ -79,7 +86,7 @@ def stream(asker: Asker, paths: Iterable[Path], *, batch_size: int = 64, workers
 
     def read(path: Path) -> Prepared | str:
         try:
-            return asker.prepared(read_image(path))
+            return asker.prepared(decode(path, max_pixels=max_pixels))
         except DataError as error:
             return str(error)
 

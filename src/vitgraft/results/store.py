@@ -41,6 +41,8 @@ LATER: Mapping[str, Any] = {
     "label_column": None,
     "split_column": "auto",
     "suffix": None,
+    "pixel_range": "auto",
+    "max_pixels": 1 << 28,
     "optimizer": "adamw",
     "momentum": 0.9,
     "decay": "matrices",

@@ -15,6 +15,7 @@ from typing import Any, Literal, Self, get_type_hints
 from vitgraft import methods
 from vitgraft.backbones import catalogue
 from vitgraft.data.benchmarks.names import RETRAIN, mentioned
+from vitgraft.data.ranges import AUTO, MAX_PIXELS, asked
 from vitgraft.data.split_names import FRACTION
 from vitgraft.errors import ConfigError, unknown
 from vitgraft.results.store import slug
@@ -60,6 +61,8 @@ class RunConfig:
     )
     split_seed: int | None = _key("which images those shares take; none: 0", DATA, None)
     skip_unreadable: bool = _key("leave out images that cannot be read, and list them", DATA, False)
+    pixel_range: str = _key("black and white of images above 8 bits: auto, dtype or LOW:HIGH", DATA, AUTO)
+    max_pixels: int = _key("images of more pixels are not read", DATA, MAX_PIXELS)
     method: str = _key("perhaps with fields, as lora:rank=8,places=qv; see vitgraft methods", "Model", "lora")
     backbone: str = _key("figures (built in), dinov2-s, ..., or timm's: vitgraft backbones", "Model", "figures")
     checkpoint: str | None = _key(
@@ -86,6 +89,7 @@ class RunConfig:
         name, size = catalogue.spelled_out(self.backbone, self.image_size)
         object.__setattr__(self, "backbone", name)
         object.__setattr__(self, "image_size", size)
+        asked(self.pixel_range)
 
     def check_choosing(self) -> None:
         """Raise ConfigError if something is to be chosen on a val that is trained on."""

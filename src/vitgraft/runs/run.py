@@ -24,6 +24,7 @@ from vitgraft.machine.placement import Placement, place
 from vitgraft.methods import describe, parse, spec_of
 from vitgraft.models import model as models
 from vitgraft.models.model import Model
+from vitgraft.models.planting import own_preprocessing
 from vitgraft.results import store
 from vitgraft.results.provenance import commit, device_name, versions
 from vitgraft.results.record import (
@@ -134,6 +135,8 @@ def load_task(config: RunConfig) -> Task:
         "val_fraction": config.val_fraction,
         "test_fraction": config.test_fraction,
         "skip_unreadable": config.skip_unreadable,
+        "pixel_range": config.pixel_range,
+        "max_pixels": config.max_pixels,
         "train_on": config.train_on,
     }
     columns = ("path_column", "label_column", "split_column", "suffix")
@@ -159,7 +162,7 @@ def build(config: RunConfig, task: Task, resume: bool = False, backbone: Backbon
             image_size=config.image_size,
             global_pool=config.global_pool,
         )
-    pictures = preset(config.preprocessing, models.own_preprocessing(backbone))
+    pictures = preset(config.preprocessing, own_preprocessing(backbone))
     return models.graft(
         backbone,
         config.method,
