@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from timm.models.vision_transformer import VisionTransformer
 from vitgraft.backbones import hub
 from vitgraft.backbones.catalogue import BUILT_IN, TIMM, short_names, spelled_out
 from vitgraft.backbones.checkpoints import LoadReport, load_weights
+from vitgraft.backbones.sources import Described, described
 from vitgraft.backbones.timm_vit import MODELS
 from vitgraft.errors import BackboneError, CheckpointError, near, unknown
 
@@ -32,7 +34,8 @@ def create_model(
 ) -> tuple[VisionTransformer, LoadReport | None]:
     """A headless model in eval mode, and how its weights fitted.
 
-    `name` is timm's, with or without a tag, a short one of the catalogue, or `figures`. Weights come from
+    `name` is timm's, with or without a tag or with a source (`hf-hub:`, `local-dir:`), a short one of the
+    catalogue, or `figures`. Weights come from
     `checkpoint`; without one, from where they are published, unless `pretrained` is False: then they are random,
     drawn from `seed`, and there is no report. The global random state stays as it is.
 
@@ -47,7 +50,10 @@ def create_model(
         raise BackboneError(f"An image size of {image_size} pixels: give a multiple of the model's patch size.")
     options = {"img_size": image_size, "global_pool": global_pool}
     chosen = {key: value for key, value in options.items() if value is not None}
-    build = _build_own if name == BUILT_IN else _build_timm
+    source = described(name, checkpoint)
+    build = (
+        _build_own if name == BUILT_IN else _build_timm if source is None else partial(_build_described, source)
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         with torch.device("meta"):  # no values yet: those of a large model take a minute to draw
@@ -55,13 +61,23 @@ def create_model(
         _check_size(plan, name, image_size)
         if checkpoint is None and not pretrained:
             return build(name, chosen).eval(), None
-        file = checkpoint or _published(name, plan)
+        file = checkpoint or _published(name, plan, source)
         model = build(name, {**chosen, "weight_init": "skip"})  # the file's values follow, or an error
     return model.eval(), load_weights(model, file)
 
 
-def _published(name: str, model: VisionTransformer) -> Path:
-    return FOLDER / f"{BUILT_IN}.safetensors" if name == BUILT_IN else hub.fetch(name, model.pretrained_cfg)
+def _published(name: str, model: VisionTransformer, source: Described | None) -> Path:
+    if name == BUILT_IN:
+        return FOLDER / f"{BUILT_IN}.safetensors"
+    if source is None:
+        return hub.fetch(name, model.pretrained_cfg)
+    return source.folder or hub.fetch_file(name, name.partition(":")[2])
+
+
+def _build_described(source: Described, name: str, options: Mapping[str, Any]) -> VisionTransformer:
+    if not timm.is_model(source.architecture):
+        raise BackboneError(f"{name} is a {source.architecture}, which timm {timm.__version__} does not have.")
+    return _built(name, source.architecture, {**source.arguments, **options}, dict(source.pretrained_cfg))
 
 
 def _build_timm(name: str, options: Mapping[str, Any]) -> VisionTransformer:
@@ -71,8 +87,16 @@ def _build_timm(name: str, options: Mapping[str, Any]) -> VisionTransformer:
     tags = [one.partition(".")[2] for one in timm.list_models(f"{architecture}.*", pretrained=True)]
     if tag and tag not in tags:
         raise BackboneError(unknown(f"tag of {architecture}", tag, tags))
+    return _built(name, name, options)
+
+
+def _built(
+    name: str, architecture: str, options: Mapping[str, Any], pretrained_cfg: dict[str, Any] | None = None
+) -> VisionTransformer:
     try:
-        model = timm.create_model(name, pretrained=False, num_classes=0, **options)
+        model = timm.create_model(
+            architecture, pretrained=False, num_classes=0, pretrained_cfg=pretrained_cfg, **options
+        )
     except (TypeError, AssertionError, ValueError, RuntimeError) as error:
         told = ", ".join(f"{key} {value}" for key, value in options.items()) or "its own settings"
         raise BackboneError(f"timm cannot build {name} with {told}: {error}") from error

@@ -13,6 +13,7 @@ from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, t
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 from vitgraft.backbones.catalogue import HUB_FILE
+from vitgraft.backbones.snapshots import CONFIG
 from vitgraft.errors import CheckpointError
 
 PATIENCE = 5.0
@@ -31,11 +32,19 @@ def fetch(name: str, pretrained_cfg: Mapping[str, Any]) -> Path:
     Raises:
         CheckpointError: the model has no published weights, or they cannot be had here.
     """
-    repository, _, revision = str(pretrained_cfg.get("hf_hub_id") or "").partition("@")
-    chosen = pretrained_cfg.get("hf_hub_filename")
-    files = (str(chosen),) if chosen else FILES
+    repository, chosen = str(pretrained_cfg.get("hf_hub_id") or ""), pretrained_cfg.get("hf_hub_filename")
     if not repository:
         raise CheckpointError(_without_hub(name, pretrained_cfg.get("url")))
+    return fetch_file(name, repository, (str(chosen),) if chosen else FILES)
+
+
+def fetch_file(name: str, identity: str, files: tuple[str, ...] = FILES) -> Path:
+    """The local copy of the first of `files` that a repository (`owner/name`, perhaps `@revision`) holds.
+
+    Raises:
+        CheckpointError: it cannot be had here; told of `name`, the model that asks for it.
+    """
+    repository, _, revision = identity.partition("@")
     for file in files:
         cached = try_to_load_from_cache(repository, file, revision=revision or None)
         if isinstance(cached, str):
@@ -68,6 +77,12 @@ def _download(repository: str, files: tuple[str, ...], revision: str | None) -> 
 
 def _unreachable(name: str, repository: str, file: str, error: Exception) -> str:
     reason = (str(error).strip() or "no reason given").splitlines()[0]
+    if file == CONFIG:
+        return (
+            f"{name}: its {file} is not in the local cache, and the hub cannot give it ({type(error).__name__}: "
+            f"{reason.rstrip('.')}). Fetch the repository '{repository}' into a folder on a machine that can, and "
+            "name that: --backbone local-dir:FOLDER (backbone='local-dir:FOLDER')."
+        )
     return (
         f"The weights of {name} are not in the local cache, and the hub cannot give them ({type(error).__name__}: "
         f"{reason.rstrip('.')}). Fetch '{file}' of the hub repository '{repository}' on a machine that can, and "

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from vitgraft.backbones.catalogue import spelled_out
 from vitgraft.backbones.create import create_model
+from vitgraft.backbones.sources import canonical, folder_of
 from vitgraft.backbones.timm_vit import wrap
 from vitgraft.core.backbone import Backbone
 from vitgraft.errors import Told
@@ -21,6 +22,8 @@ def load_backbone(
 ) -> Backbone:
     """A frozen backbone by its name, to share among several grafts: timm's, a short one, or `figures`, built in.
 
+    timm's may have a source: `hf-hub:owner/name` or `local-dir:FOLDER`, whose config.json says what is built.
+
     A short name (`dinov2-s`) brings an image size, unless one is given; its full name and size are what is kept.
     `checkpoint` is a local weight file (.safetensors, .pth, .npz), or a folder as the hub has it. `image_size` in
     pixels resamples the position embedding; `global_pool` is timm's pooling, such as "avg". Which of a file's
@@ -31,8 +34,8 @@ def load_backbone(
         BackboneError: an unknown name, or a model without a view.
         CheckpointError: weights that are missing or do not fit.
     """
-    name, image_size = spelled_out(name, image_size)
-    path = None if checkpoint is None else Path(checkpoint)
+    name, image_size = spelled_out(canonical(name), image_size)
+    path = folder_of(name) if checkpoint is None else Path(checkpoint)
     model, report = create_model(name, checkpoint=path, image_size=image_size, global_pool=global_pool)
     if report is not None and (told := report.notes()):
         warnings.warn(told, Told, stacklevel=3)

@@ -105,12 +105,16 @@ def meant(config: Mapping[str, Any]) -> dict[str, Any]:
 def _moved(config: Mapping[str, Any]) -> dict[str, Any]:
     """Paths of inputs as a name tells them, so that it stays when they are moved, or another machine goes on.
 
-    A benchmark's copy is checked to be the benchmark's, wherever it lies. Of a checkpoint the file's own name
-    counts, since a backbone has weights of several kinds. Of a list the root says which images are meant.
+    A benchmark's copy is checked to be the benchmark's, wherever it lies. Of a checkpoint, and of a backbone in a
+    folder, its own name counts, since a backbone has weights of several kinds. Of a list the root says which
+    images are meant.
     """
     found: dict[str, Any] = {}
     if config.get("root") is not None and mentioned(str(config.get("data", ""))) is not None:
         found["root"] = None
+    kind, colon, where = str(config.get("backbone", "")).partition(":")
+    if colon and kind.lower() == "local-dir":
+        found["backbone"] = f"{kind}:{Path(where).name}"
     if config.get("checkpoint") is not None:
         found["checkpoint"] = Path(str(config["checkpoint"])).name
     return found
@@ -119,7 +123,8 @@ def _moved(config: Mapping[str, Any]) -> dict[str, Any]:
 def file_name(config: Mapping[str, Any]) -> str:
     """The file name of a configuration's record: a short prefix for people, then its identity."""
     task = os.path.basename(os.path.normpath(str(config.get("data", ""))))
-    words = (task, str(config.get("method", "")), str(config.get("backbone", "")), f"s{config.get('seed', 0)}")
+    backbone = os.path.basename(str(config.get("backbone", "")))  # of a path or a repository its last part
+    words = (task, str(config.get("method", "")), backbone, f"s{config.get('seed', 0)}")
     prefix = "-".join(filter(None, (slug(word) for word in words)))
     return f"{prefix[:80]}-{identity(config)}.json"
 

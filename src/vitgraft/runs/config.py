@@ -130,7 +130,11 @@ class RunConfig:
         """Where the run is written."""
         if self.out is not None:
             return Path(self.out)
-        words = (Path(os.path.normpath(self.data)).name, methods.parse(self.method).name, self.backbone)
+        words = (
+            Path(os.path.normpath(self.data)).name,
+            methods.parse(self.method).name,
+            os.path.basename(self.backbone),
+        )
         return Path("runs") / "-".join(filter(None, map(slug, words)))
 
     def table(self) -> dict[str, Any]:
