@@ -140,6 +140,8 @@ def test_taps__read_every_site() -> None:
     width, tokens = SMALL["embed_dim"], 17
     assert features.taps[Tap(1, "act")].shape == (4, tokens, 4 * width)
     assert features.taps[Tap(1, "q")].shape == (4, tokens, width)
+    parts = [features.taps[Tap(1, place)] for place in ("q", "k", "v")]
+    assert torch.equal(features.taps[Tap(1, "qkv")], torch.cat(parts, dim=-1))
     assert torch.equal(features.taps[Tap(3, "pooled")], features.pooled)
 
 

@@ -24,7 +24,7 @@ OTHERS: dict[str, Any] = {  # a value for every key, none of them its default
     "skip_unreadable": True,
     "pixel_range": "0:4095",
     "max_pixels": 10**9,
-    "method": "lora:rank=4,places=qkv,dropout=0.0",
+    "method": "lora:rank=4,places=qkv,share_a=true,dropout=0.0",
     "backbone": "vit_tiny_patch16_224",
     "checkpoint": "weights.npz",
     "image_size": 384,

@@ -31,6 +31,9 @@ LOOKING = (
 )
 """Methods that look at training data first if they are told to, or choose otherwise on models this small."""
 
+OTHERS = ("lora:places=all,share_a=true",)
+"""Methods with edits at places of another kind than by default."""
+
 SHORT = {"noah": "noah:supernet=1,population=6,generations=2,parents=2"}
 """A long look at training data, made short."""
 
@@ -41,7 +44,7 @@ def frozen(request: pytest.FixtureRequest) -> Backbone:
     return backbone(request.param)
 
 
-@pytest.fixture(params=(*methods.names(), *LOOKING))
+@pytest.fixture(params=(*methods.names(), *LOOKING, *OTHERS))
 def method(request: pytest.FixtureRequest) -> methods.Method:
     return methods.parse(SHORT.get(request.param, request.param))
 

@@ -1,5 +1,6 @@
 """Each method's own arithmetic: published counts, and what its formula says about outputs."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -37,6 +38,8 @@ VIT_B16 = {
     "lora:rank=16": 589_824,
     "lora:rank=4,places=qkv": 221_184,
     "lora:rank=8,last=3": 73_728,
+    "lora:rank=8,places=qkv,share_a=true": 294_912,
+    "lora:rank=8,places=all,share_a=true": 8 * 12 * (4 + 2 + 5 + 5) * 768,
     "adaptformer": 1_189_632,
     "ssf": 205_824,
 }
@@ -67,11 +70,15 @@ def model_of(frozen: Backbone, spec: str) -> Tuned:
     return Tuned(frozen, methods.parse(spec).plan(frozen, 4)).eval()
 
 
+SHARED = "lora:places=all,share_a=true,rank=4"
+
 VARIANTS_OF_METHODS = (
     "lora:places=all,rank=3,alpha=6",
     "lora:places=qkv,dropout=0.1",
     "lora:places=fc1+fc2",
     "lora:places=k+proj,last=1",
+    "lora:places=qkv,share_a=true,rank=4,dropout=0.1",
+    "lora:places=all,share_a=true,rank=2,alpha=6,last=2",
     "adapter:position=houlsby,activation=relu",
     "partial:k=2",
     "mlp:k=1",
@@ -95,7 +102,7 @@ def test_fields__count_learn_and_merge(variant: str, spec: str) -> None:
                 assert torch.allclose(model.merge()(pictures), model.eval()(pictures), atol=2e-5)
 
 
-@pytest.mark.parametrize("spec", ["lora:places=qkv", "lora:places=all", "lora:places=proj+fc2"])
+@pytest.mark.parametrize("spec", ["lora:places=qkv", "lora:places=all", "lora:places=proj+fc2", SHARED])
 def test_lora__fast_path_is_plain_autograd(spec: str) -> None:
     """Values and gradients without kept projections' inputs equal those of the graft's own forward (fp64)."""
     frozen = backbone()
@@ -106,7 +113,7 @@ def test_lora__fast_path_is_plain_autograd(spec: str) -> None:
         model = model_of(frozen, spec).double().train()
         if not fast:
             for graft in (graft for grafts in model.plan.grafts.values() for graft in grafts):
-                graft.low_rank = lambda: None  # type: ignore[method-assign]
+                graft.weight_edits = lambda: None  # type: ignore[method-assign]
         with perturbed(model, 0.1):
             logits = model(pictures)
             logits.square().sum().backward()
@@ -128,6 +135,29 @@ def test_lora__is_w_plus_ba_over_rank() -> None:
         plain = frozen(pictures, taps=taps).taps
         change = found[taps[0]] @ graft.down.T @ graft.up.T * 3.0
     assert torch.allclose(found[taps[1]], plain[taps[1]] + change, atol=1e-5)
+
+
+def test_lora__with_a_shared_a_is_one_edit_of_the_fused_projection() -> None:
+    """NOAH's: q, k and v of one B A x. What q and v with the same A and rows of B give is another function."""
+    frozen = backbone()
+    model = model_of(frozen, "lora:rank=3,places=qkv,share_a=true")
+    pictures = images(frozen)
+    with perturbed(model, 0.3), torch.no_grad():
+        (graft,) = model.plan.grafts[1, "qkv"]
+        change = graft.up @ graft.down
+        plain = copy.deepcopy(frozen.model)
+        for block, fused in enumerate(block.attn.qkv for block in plain.blocks):
+            (one,) = model.plan.grafts[block, "qkv"]
+            fused.weight += one.up @ one.down
+        assert change.shape == (3 * frozen.width, frozen.width)
+        expected = model.head.classifier(plain.forward_head(plain.forward_features(pictures), pre_logits=True))
+        assert torch.allclose(model(pictures), expected, atol=1e-5)
+        for block, fused in enumerate(block.attn.qkv for block in plain.blocks):
+            (one,) = model.plan.grafts[block, "qkv"]
+            rows = slice(frozen.width, 2 * frozen.width)
+            fused.weight[rows] -= one.up[rows] @ one.down
+        without_k = model.head.classifier(plain.forward_head(plain.forward_features(pictures), pre_logits=True))
+        assert not torch.allclose(model(pictures), without_k, atol=1e-3)
 
 
 def test_adapter__is_the_published_formula() -> None:
@@ -237,6 +267,10 @@ def test_spec__mistakes_are_told(spec: str, message: str) -> None:
         ("lora:rank=0", "rank=0 must be above zero"),
         ("lora:places=qx", "no place 'qx'"),
         ("lora:last=9", "last=9 must be from 0 to the backbone's 3 blocks"),
+        (
+            "lora:share_a=true",
+            r"share_a=true gives q, k and v one A in common, and places='qv' are not all of them",
+        ),
         ("partial:k=4", "k=4 must be from 1 to the backbone's 3 blocks"),
         ("adapter:position=both", "position='both' is not known. Known: pfeiffer, houlsby"),
         ("vpt-deep:dropout=1.0", "dropout=1.0 must be at least 0 and below 1"),

@@ -1,5 +1,6 @@
 """NOAH: one supernet of shared values, live counts, a search that goes on, architectures as files."""
 
+import json
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from torch import Tensor, nn
 
 import vitgraft
 from tests import toy
@@ -87,12 +89,12 @@ def test_cut__gradients_stay_within_it() -> None:
     net.choose(((1, 0, 0), (5, 0, 0), (0, 0, 0)))
     with perturbed(model):
         model(images(model.backbone)).sum().backward()
-    (low,) = model.plan.grafts[0, "q"]
+    (low,) = model.plan.grafts[0, "qkv"]
     down = low.get_parameter("graft.down").grad
     assert down is not None
     assert down[:5].any(1).all()
     assert not down[5:].any()
-    (late,) = model.plan.grafts[1, "q"]
+    (late,) = model.plan.grafts[1, "qkv"]
     assert late.get_parameter("graft.down").grad is None
 
 
@@ -218,3 +220,169 @@ def test_run__that_was_killed_in_the_search_goes_on(tmp_path: Path, monkeypatch:
 
 def test_method__reads_its_fields() -> None:
     assert methods.spec_of(methods.parse("noah:limit=36864,sizes=1+4")) == "noah:limit=36864,sizes=1+4"
+
+
+# --- as published ----------------------------------------------------------------------------------------------
+
+
+def published_pass(model: nn.Module, pictures: Tensor, parts: list[dict[str, Tensor]]) -> Tensor:
+    """NOAH's forward pass, written down from its description: tokens (B, N, D) behind the last norm.
+
+    `parts` has a dictionary a block: prompts at the end in place of those before, one A (r, D) and B (3 D, r) for
+    q, k and v, an adapter behind the mlp; whatever is missing is left out.
+    """
+    x = model.pos_drop(model._pos_embed(model.patch_embed(pictures)))
+    own, standing = x.shape[1], 0
+    for block, part in zip(model.blocks, parts, strict=True):
+        if "prompt" in part:
+            x = torch.cat([x[:, : x.shape[1] - standing], part["prompt"].expand(len(x), -1, -1)], dim=1)
+            standing = len(part["prompt"])
+        attn, h = block.attn, block.norm1(x)
+        qkv = attn.qkv(h)
+        if "a" in part:
+            qkv = qkv + h @ part["a"].T @ part["b"].T
+        q, k, v = qkv.reshape(*h.shape[:2], 3, attn.num_heads, -1).permute(2, 0, 3, 1, 4)
+        scores = (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(-1)
+        x = x + attn.proj((scores @ v).transpose(1, 2).reshape(h.shape))
+        y = block.mlp(block.norm2(x))
+        x = x + y
+        if "down" in part:
+            hidden = y @ part["down"].T + part["down bias"]
+            x = x + (hidden * torch.sigmoid(1.702 * hidden)) @ part["up"].T + part["up bias"]
+    return model.norm(x)[:, :own]
+
+
+def parts_of(model: Tuned) -> list[dict[str, Tensor]]:
+    """Our values under the names of `published_pass`."""
+    found: list[dict[str, Tensor]] = [{} for _ in range(model.backbone.depth)]
+    for (block, place), (one,) in model.plan.grafts.items():
+        if place == "in":
+            found[block]["prompt"] = one.get_parameter("tokens")
+        elif place == "qkv":
+            found[block] |= {"a": one.get_parameter("down"), "b": one.get_parameter("up")}
+        else:
+            assert place == "mlp"
+            found[block] |= {
+                f"{half}{end}": one.get_parameter(f"{half}.{leaf}")
+                for half in ("down", "up")
+                for end, leaf in (("", "weight"), (" bias", "bias"))
+            }
+    return found
+
+
+def test_published__logits_are_those_of_its_own_forward_pass() -> None:
+    frozen = backbone()
+    model = Tuned(frozen, Noah().plan(frozen, toy.CLASSES, findings(SOME))).eval()
+    with perturbed(model, 0.3), torch.no_grad():
+        pictures = images(frozen)
+        tokens = published_pass(frozen.model, pictures, parts_of(model))
+        expected = model.head.classifier(tokens[:, 0])
+        torch.testing.assert_close(model(pictures), expected, rtol=1e-5, atol=1e-5)
+        for part in parts_of(model):
+            if "b" in part:
+                part["b"][frozen.width : 2 * frozen.width] = 0  # k left out
+        again = model.head.classifier(published_pass(frozen.model, pictures, parts_of(model))[:, 0])
+        assert not torch.allclose(again, expected, atol=1e-3)
+
+
+SUBNET = """
+MODEL_NAME: vit_base_patch16_224_in21k
+SUPERNET:
+  DEPTH: 12
+  VISUAL_PROMPT_DIM: 100
+  LORA_DIM: 100
+SEARCH_SPACE:
+  VISUAL_PROMPT_DIM:
+    - 10
+RETRAIN:
+  PREFIX_DIM: {prefix}
+  VISUAL_PROMPT_DIM: {prompt}
+  LORA_DIM:
+    - {lora}
+  ADAPTER_DIM: {adapter}
+"""
+
+
+def subnet(path: Path, prompt: object, lora: Sequence[object], adapter: object, prefix: object = None) -> Path:
+    values = {"prompt": prompt, "lora": "\n    - ".join(map(str, lora)), "adapter": adapter}
+    path.write_text(SUBNET.format(**values, prefix=prefix or [0] * len(lora)))
+    return path
+
+
+def test_subnet__published_file_is_read_and_counted(tmp_path: Path) -> None:
+    """Without data; the count is 4 D a rank, 2 D + 1 a hidden value and D for the bias, D a prompt."""
+    path = subnet(tmp_path / "subnet.yaml", [5, 1, 0], [1, 10, 5], [10, 0, 0])
+    model = vitgraft.graft(vit(), f"noah:architecture={path}", toy.CLASSES)
+    assert {kind: value.tolist() for kind, value in model.findings.items()} == {
+        "prompt": [5, 1, 0], "lora": [1, 10, 5], "adapter": [10, 0, 0],
+    }  # fmt: skip
+    count = 4 * 24 * 16 + 10 * (2 * 24 + 1) + 24 + 6 * 24
+    assert model.tuned.trained_values().method == count == model.method.formula(measure(model.backbone))
+    told = model.method.told(model.backbone, model.findings)
+    assert told[-1] == f"{count:,} values, as {path} says."
+    file = tmp_path / FILE
+    file.write_text(model.method.files(model.backbone, model.findings)[FILE])
+    again = vitgraft.graft(vit(), f"noah:architecture={file}", toy.CLASSES)
+    assert all(torch.equal(value, again.findings[kind]) for kind, value in model.findings.items())
+
+
+def test_subnet__count_of_a_published_one_on_vit_b16(tmp_path: Path) -> None:
+    """That for CIFAR-100: 3,072 Σ r + Σ (1,537 h + 768) + 768 Σ p."""
+    prompts, ranks = [10, 5, 10, 1, 5, 1, 10, 1, 10, 5, 1, 10], [10, 1, 5, 5, 1, 10, 1, 1, 1, 10, 1, 1]
+    hidden = [5, 10, 10, 10, 5, 1, 1, 1, 10, 10, 10, 1]
+    path = subnet(tmp_path / "cifar100.yaml", prompts, ranks, hidden)
+    with torch.device("meta"):
+        shape = measure(wrap(timm.create_model("vit_base_patch16_224", num_classes=0), "vit_base_patch16_224"))
+    assert Noah(architecture=str(path)).formula(shape) == 3_072 * 47 + 1_537 * 74 + 768 * 12 + 768 * 69 == 320_330
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("SEARCH_SPACE:\n  LORA_DIM:\n    - 5\nSUPERNET:\n  DEPTH: 3", "has no RETRAIN.*It is a search space"),
+        ("RETRAIN:\n  LORA_DIM: [1, 2]", r"lora = \[1, 2\] must be 3 sizes, one for each block"),
+        ("RETRAIN:\n  LORA_DIM: [1, 2, 0.5]", "must be 3 sizes"),
+        ("RETRAIN:\n  LORA_DIM: [1, 2, -1]", "must be 3 sizes"),
+        ("RETRAIN:\n  LORA_DIM: [1, 2, true]", "must be 3 sizes"),
+        ("RETRAIN:\n  LORA_DIM: [1, 2, 1000000000000]", "must be 3 sizes"),
+        ("RETRAIN:\n  LORA_DIM: 8", "lora = 8 must be 3 sizes"),
+        ("RETRAIN:\n  LORA_DIM: [0, 0, 0]", "has no size above 0"),
+        ("RETRAIN:\n  LORA_DIM: [1, 1, 1]\n  LORA_DEPTH: [3]", "no kind of graft 'LORA_DEPTH'"),
+        (
+            "RETRAIN:\n  LORA_DIM: [1, 1, 1]\n  PREFIX_DIM: [0, 1, 0]",
+            r"PREFIX_DIM = \[0, 1, 0\], and there are no",
+        ),
+        ("RETRAIN: [1, 2]", "is no subnet"),
+        ("RETRAIN:\n\t- x", "is no architecture that can be read"),
+        ("- 1\n- 2", "is no architecture that can be read"),
+        ("!!python/object/apply:os.system ['echo']", "is no architecture that can be read"),
+        ("", "has no size above 0"),
+    ],
+)
+def test_subnet__that_does_not_fit_is_told(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "subnet.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=told):
+        vitgraft.graft(vit(), f"noah:architecture={path}", toy.CLASSES)
+
+
+def test_architecture__fields_of_the_search_would_do_nothing(tmp_path: Path) -> None:
+    path = subnet(tmp_path / "subnet.yaml", [0, 0, 0], [1, 1, 1], [0, 0, 0])
+    with pytest.raises(ConfigError, match="limit=1k, population=7 would do nothing beside architecture="):
+        vitgraft.graft(vit(), f"noah:architecture={path},limit=1k,population=7", toy.CLASSES)
+
+
+def test_load__a_graft_of_before_there_was_a_shared_a(tmp_path: Path) -> None:
+    """Its card does not name the field; q and v have factors of their own in it."""
+    path = subnet(tmp_path / "subnet.yaml", [2, 0, 0], [1, 3, 0], [0, 0, 4])
+    old = vitgraft.graft(vit(), f"noah:architecture={path},share_a=false", toy.CLASSES)
+    assert {place for _, place in old.tuned.plan.grafts} == {"in", "q", "v", "mlp"}
+    old.save(tmp_path / "run")
+    card = json.loads((tmp_path / "run" / "graft.json").read_text())
+    del card["method"]["share_a"]
+    (tmp_path / "run" / "graft.json").write_text(json.dumps(card))
+    again = vitgraft.load(tmp_path / "run", backbone=vit())
+    with torch.no_grad():
+        pictures = images(old.backbone)
+        assert torch.equal(again.tuned(pictures), old.tuned.eval()(pictures))
+    assert methods.parse("noah").share_a is True  # type: ignore[attr-defined]

@@ -132,6 +132,9 @@ class TimmBlock(BlockView):
         return (outputs[0] if len(outputs) == 1 else torch.cat(tuple(outputs), dim=-1),)
 
     def rows(self, place: str) -> tuple[Rows, ...]:
+        if place == "qkv":
+            (qkv,) = self.linears(place)
+            return (Rows(qkv, 0, qkv.out_features),)
         if place in ("q", "k", "v"):
             (qkv,) = self.linears("qkv")
             third = qkv.out_features // 3

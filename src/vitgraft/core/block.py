@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from vitgraft.core.graft import Graft
 from vitgraft.core.lean import Before, RowEdit, edited_linears
-from vitgraft.core.sites import Site, Tap
+from vitgraft.core.sites import JOINED, Site, Tap
 
 Step = Callable[[Tensor], Tensor]
 
 Part = Literal["block", "attention", "mlp"]
 
 GROUPS = {"qkv": ("q", "k", "v"), "proj": ("proj",), "fc1": ("fc1",), "fc2": ("fc2",)}
-"""Places that read the same input, by the name of their group."""
+"""Places that read the same input, by the name of their group: which is a place, too, where there are several."""
 
 
 @dataclass(frozen=True)
@@ -184,6 +184,9 @@ class BlockView(StageView, ABC):
             h = at.through(place, x, before)
         outputs = tuple(linear(h) for linear in self.linears(group))
         values = self.split(group, outputs)
+        if group == JOINED and (at.grafts_at(group) or group in at.taps):
+            joined = at(group, h, torch.cat(values, dim=-1))
+            values = torch.split(joined, [value.shape[-1] for value in values], dim=-1)
         return tuple(at(name, h, y) for name, y in zip(GROUPS[group], values, strict=True))
 
     def _again(self, place: str | None, before: Step | None, at: Visitor) -> Before | None:
@@ -202,7 +205,7 @@ class BlockView(StageView, ABC):
             return []
         linears = self.linears(group)
         found = []
-        for name in GROUPS[group]:
+        for name in dict.fromkeys((group, *GROUPS[group])):
             if name in at.taps:
                 return []
             pieces = self.rows(name)

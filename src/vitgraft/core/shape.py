@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vitgraft.core.sites import LINEAR_PLACES
+from vitgraft.core.sites import LINEAR_PLACES, QKV
 
 if TYPE_CHECKING:
     from vitgraft.core.backbone import Backbone
@@ -29,6 +29,11 @@ class Shape:
     final_norm_parameters: int
     final_norm_width: int
     stem_width: int
+
+
+def joined(shape: Shape) -> tuple[int, int]:
+    """(inputs, outputs) of q, k and v as one place."""
+    return shape.widths[QKV[0]][0], sum(shape.widths[place][1] for place in QKV)
 
 
 def measure(backbone: "Backbone") -> Shape:

@@ -12,15 +12,19 @@ from vitgraft.errors import ConfigError, unknown
 if TYPE_CHECKING:
     from torch import Tensor
 
-PLACES = ("in", "norm1", "q", "k", "v", "proj", "attn", "norm2", "fc1", "act", "fc2", "mlp", "out")
+PLACES = ("in", "norm1", "qkv", "q", "k", "v", "proj", "attn", "norm2", "fc1", "act", "fc2", "mlp", "out")
 """The places of one block, in the order in which the walk meets them.
 
 `attn` and `mlp` are a branch's contribution to the residual stream (after LayerScale); what they read is the
-stream itself, not its normalised copy. `in` is the only place where the number of tokens may change.
+stream itself, not its normalised copy. `in` is the only place where the number of tokens may change. `qkv` is q, k
+and v as one (B, N, 3 D): for edits that they share, made before those of each.
 """
 
 AFTER_ATTENTION = PLACES[PLACES.index("proj") :]
 """The places of a block at which no token reads another one any more."""
+
+JOINED, QKV = "qkv", ("q", "k", "v")
+"""The place that is three others as one, and these."""
 
 LINEAR_PLACES = ("q", "k", "v", "proj", "fc1", "fc2")
 """The places of a block that are linear maps."""

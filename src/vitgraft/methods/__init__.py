@@ -5,6 +5,6 @@ check of a configuration answer at once.
 """
 
 from vitgraft.methods.base import Method, Recipe
-from vitgraft.methods.registry import describe, method_named, names, parse, spec_of
+from vitgraft.methods.registry import describe, method_named, names, parse, parse_saved, spec_of
 
-__all__ = ["Method", "Recipe", "describe", "method_named", "names", "parse", "spec_of"]
+__all__ = ["Method", "Recipe", "describe", "method_named", "names", "parse", "parse_saved", "spec_of"]

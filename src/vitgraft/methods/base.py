@@ -4,7 +4,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from vitgraft.errors import ConfigError
 from vitgraft.kinds import check_fields, finite
@@ -118,6 +118,8 @@ class Method(ABC):
     `counts` whether the formula is what is trained or a limit to it, `stacks` that models which differ by their
     optimizers alone can train at once. The conformance suite holds every one of these claims against the code.
 
+    `before` has the values of fields for grafts that were saved before there were such fields.
+
     `revision` goes up when a change of the code changes what the method's runs come to: records of runs before it
     are then of another run, and suites do it anew.
     """
@@ -131,6 +133,7 @@ class Method(ABC):
     crosses: ClassVar[Literal["all blocks", "last blocks", "no block"]] = "all blocks"
     counts: ClassVar[Literal["exactly", "at most"]] = "exactly"
     stacks: ClassVar[bool] = False
+    before: ClassVar[Mapping[str, Any]] = {}
     revision: ClassVar[int] = 1
     recipe: ClassVar[Recipe] = Recipe()
 

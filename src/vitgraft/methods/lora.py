@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from vitgraft.core.sites import parse_places
+from vitgraft.core.sites import JOINED, QKV, parse_places
 from vitgraft.errors import ConfigError
 from vitgraft.methods.base import Findings, Method, positive, probability
 
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 class LoRA(Method):
     """W + alpha/rank B A at each of `places`, in the last `last` blocks (0: in all). Own A and B a place.
 
-    `places` is a string such as qv, qkv, all or q+v+fc1. `alpha` none means alpha = rank, a scale of 1.
-    Deviations from NOAH's LoRA-k (one A for the fused qkv, dropout 0.1, no zero initialisation): A a place, no
-    dropout unless asked, B zero. With places q and v the count is the same.
+    `places` is a string such as qv, qkv, all or q+v+fc1. `alpha` none means alpha = rank, a scale of 1. With
+    `share_a`, q, k and v have one A in common, and one B of three times the width: with places=qkv this is NOAH's
+    LoRA-k, which has as many values as q and v with an A each, and is another function. Deviations from NOAH's:
+    no dropout unless asked (published: 0.1), B zero at first.
     """
 
     name: ClassVar[str] = "lora"
@@ -33,6 +34,7 @@ class LoRA(Method):
     places: str = "qv"
     dropout: float = 0.0
     last: int = 0
+    share_a: bool = False
 
     def plan(self, backbone: "Backbone", classes: int, findings: Findings | None = None) -> "Plan":
         from vitgraft.core.plan import Plan
@@ -44,16 +46,30 @@ class LoRA(Method):
         probability(self, dropout=self.dropout)
         if not 0 <= self.last <= backbone.depth:
             raise ConfigError(f"lora: last={self.last} must be from 0 to the backbone's {backbone.depth} blocks.")
-        widths = measure(backbone).widths
         alpha = float(self.rank) if self.alpha is None else self.alpha
         first = backbone.depth - self.last if self.last else 0
         grafts = {
-            (block, place): (LowRank(*widths[place], self.rank, alpha, self.dropout),)
+            (block, place): (LowRank(*widths, self.rank, alpha, self.dropout),)
             for block in range(first, backbone.depth)
-            for place in parse_places(self.places)
+            for place, widths in self._widths(measure(backbone)).items()
         }
         return Plan(LinearHead(backbone.width, classes), grafts)
 
     def formula(self, shape: "Shape") -> int:
-        inner = sum(self.rank * sum(shape.widths[place]) for place in parse_places(self.places))
+        inner = sum(self.rank * sum(widths) for widths in self._widths(shape).values())
         return (self.last or shape.depth) * inner
+
+    def _widths(self, shape: "Shape") -> dict[str, tuple[int, int]]:
+        """Inputs and outputs of each place that has factors of its own. Raises ConfigError."""
+        from vitgraft.core.shape import joined
+
+        places = parse_places(self.places)
+        own = {place: shape.widths[place] for place in places if not (self.share_a and place in QKV)}
+        if not self.share_a:
+            return own
+        if not set(QKV) <= set(places):
+            raise ConfigError(
+                f"lora: share_a=true gives q, k and v one A in common, and places={self.places!r} are not all of "
+                "them. Write places=qkv, or leave out share_a."
+            )
+        return {JOINED: joined(shape), **own}

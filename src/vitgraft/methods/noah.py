@@ -1,16 +1,20 @@
 """NOAH: prompts, LoRA and adapters, how much of each in which block being searched for (Zhang et al., 2022)."""
 
+import reprlib
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from vitgraft.core.sites import JOINED
 from vitgraft.errors import ConfigError, unknown
 from vitgraft.methods.base import (
     Calibration,
     Findings,
     Method,
     Recipe,
+    alone,
     amount,
     needed,
     positive,
@@ -28,23 +32,35 @@ if TYPE_CHECKING:
     from vitgraft.search.evolution import Candidate, Dial
 
 KINDS = ("prompt", "lora", "adapter")
-LORA_PLACES = ("q", "v")
 FILE = "architecture.toml"
+
+PUBLISHED = {"VISUAL_PROMPT_DIM": "prompt", "LORA_DIM": "lora", "ADAPTER_DIM": "adapter"}
+"""What the published subnets call the kinds, under RETRAIN in their YAML files."""
+
+SEARCHING = ("limit", "sizes", "depths", "supernet", "population", "generations", "parents")
+"""Fields of the search."""
+
+PREFIX, SUBNET = "PREFIX_DIM", "RETRAIN"
+MOST = 10_000
+"""A size above this is a slip."""
 
 
 @dataclass(frozen=True)
 class Noah(Method):
-    """Prompts in front of blocks, LoRA on q and v, adapters behind mlps, each of a size of its own in each block.
+    """Prompts in front of blocks, LoRA on q, k, v, adapters behind mlps, each of a size of its own in each block.
+
+    LoRA has one factor A for q, k and v, as published; with `share_a` false q and v have one each: as many values,
+    and another function.
 
     One supernet holds all `sizes` at once (a smaller one's values are the first of a larger one's) and is trained
     for `supernet` times the run's epochs, a random architecture a step. Evolution then looks for the architecture
     with the best validation accuracy among those that train at most `limit` values: `generations` of `population`
     candidates, the best `parents` of all giving rise to the next. What is found is trained anew. A kind stands in
     the first part of the blocks: one of `depths` even steps up to all of them. `architecture` is a file that an
-    earlier search left in its run's folder (architecture.toml); it is trained directly.
+    earlier search left in its run's folder (architecture.toml), or a published subnet (YAML); it is trained
+    directly.
 
-    Deviations: grafts begin as those of vpt-deep, lora and adapter do here; LoRA has a factor A of its own for q
-    and for v (as many values as the published one for the fused qkv); prompts before block 0 are read (the
+    Deviations: grafts begin as those of vpt-deep, lora and adapter do here; prompts before block 0 are read (the
     published ones are replaced before that, and counted all the same); a mutation draws blocks' sizes anew, too,
     at a rate of 0.2 (published: only the depth changes); random candidates are drawn more often where a low limit
     allows few; the search never sees images that are trained on, and
@@ -58,7 +74,8 @@ class Noah(Method):
     merges: ClassVar[bool] = False
     fresh: ClassVar[bool] = False
     counts: ClassVar[Literal["exactly", "at most"]] = "at most"
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
+    before: ClassVar[Mapping[str, Any]] = {"share_a": False}
     recipe: ClassVar[Recipe] = Recipe()
 
     limit: int | str = "0.64M"
@@ -70,6 +87,7 @@ class Noah(Method):
     parents: int = 10
     dropout: float = 0.1
     architecture: str | None = None
+    share_a: bool = True
 
     def looks(self) -> bool:
         return True
@@ -81,7 +99,11 @@ class Noah(Method):
         import torch
 
         self._check()
-        found = self._read(backbone) if self.architecture else self._search(backbone, classes, calibration)
+        if self.architecture:
+            alone(self, f"architecture={self.architecture}", *SEARCHING)
+            found = self._read(self.architecture, backbone.depth)
+        else:
+            found = self._search(backbone, classes, calibration)
         return {kind: torch.tensor(sizes) for kind, sizes in zip(KINDS, found, strict=True)}
 
     def plan(self, backbone: "Backbone", classes: int, findings: Findings | None = None) -> "Plan":
@@ -94,10 +116,16 @@ class Noah(Method):
         return Plan(LinearHead(backbone.width, classes), combined(self._parts(backbone, candidate)))
 
     def formula(self, shape: "Shape") -> int:
-        most = max(self._sizes())
-        lora = most * sum(sum(shape.widths[place]) for place in LORA_PLACES)
-        adapter = most * (2 * shape.width + 1) + shape.width
-        return min(amount(self.limit), shape.depth * (lora + adapter + most * shape.width))
+        lora = sum(sum(widths) for widths in self._widths(shape).values())
+
+        def count(candidate: "Candidate") -> int:
+            prompts, ranks, hidden = candidate
+            adapters = sum(size * (2 * shape.width + 1) + shape.width for size in hidden if size)
+            return sum(prompts) * shape.width + sum(ranks) * lora + adapters
+
+        if self.architecture:
+            return count(self._read(self.architecture, shape.depth))
+        return min(amount(self.limit), count(((max(self._sizes()),) * shape.depth,) * len(KINDS)))
 
     def told(self, backbone: "Backbone", findings: Findings) -> list[str]:
         candidate = _found(findings)
@@ -106,7 +134,8 @@ class Noah(Method):
             f"{kind:>8}  " + " ".join(f"{size or '·':>3}" for size in sizes)
             for kind, sizes in zip(KINDS, candidate, strict=True)
         ]
-        asked = "" if self.architecture else f"; at most {amount(self.limit):,} were asked for"
+        asked = f"; at most {amount(self.limit):,} were asked for"
+        asked = f", as {self.architecture} says" if self.architecture else asked
         return [*lines, f"{self._count(backbone, candidate):,} values{asked}."]
 
     def files(self, backbone: "Backbone", findings: Findings) -> dict[str, str]:
@@ -145,7 +174,7 @@ class Noah(Method):
         from vitgraft.grafts.low_rank import LowRank
         from vitgraft.grafts.prompt import Prompt
 
-        widths, width = measure(backbone).widths, backbone.width
+        widths, width = self._widths(measure(backbone)), backbone.width
         prompts, loras, adapters = candidate
         found: list[list[dict[Site, Graft]]] = [[], [], []]
         standing = 0
@@ -154,13 +183,19 @@ class Noah(Method):
             if prompt:
                 at[0][block, "in"] = Prompt(prompt, width, backbone.view.patch_values, standing, self.dropout)
                 standing = prompt
-            for place in LORA_PLACES if rank else ():
-                at[1][block, place] = LowRank(*widths[place], rank, float(rank), self.dropout)
+            for place, sizes in widths.items() if rank else ():
+                at[1][block, place] = LowRank(*sizes, rank, float(rank), self.dropout)
             if hidden:
                 at[2][block, "mlp"] = Bottleneck(width, hidden, "output", "quick_gelu", dropout=self.dropout)
             for kind, one in zip(found, at, strict=True):
                 kind.append(one)
         return found
+
+    def _widths(self, shape: "Shape") -> dict[str, tuple[int, int]]:
+        """Inputs and outputs of each place of LoRA."""
+        from vitgraft.core.shape import joined
+
+        return {JOINED: joined(shape)} if self.share_a else {place: shape.widths[place] for place in ("q", "v")}
 
     def _count(self, backbone: "Backbone", candidate: "Candidate") -> int:
         from vitgraft.grafts.elastic import combined
@@ -184,28 +219,61 @@ class Noah(Method):
         probability(self, dropout=self.dropout)
         self._sizes()
 
-    def _read(self, backbone: "Backbone") -> "Candidate":
-        """The architecture in the file."""
-        assert self.architecture is not None
-        path = Path(self.architecture)
-        try:
-            table = tomllib.loads(path.read_text())
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise ConfigError(f"'{path}' is no architecture that can be read ({error}).") from None
+    def _read(self, file: str, depth: int) -> "Candidate":
+        """The architecture in a file, for a backbone of so many blocks. Raises ConfigError."""
+        path = Path(file)
+        table = _table(path)
         for key in table:
             if key not in KINDS:
-                raise ConfigError(f"'{path}': {unknown('kind of graft', key, KINDS)}")
-        sizes = [table.get(kind, [0] * backbone.depth) for kind in KINDS]
+                raise ConfigError(f"'{path}': {unknown('kind of graft', str(key), KINDS)}")
+        sizes = [table.get(kind, [0] * depth) for kind in KINDS]
         for kind, given in zip(KINDS, sizes, strict=True):
-            whole = isinstance(given, list) and all(type(size) is int and size >= 0 for size in given)
-            if not whole or len(given) != backbone.depth:
+            whole = isinstance(given, list) and all(type(size) is int and 0 <= size <= MOST for size in given)
+            if not whole or len(given) != depth:
                 raise ConfigError(
-                    f"'{path}': {kind} = {given} must be {backbone.depth} sizes, one for each block of "
-                    f"{backbone.name}, 0 for none."
+                    f"'{path}': {kind} = {reprlib.repr(given)} must be {depth} sizes, one for each block of the "
+                    "backbone, 0 for none."
                 )
         if not any(map(any, sizes)):
             raise ConfigError(f"'{path}' has no size above 0; method linear trains a classifier alone.")
         return tuple(map(tuple, sizes))
+
+
+def _table(path: Path) -> dict[str, Any]:
+    """Sizes by kind from a file of ours (TOML) or a published one (YAML): what it is, its content says."""
+    import yaml
+
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"'{path}' is no architecture that can be read ({error}).") from None
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        reason: Exception = error
+    try:
+        found = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        found, reason = None, error if path.suffix in (".yaml", ".yml") else reason
+    if not isinstance(found, dict):
+        raise ConfigError(f"'{path}' is no architecture that can be read ({reason}).")
+    return _published(path, found)
+
+
+def _published(path: Path, found: Mapping[Any, Any]) -> dict[str, Any]:
+    """Sizes by our names for the kinds, from a published subnet."""
+    subnet = found.get(SUBNET, found)
+    if not isinstance(subnet, dict) or not subnet.keys() & {*PUBLISHED, *KINDS}:
+        space = " It is a search space: noah:sizes=...,depths=... searches one." if "SEARCH_SPACE" in found else ""
+        raise ConfigError(
+            f"'{path}' is no subnet: it has no {SUBNET} with {', '.join(PUBLISHED)}, each one size a block.{space}"
+        )
+    prefix = subnet.get(PREFIX)
+    if prefix and (not isinstance(prefix, list) or any(prefix)):
+        raise ConfigError(
+            f"'{path}': {PREFIX} = {reprlib.repr(prefix)}, and there are no prefixes to keys and values here."
+        )
+    return {PUBLISHED.get(key, str(key)): sizes for key, sizes in subnet.items() if key != PREFIX}
 
 
 def _found(findings: Findings) -> "Candidate":

@@ -74,6 +74,12 @@ def parse(spec: "str | Mapping[str, Any] | Method") -> Method:
     return _build(method_named(name.strip()), given)
 
 
+def parse_saved(described: Mapping[str, Any]) -> Method:
+    """A method as `describe` gave it, perhaps before some of its fields existed. Raises ConfigError."""
+    kind = _found().get(str(described.get("name")))
+    return parse({**({} if kind is None else kind.before), **described})
+
+
 @cache
 def _types(kind: type[Method]) -> dict[str, Any]:
     """The type of each field of a method."""

@@ -297,7 +297,7 @@ def load(
     frozen = rebuilt(card.backbone, home, file, force) if backbone is None else _as_backbone(backbone)
     if not force and (wrong := differs(card.backbone, home, frozen)):
         raise wrong
-    method = methods.parse(card.method)
+    method = methods.parse_saved(card.method)
     if method.looks() != bool(findings):
         raise ArtefactError(
             f"{home / artefact.TENSORS} does not fit its own card: it holds {len(findings)} findings, and "

@@ -213,6 +213,7 @@ class Calibrator:
         return {
             **{key: value for key, value in asdict(settings).items() if key not in state.FREE},
             "method": spec_of(self.method),
+            **({"revision": self.method.revision} if self.method.revision > 1 else {}),
             "classes": self.classes,
             "train labels": sha256(self.train.labels.tobytes()).hexdigest()[:16],
             "preprocessing": repr(self.preprocessing),
