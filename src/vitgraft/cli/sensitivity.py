@@ -77,12 +77,13 @@ def _look(config: RunConfig, method: "Spt", budgets: list[int], out: Path) -> Pa
     from vitgraft.data.preprocessing import preset
     from vitgraft.machine.seeds import own_randomness, seed_all
     from vitgraft.models.planting import own_preprocessing
-    from vitgraft.runs.run import load_task
+    from vitgraft.runs.run import load_task, tell_of
     from vitgraft.search import sensitivity as files
     from vitgraft.search.pattern import drawn
     from vitgraft.train.calibrate import Calibrator
 
     task = load_task(config)
+    tell_of(task, guard.note)
     frozen = load_backbone(config.backbone, checkpoint=config.checkpoint, image_size=config.image_size)
     pictures = preset(config.preprocessing, own_preprocessing(frozen))
     looking = Calibrator(method, frozen, len(task.classes), task.splits["train"], pictures, config.training)

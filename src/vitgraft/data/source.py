@@ -55,6 +55,7 @@ def load(source: str | Path, *, train_on: str = "train", **options: object) -> T
         raise ConfigError(unknown("value of train_on", train_on, TRAIN_ON))
     text, both = os.fspath(source), train_on == RETRAIN
     if isinstance(source, str) and (mention := mentioned(text)) is not None:
+        _refuse_columns(text, options)
         return benchmarks.load(_asked(mention, both), options.pop("root", None), options)
     path = Path(os.path.expanduser(text))
     separated = isinstance(source, Path) or "/" in text or os.sep in text
@@ -66,6 +67,7 @@ def load(source: str | Path, *, train_on: str = "train", **options: object) -> T
     if os.path.isdir(path) and (mention := recognised(path)) is not None:
         if options.get("root") is not None:
             raise ConfigError(f"'{path}' is the copy of {mention.row.name} itself: remove root (--root).")
+        _refuse_columns(path, options)
         rest = {key: options[key] for key in options if key != "root"}
         return benchmarks.load(_asked(mention, both), path, rest)
     task = _read(path, options)
@@ -88,8 +90,7 @@ def _read(path: Path, options: Mapping[str, object]) -> Task:
             return load_list(path, **options).noted(f"The list '{own}' is read.")  # type: ignore[arg-type]
         if "root" in options:
             raise ConfigError(f"'{path}' has its images in it, and needs no root: leave it out (--root).")
-        if asked := [key for key in (*column_options(options), *LABELS) if options.get(key) is not None]:
-            raise ConfigError(_no_list(path, asked))
+        _refuse_columns(path, options)
         return load_folder(path, **options)
     if path.suffix.lower() in LISTS:
         return load_list(path, **options)  # type: ignore[arg-type]
@@ -99,10 +100,12 @@ def _read(path: Path, options: Mapping[str, object]) -> Task:
     raise DataError(f"'{path}' is no list: those end in {', '.join(LISTS)}. {how}.")
 
 
-def _no_list(what: object, asked: Sequence[str]) -> str:
-    """Why options of lists have no place, in the words of the command line and of Python."""
-    named = ", ".join(f"{key} (--{key.replace('_', '-')})" if key not in LABELS else key for key in asked)
-    return f"'{what}' is no list, and has no columns: leave out {named}."
+def _refuse_columns(what: object, options: Mapping[str, object]) -> None:
+    """Raise ConfigError for options of lists where there is none."""
+    asked = [key for key in (*column_options(options), *LABELS) if options.get(key) is not None]
+    if asked:
+        named = ", ".join(key if key in LABELS else f"{key} (--{key.replace('_', '-')})" for key in asked)
+        raise ConfigError(f"'{what}' is no list, and has no columns: leave out {named}.")
 
 
 class Images(list[Path]):
@@ -152,8 +155,7 @@ def expand_images(patterns: Iterable[str | Path]) -> Images:
 def _built_in(name: str, options: Mapping[str, object]) -> Task:
     from vitgraft.data import builtin
 
-    if asked := [key for key in (*column_options(options), *LABELS) if options.get(key) is not None]:
-        raise ConfigError(_no_list(name, asked))
+    _refuse_columns(name, options)
     options = {key: value for key, value in options.items() if (key, value) != ("seed", None)}
     own = {key: value for key, value in options.items() if key in ("seed", "size", "test", "root")}
     if isinstance(own.get("root"), str):
@@ -161,7 +163,8 @@ def _built_in(name: str, options: Mapping[str, object]) -> Task:
     reading = Reading.of({key: value for key, value in options.items() if key == "seed" or key not in own})
     for key in ("val_fraction", "test_fraction"):
         if getattr(reading, key) not in (None, FRACTION):
-            raise ConfigError(f"The built-in task {name!r} has its own splits: remove {key}.")
+            option = f"--{key.replace('_', '-')}"
+            raise ConfigError(f"The built-in task {name!r} has its own splits: remove {key} ({option}).")
     return builtin.load(name, **own)  # type: ignore[arg-type]
 
 

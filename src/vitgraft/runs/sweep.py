@@ -30,6 +30,7 @@ def run_together(
     started = run.now()
     task = run.load_task(first)
     run.check_choosable(task)
+    run.tell_of(task, tell)
     for config in configs:
         finished(config, resume=False, force=True)
     lead = run.build(first, task)

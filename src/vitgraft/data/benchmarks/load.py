@@ -33,7 +33,8 @@ def load(mention: Mention, root: object, options: Mapping[str, object], tables: 
     row, reading = mention.row, Reading.of(options)
     for key in FIXED:
         if getattr(reading, key) not in (getattr(Reading(), key), FRACTION):
-            raise ConfigError(f"{row.name} has its own splits, which must stay whole: remove {key}.")
+            option = f"--{key.replace('_', '-')}"
+            raise ConfigError(f"{row.name} has its own splits, which must stay whole: remove {key} ({option}).")
     if not isinstance(root, str | os.PathLike):
         raise DataError(f"{row.name} is read from a copy of yours. Name the folder that holds it: --root FOLDER.")
     folder = Path(root).expanduser()
