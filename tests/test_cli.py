@@ -253,7 +253,7 @@ def test_fit__interrupt_says_how_to_go_on(home: Path, tmp_path: Path, monkeypatc
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runs.models, "fit", interrupted)
+    monkeypatch.setattr(runs.training, "fit", interrupted)
     result = call("fit", *options(home, out=tmp_path / "run"))
     assert result.exit_code == 130
     assert f"vitgraft fit --resume --out {tmp_path / 'run'}" in result.stderr
@@ -514,7 +514,7 @@ def test_fit__goes_on_where_its_weights_have_moved(
     shutil.copytree(home / "photos", old / "photos")
     shutil.copy(home / "weights.safetensors", old)
     monkeypatch.chdir(old)
-    monkeypatch.setattr(runs.models, "fit", interrupted)
+    monkeypatch.setattr(runs.training, "fit", interrupted)
     words = options(home, out="runs/a", checkpoint=old / "weights.safetensors", epochs=1)
     assert call("fit", "photos", *words[1:]).exit_code == 130
     monkeypatch.undo()

@@ -32,7 +32,7 @@ from vitgraft.data.task import Split
 from vitgraft.errors import CheckpointError, ConfigError, TrainingError
 from vitgraft.results import store
 from vitgraft.runs.config import RunConfig
-from vitgraft.runs.earlier import finished
+from vitgraft.runs.earlier import begin
 from vitgraft.train import session, state
 from vitgraft.train.loop import Fitted, fit
 from vitgraft.train.probe import IMAGES
@@ -382,12 +382,12 @@ def test_resume__is_possible_when_inputs_are_moved(tmp_path: Path) -> None:
     done = record()
     store.write(tmp_path / store.FILE, done)
     there = replace(here, root="copies", checkpoint="/there/model.safetensors")
-    assert finished(there, resume=True, force=False) == done
+    assert begin(there, resume=True, force=False).done == done
     other = replace(there, checkpoint="weights/other.safetensors")
     with pytest.raises(
         ConfigError, match=r"another configuration: checkpoint is 'other\.safetensors', was 'model"
     ):
-        finished(other, resume=True, force=False)
+        begin(other, resume=True, force=False)
 
 
 def test_resume__other_workers_are_no_matter(tmp_path: Path) -> None:

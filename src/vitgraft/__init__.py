@@ -19,7 +19,7 @@ _HOMES = {
     "Model": "vitgraft.models.model",
     "Training": "vitgraft.train.settings",
     "VitgraftError": "vitgraft.errors",
-    "fit": "vitgraft.models.model",
+    "fit": "vitgraft.models.training",
     "graft": "vitgraft.models.model",
     "load": "vitgraft.models.model",
     "load_backbone": "vitgraft.backbones.loading",
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from vitgraft.errors import VitgraftError as VitgraftError
     from vitgraft.models.bundle import Bundle as Bundle
     from vitgraft.models.model import Model as Model
-    from vitgraft.models.model import fit as fit
     from vitgraft.models.model import graft as graft
     from vitgraft.models.model import load as load
+    from vitgraft.models.training import fit as fit
     from vitgraft.train.settings import Training as Training
 
 __all__ = [

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,6 +50,14 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that readers see the old one or the whole new one. Missing folders are made."""
     with replacing(path) as file:
         file.write(content)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def left_over(path: Path) -> list[Path]:

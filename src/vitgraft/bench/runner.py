@@ -14,7 +14,7 @@ from vitgraft.errors import DivergedError, TaskError, VitgraftError
 from vitgraft.results import store
 from vitgraft.runs.config import RunConfig
 
-LOG, LOCK = "output.txt", ".lock"
+LOG = "output.txt"
 HOPELESS = "every candidate diverged. Give it lower learning rates to choose from, or clip_norm."
 
 
@@ -39,16 +39,16 @@ def work(config: RunConfig, test: bool, threads: int, others: Sequence[RunConfig
     from time import perf_counter
 
     import torch
-    from filelock import FileLock
+
+    from vitgraft.models import folder
 
     began, configs = perf_counter(), [config, *others]
     log = config.folder / LOG
     failed, no_data = None, False
     try:
         with ExitStack() as held:
-            for folder in sorted(one.folder for one in configs):  # in one order, or two would wait for each other
-                folder.mkdir(parents=True, exist_ok=True)
-                held.enter_context(FileLock(folder / LOCK))
+            for home in sorted(one.folder for one in configs):  # in one order, or two would wait for each other
+                held.enter_context(folder.held(home, wait=True))
             held.enter_context(_logged(log))
             if others:
                 _finish_together(configs, threads)
@@ -75,7 +75,8 @@ def _finish(config: RunConfig, test: bool, threads: int) -> None:
     path, own = record_path(config), config.folder / store.FILE
     record = store.find(path)
     if record is None or (test and record.test is None and store.find(own) is None):
-        goes_on = config.kept.exists() and not own.exists()  # what is finished and has no record is done anew
+        begun = store.kept_in(config.folder)  # what is finished and has no record is done anew
+        goes_on = begun is not None and (begun != config.kept or not own.exists())
         try:
             record = run(config, resume=goes_on, force=not goes_on, test=test, tell=_say)
         except DivergedError as error:

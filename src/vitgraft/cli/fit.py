@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +12,8 @@ from vitgraft.cli import guard, show
 from vitgraft.cli.options import configured
 from vitgraft.errors import ConfigError, Told, command
 from vitgraft.results.record import Record
-from vitgraft.runs.config import KEPT, RunConfig, read_toml
+from vitgraft.results.store import kept_in
+from vitgraft.runs.config import RunConfig, read_toml
 
 
 @configured
@@ -21,10 +23,18 @@ def fit(
         Path | None, typer.Option(help="A TOML file with any of these options as keys.", rich_help_panel="Run")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in --out.", rich_help_panel="Run")
+        bool,
+        typer.Option(
+            "--resume", help="Go on with the run in --out; begin one if there is none.", rich_help_panel="Run"
+        ),
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace the run in --out.", rich_help_panel="Run")
+        bool,
+        typer.Option(
+            "--force",
+            help="Replace what is in --out; it stays until the new run is finished.",
+            rich_help_panel="Run",
+        ),
     ] = False,
     print_config: Annotated[
         bool,
@@ -56,12 +66,20 @@ def fit(
         return
     if not resume and "backbone" not in values and _are_pictures(chosen.data):
         warnings.warn(_instead(given, config, force), Told, stacklevel=1)
+    _run(chosen, resume, force, given)
+
+
+def _run(chosen: RunConfig, resume: bool, force: bool, given: dict[str, Any]) -> None:
+    """Do a run and print what it came to; say how to go on if it is stopped."""
+    from vitgraft.runs.earlier import nothing_to_resume
     from vitgraft.runs.run import run
 
+    if resume and (told := nothing_to_resume(chosen.folder, given)):
+        guard.note(told)
     try:
         record = run(chosen, resume=resume, force=force, tell=guard.note)
     except (KeyboardInterrupt, SystemExit) as stopped:
-        begun = chosen.kept.exists()
+        begun = kept_in(chosen.folder) is not None
         guard.note(f"To go on: {command('fit', '--resume', '--out', chosen.folder)}" if begun else "Stopped.")
         code = stopped.code if isinstance(stopped, SystemExit) else guard.INTERRUPTED
         raise SystemExit(code) from None
@@ -74,8 +92,19 @@ def fit(
 def _file_values(config: Path | None, resume: bool, given: dict[str, Any]) -> dict[str, Any]:
     """The values of the configuration file; a run that goes on has kept its own."""
     if config is None and resume and "data" not in given and "out" in given:
-        config = Path(given["out"]) / KEPT
+        config = kept_in(Path(given["out"]))
+        if config is None:
+            raise ConfigError(_no_run(Path(given["out"])))
     return {} if config is None else read_toml(config)
+
+
+def _no_run(folder: Path) -> str:
+    """What is to be said where no data are named, and the folder holds no run to go on with."""
+    beside = folder.parent.iterdir() if folder.parent.is_dir() else ()
+    runs = [str(one) for one in beside if kept_in(one) is not None]
+    near = get_close_matches(str(folder), runs, n=1, cutoff=0.5)
+    hint = f" Did you mean --out {near[0]}?" if near else " Name the folder of a run, or what to train on."
+    return f"{folder} holds no run to go on with.{hint}"
 
 
 def _are_pictures(data: str) -> bool:

@@ -5,14 +5,17 @@ the device of every later one.
 """
 
 import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from vitgraft.errors import ConfigError
+from vitgraft.errors import ConfigError, VitgraftError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,24 @@ class Placement:
         if self.accelerator is None:
             return asked
         return bool(self.total(torch.tensor(float(asked), device=self.device)) > 0)
+
+    def agreed(self, make: Callable[[], T]) -> T:
+        """What `make` gives in the main process, in all: they must not see a folder at different moments."""
+        if self.accelerator is None:
+            return make()
+        from accelerate.utils import broadcast_object_list
+
+        found: list[Any] = [None, None]
+        if self.main:
+            try:
+                found[0] = make()
+            except VitgraftError as error:
+                found[1] = error
+        broadcast_object_list(found)
+        if found[1] is not None:
+            raise found[1]
+        made: T = found[0]
+        return made
 
     def meet(self) -> None:
         """Wait until every process is here."""

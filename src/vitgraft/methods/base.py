@@ -118,7 +118,8 @@ class Method(ABC):
     `counts` whether the formula is what is trained or a limit to it, `stacks` that models which differ by their
     optimizers alone can train at once. The conformance suite holds every one of these claims against the code.
 
-    `before` has the values of fields for grafts that were saved before there were such fields.
+    `before` has the values of fields for grafts that were saved before there were such fields. `leaves` names the
+    files that `files` gives.
 
     `revision` goes up when a change of the code changes what the method's runs come to: records of runs before it
     are then of another run, and suites do it anew.
@@ -134,6 +135,7 @@ class Method(ABC):
     counts: ClassVar[Literal["exactly", "at most"]] = "exactly"
     stacks: ClassVar[bool] = False
     before: ClassVar[Mapping[str, Any]] = {}
+    leaves: ClassVar[tuple[str, ...]] = ()
     revision: ClassVar[int] = 1
     recipe: ClassVar[Recipe] = Recipe()
 

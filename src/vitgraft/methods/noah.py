@@ -74,6 +74,7 @@ class Noah(Method):
     merges: ClassVar[bool] = False
     fresh: ClassVar[bool] = False
     counts: ClassVar[Literal["exactly", "at most"]] = "at most"
+    leaves: ClassVar[tuple[str, ...]] = (FILE,)
     revision: ClassVar[int] = 3
     before: ClassVar[Mapping[str, Any]] = {"share_a": False}
     recipe: ClassVar[Recipe] = Recipe()

@@ -64,6 +64,7 @@ class Spt(Method):
     source: ClassVar[str] = "He 2023"
     where: ClassVar[str] = "where gradients are largest"
     counts: ClassVar[Literal["exactly", "at most"]] = "at most"
+    leaves: ClassVar[tuple[str, ...]] = (FILE,)
     module: ClassVar[str]
 
     budget: int | str = "0.4M"

@@ -10,7 +10,7 @@ and a reader takes those that the card means.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vitgraft import methods
-from vitgraft.atomic import json_of, write_atomically
+from vitgraft.atomic import json_of, remove, write_atomically
 from vitgraft.core.tuned import Tuned
 from vitgraft.data.preprocessing import Preprocessing
 from vitgraft.errors import ArtefactError, ConfigError
@@ -123,8 +123,16 @@ def digest_of(tensors: Mapping[str, Tensor]) -> str:
     return found.hexdigest()[:32]
 
 
-def write(folder: Path, card: Card, state: Mapping[str, Tensor], findings: Mapping[str, Tensor]) -> Card:
+def write(
+    folder: Path,
+    card: Card,
+    state: Mapping[str, Tensor],
+    findings: Mapping[str, Tensor],
+    instead: Sequence[Path] = (),
+) -> Card:
     """Write a graft; a kill at any moment leaves the one before, or this one. Returns the card with its digest.
+
+    Files `instead` of which it comes are removed once it lies there, the moment before it counts.
 
     Raises:
         ArtefactError: `folder` is a file, or a value is not finite.
@@ -142,6 +150,8 @@ def write(folder: Path, card: Card, state: Mapping[str, Tensor], findings: Mappi
     assert card.digest is not None
     spare = _spare(folder, card.digest)
     write_atomically(spare, safetensors.torch.save(tensors, {"format": "pt", DIGEST: card.digest}))
+    for path in instead:
+        remove(path)
     write_atomically(folder / CARD, (json_of(asdict(card), indent=2) + "\n").encode())
     os.replace(spare, folder / TENSORS)
     tidy(folder)

@@ -1,6 +1,6 @@
-"""The five lines of Python: `graft`, `fit`, `save`, `load`, `merge`."""
+"""The five lines of Python: `graft`, `fit` (in `training`), `save`, `load`, `merge`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -25,6 +25,7 @@ from vitgraft.methods import Method
 from vitgraft.methods.base import NoData
 from vitgraft.models import artefact
 from vitgraft.models.artefact import BackboneId, Card
+from vitgraft.models.folder import check_free_to_look, check_free_to_save, run_files
 from vitgraft.models.planting import check_images, class_names, own_preprocessing, planted, seeded
 from vitgraft.models.rebuilt import differs, path_of, rebuilt
 from vitgraft.results.provenance import versions
@@ -33,7 +34,6 @@ from vitgraft.train.calibrate import Calibrator
 from vitgraft.train.settings import Training
 
 if TYPE_CHECKING:
-    from vitgraft.train.loop import Fitted
     from vitgraft.train.metrics import Metrics
 
 
@@ -111,10 +111,31 @@ class Model:
         self,
         folder: Path | str,
         *,
+        overwrite: bool = False,
         metrics: Mapping[str, Any] | None = None,
         cost: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write the graft (trained values and findings) into a folder that `load` reads back."""
+        """Write the graft (trained values and findings) into a folder that `load` reads back.
+
+        A graft that was saved there before is replaced in one moment, as loops do that save again and again. A run
+        of `vitgraft fit` is replaced only by `overwrite`, with its record and all that tells of it.
+
+        Raises:
+            ArtefactError: `folder` is a file, holds a run, or a value is not finite.
+        """
+        home = path_of(folder, "folder")
+        check_free_to_save(home, overwrite)
+        self.keep(home, metrics=metrics, cost=cost, instead=run_files(home) if overwrite else ())
+
+    def keep(
+        self,
+        home: Path,
+        *,
+        metrics: Mapping[str, Any] | None = None,
+        cost: Mapping[str, Any] | None = None,
+        instead: Sequence[Path] = (),
+    ) -> Card:
+        """Write the graft into `home`, whatever that holds; `instead` is removed just before. Returns its card."""
         trained = self.tuned.trained_values()
         card = Card(
             method=methods.describe(self.method),
@@ -126,7 +147,7 @@ class Model:
             metrics=dict(metrics or {}),
             cost=dict(cost or {}),
         )
-        artefact.write(Path(folder), card, self.tuned.state_dict(), self.findings)
+        return artefact.write(home, card, self.tuned.state_dict(), self.findings, instead)
 
     def digest(self) -> str:
         """The method's spec and a digest of its findings: what a training that goes on must share."""
@@ -183,6 +204,8 @@ def graft(
         ConfigError: an unknown method, a wrong field, fewer than two classes, no data for a method that looks.
         KeyboardInterrupt: a method that looks was stopped.
     """
+    if out is not None:
+        check_free_to_look(path_of(out, "out"), resume)
     chosen, names = methods.parse(method), class_names(classes)
     whole("seed", seed)
     if chosen.chooses() and data is not None and val is None:
@@ -196,7 +219,7 @@ def graft(
     findings: Mapping[str, Tensor] = {}
     seconds = 0.0
     if chosen.looks() and data is not None:
-        folder = None if out is None else Path(out)
+        folder = None if out is None else path_of(out, "out")
         arguments = (chosen, frozen, len(names), data, pictures, settings or Training(), folder, resume)
         calibrator = Calibrator(*arguments, val=val)
         with seeded(seed):
@@ -229,48 +252,6 @@ def _as_backbone(backbone: str | Backbone | nn.Module) -> Backbone:
     if isinstance(backbone, str):
         return load_backbone(backbone)
     return wrap(backbone, type(backbone).__name__)
-
-
-@checked
-def fit(
-    model: Model,
-    train: Split,
-    val: Split | None = None,
-    *,
-    settings: Training | None = None,
-    out: Path | str | None = None,
-    resume: bool = False,
-    legacy: Split | None = None,
-    **overrides: Any,
-) -> "Fitted":
-    """Train `model` in place on labelled images; select on `val` if it is given.
-
-    `overrides` are fields of `Training`, such as epochs=50. With `out`, the log and resumable snapshots go there.
-    `legacy` is a test split on which epochs are measured, too, for comparison with papers that chose by it. The
-    range of values that images of more than 8 bits have in `train` becomes the model's, and is saved with it.
-
-    Raises:
-        ConfigError: an unknown or wrong setting; images with another range of values than the model has.
-        DataError: labels that the model has no class for.
-        DivergedError: a loss that is not finite.
-        TrainingError: a value that gets no gradient.
-        KeyboardInterrupt: Ctrl-C. The step is ended and the snapshot written to `out` first; the model holds what
-            it had learned so far. SIGTERM ends in SystemExit (143) in the same way.
-    """
-    chosen = (settings or Training()).changed(overrides)
-    model.preprocessing = adopted(model.preprocessing, train.images)
-    return loop.fit(
-        model.tuned,
-        train,
-        val,
-        chosen,
-        preprocessing=model.preprocessing,
-        recipe=model.method.recipe,
-        out=None if out is None else Path(out),
-        resume=resume,
-        legacy=legacy,
-        what=model.digest(),
-    )
 
 
 def load(

@@ -124,6 +124,7 @@ class Record:
     """One run, from its resolved configuration to what it reached and what it cost.
 
     `val` is what the run selected on, `test` was read once, at the end. `started` and `ended` are UTC, ISO 8601.
+    `graft` is the digest of the values that it came to, which the graft's own card tells, too.
     """
 
     config: dict[str, Any]
@@ -140,6 +141,7 @@ class Record:
     commit: str | None
     started: str
     ended: str
+    graft: str | None = None
     schema: int = SCHEMA
 
     def to_json(self) -> dict[str, Any]:

@@ -25,6 +25,12 @@ from vitgraft.results.record import Record, RecordError
 FILE = "record.json"
 """The name of a run's record in its own folder."""
 
+KEPT = "run.toml"
+"""The name of a run's configuration in its folder."""
+
+NEXT = ".next"
+"""Where in a folder a run is kept that is to replace what the folder holds, until it is finished."""
+
 PLACES = ("out", "records")
 """Keys of a configuration that say where a run was kept: of one machine, and no part of what is shared."""
 
@@ -132,6 +138,11 @@ def file_name(config: Mapping[str, Any]) -> str:
 def slug(text: str) -> str:
     """`text` as a piece of a file name: lower-case ASCII letters, digits, underscores and single dashes."""
     return re.sub(r"[^a-z0-9_]+", "-", text.lower()).strip("-")
+
+
+def kept_in(folder: Path) -> Path | None:
+    """The configuration of the run that goes on in a folder: of one that is to replace another, if any."""
+    return next((path for path in (folder / NEXT / KEPT, folder / KEPT) if path.exists()), None)
 
 
 def add(folder: Path, record: Record) -> Path:

@@ -18,6 +18,7 @@ from vitgraft.data.benchmarks.names import RETRAIN, mentioned
 from vitgraft.data.ranges import AUTO, MAX_PIXELS, asked
 from vitgraft.data.split_names import FRACTION
 from vitgraft.errors import ConfigError, unknown
+from vitgraft.results.store import KEPT as KEPT
 from vitgraft.results.store import slug
 from vitgraft.runs import protocols
 from vitgraft.runs.keys import NONE, Key, checked, to_toml
@@ -26,9 +27,6 @@ from vitgraft.train.settings import Training
 
 DATA = "Data"
 """Where help lists the keys that say which images are meant, and how they are split."""
-
-KEPT = "run.toml"
-"""The name of a run's configuration in its folder."""
 
 
 def _key(help: str, panel: str, default: Any = MISSING) -> Any:

@@ -9,8 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from vitgraft.atomic import write_atomically
 from vitgraft.backbones.loading import load_backbone
 from vitgraft.core.backbone import Backbone
@@ -20,8 +18,9 @@ from vitgraft.data.lists.splits import AUTO
 from vitgraft.data.preprocessing import preset
 from vitgraft.data.task import Task
 from vitgraft.errors import ConfigError, DataError, TaskError
-from vitgraft.machine.placement import Placement, place
+from vitgraft.machine.placement import place
 from vitgraft.methods import describe, parse, spec_of
+from vitgraft.models import folder, training
 from vitgraft.models import model as models
 from vitgraft.models.model import Model
 from vitgraft.models.planting import own_preprocessing
@@ -30,7 +29,6 @@ from vitgraft.results.provenance import commit, device_name, versions
 from vitgraft.results.record import (
     BackboneFacts,
     Expense,
-    History,
     MethodFacts,
     Record,
     Scores,
@@ -38,11 +36,11 @@ from vitgraft.results.record import (
 )
 from vitgraft.runs import protocols
 from vitgraft.runs.config import RunConfig
-from vitgraft.runs.earlier import finished
+from vitgraft.runs.earlier import Start, begin
+from vitgraft.runs.keeping import expense, history, keep
 from vitgraft.runs.moved import with_weights
-from vitgraft.train import calibrate, legacy, measure, state
-from vitgraft.train.cost import measure_cost, peak_memory_mib
-from vitgraft.train.settings import Training
+from vitgraft.train import legacy, measure
+from vitgraft.train.cost import peak_memory_mib
 
 if TYPE_CHECKING:
     from vitgraft.train.loop import Fitted
@@ -69,41 +67,53 @@ def run(
         VitgraftError: anything in configuration, data or weights that cannot be used.
         KeyboardInterrupt, SystemExit: training was stopped by Ctrl-C or SIGTERM, and its state saved.
     """
-    before = finished(config, resume, force)
-    if before is not None:
-        tell(f"{config.folder} is finished already; nothing was trained.")
-        return before
-    config = with_weights(config, resume, tell)
-    started = now()
-    task = load_task(config)
-    _check_named(config, task)
-    if not test:
-        check_choosable(task)
-    tell_of(task, tell)
+    here = place(config.training.device)
+    say = tell if here.main else lambda line: None
+    start = here.agreed(lambda: begin(config, resume, force))
+    if start.done is None:  # data and weights are read before anything is touched
+        config = with_weights(config, start.resume, say)
+        started, task = now(), load_task(start.config)
+        _check_named(config, task)
+        if not test:
+            check_choosable(task)
+        tell_of(task, say)
+        backbone = backbone_of(config)
+        with folder.held(config.folder, here.main):
+            start = here.agreed(lambda: begin(config, resume, force))  # another process may have been faster
+            if start.done is None:
+                model, fitted = _trained(config, start, task, backbone, say)
+                record = record_of(config, task, model, fitted, started, test)
+                return here.agreed(lambda: keep(config, start, model, record))
+    say(f"{config.folder} is finished already; nothing was trained.")
+    return start.done
+
+
+def _trained(
+    config: RunConfig, start: Start, task: Task, backbone: Backbone, say: Callable[[str], None]
+) -> tuple[Model, "Fitted"]:
+    """The model of a run, trained in the folder in which it begins or goes on."""
     legacy_split = legacy.asked(config.training, task.splits.get("test"))
-    main = place(config.training.device).main
+    main, place_of_run = place(config.training.device).main, start.config.folder
     if main and parse(config.method).looks():  # it may be stopped before there is a model
-        write_atomically(config.kept, config.toml().encode())
-    model = build(config, task, resume=resume)
+        start.make_room(config.toml())
+    model = build(start.config, task, resume=start.resume, backbone=backbone)
     if main:
+        if not model.method.looks():
+            start.make_room(config.toml())
         for line in model.method.told(model.backbone, model.findings):
-            tell(line)
+            say(line)
         for name, text in model.method.files(model.backbone, model.findings).items():
-            write_atomically(config.folder / name, text.encode())
-        write_atomically(config.kept, config.toml().encode())
-    fitted = models.fit(
+            write_atomically(place_of_run / name, text.encode())
+    fitted = training.fit(
         model,
         task.splits["train"],
         task.splits.get("val"),
         settings=config.training,
-        out=config.folder,
-        resume=resume,
+        out=place_of_run,
+        resume=start.resume,
         legacy=legacy_split,
     )
-    record = record_of(config, task, model, fitted, started, test)
-    if main:
-        keep(config, model, record)
-    return record
+    return model, fitted
 
 
 def test_later(config: RunConfig) -> Record:
@@ -148,6 +158,16 @@ def load_task(config: RunConfig) -> Task:
         raise TaskError(str(error)) from None
 
 
+def backbone_of(config: RunConfig) -> Backbone:
+    """The frozen backbone of a configuration. Raises BackboneError, CheckpointError."""
+    return load_backbone(
+        config.backbone,
+        checkpoint=config.checkpoint,
+        image_size=config.image_size,
+        global_pool=config.global_pool,
+    )
+
+
 def build(config: RunConfig, task: Task, resume: bool = False, backbone: Backbone | None = None) -> Model:
     """The untrained model of a configuration, on `backbone` if that was made already; a method that looks at
     training data first keeps in the run's folder what it has finished, and goes on with it if `resume`.
@@ -155,16 +175,10 @@ def build(config: RunConfig, task: Task, resume: bool = False, backbone: Backbon
     Raises:
         BackboneError, CheckpointError, ConfigError: see `model.graft`.
     """
-    if backbone is None:
-        backbone = load_backbone(
-            config.backbone,
-            checkpoint=config.checkpoint,
-            image_size=config.image_size,
-            global_pool=config.global_pool,
-        )
-    pictures = preset(config.preprocessing, own_preprocessing(backbone))
+    frozen = backbone_of(config) if backbone is None else backbone
+    pictures = preset(config.preprocessing, own_preprocessing(frozen))
     return models.graft(
-        backbone,
+        frozen,
         config.method,
         task.classes,
         preprocessing=pictures,
@@ -236,8 +250,8 @@ def record_of(
         ),
         val=None if fitted.val is None else Scores(**asdict(fitted.val)),
         test=tested,
-        history=_history(fitted),
-        cost=cost or _expense(config.training, model, fitted, peak),
+        history=history(fitted),
+        cost=cost or expense(config.training, model, fitted, peak),
         versions=versions(),
         device=device_name(model.backbone.device),
         commit=commit(),
@@ -261,56 +275,6 @@ def _test(config: RunConfig, model: Model, task: Task) -> Scores | None:
         device=settings.device,
     )
     return Scores(**asdict(metrics))
-
-
-def _history(fitted: "Fitted") -> History:
-    on_test, epoch = legacy.best(fitted.history) or (None, None)
-    return History(
-        epochs=len(fitted.history),
-        best_epoch=fitted.best_epoch,
-        stopped_early=fitted.stopped_early,
-        train_loss=[entry["train_loss"] for entry in fitted.history],
-        val_top1=[entry.get("val_top1") for entry in fitted.history],
-        legacy_best_on_test=on_test,
-        legacy_best_epoch=epoch,
-    )
-
-
-def _expense(settings: Training, model: Model, fitted: "Fitted", peak: float | None) -> Expense:
-    """Everything the run cost; activations are counted as training kept them.
-
-    What a method found in training data is shipped with the graft, and the search for it was training, too.
-    """
-    tuned = model.tuned
-    before, tuned.recompute = tuned.recompute, settings.recompute
-    try:
-        computed = Placement(tuned.backbone.device).arithmetic(settings.precision)
-        counted = measure_cost(tuned, dtype=torch.bfloat16 if computed == "bf16" else None)
-    finally:
-        tuned.recompute = before
-    shipped = counted.graft_bytes + sum(value.nbytes for value in model.findings.values())
-    return Expense(
-        **{**asdict(counted), "graft_bytes": shipped},
-        peak_memory_mib=peak,
-        train_seconds=model.finding_seconds + fitted.seconds,
-        images_per_second=fitted.images_per_second,
-        cache_place=fitted.cached.place,
-        cache_bytes=fitted.cached.size,
-        cache_seconds=fitted.cached.seconds,
-    )
-
-
-def keep(config: RunConfig, model: Model, record: Record) -> None:
-    """Write the graft, then the record, whose presence says that the run is finished."""
-    metrics = {name: asdict(scores) for name, scores in (("val", record.val), ("test", record.test)) if scores}
-    model.save(config.folder, metrics=metrics, cost=asdict(record.cost))
-    if config.records is not None:
-        path = store.add(Path(config.records), record)
-        for name, text in model.method.files(model.backbone, model.findings).items():
-            write_atomically(store.beside(path, name), text.encode())
-    store.write(config.folder / store.FILE, record)
-    state.discard(config.folder)  # nothing is to go on any more
-    calibrate.discard(config.folder)
 
 
 def now() -> str:

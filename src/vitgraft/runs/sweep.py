@@ -7,12 +7,12 @@ took, and its peak memory is that of all. It keeps no log and cannot be resumed,
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from vitgraft.atomic import write_atomically
 from vitgraft.errors import DivergedError
 from vitgraft.results.record import Record
 from vitgraft.runs import run
 from vitgraft.runs.config import RunConfig
-from vitgraft.runs.earlier import finished
+from vitgraft.runs.earlier import begin
+from vitgraft.runs.keeping import keep
 from vitgraft.train import loop
 
 
@@ -31,8 +31,7 @@ def run_together(
     task = run.load_task(first)
     run.check_choosable(task)
     run.tell_of(task, tell)
-    for config in configs:
-        finished(config, resume=False, force=True)
+    starts = [begin(config, resume=False, force=True) for config in configs]
     lead = run.build(first, task)
     built = [lead, *(run.build(config, task, backbone=lead.backbone) for config in configs[1:])]
     fitted = loop.fit_together(
@@ -44,15 +43,14 @@ def run_together(
         recipe=lead.method.recipe,
     )
     found: list[Record | DivergedError] = []
-    for config, model, one in zip(configs, built, fitted, strict=True):
+    for config, start, model, one in zip(configs, starts, built, fitted, strict=True):
         if isinstance(one, DivergedError):
             found.append(one)
             continue
-        write_atomically(config.kept, config.toml().encode())
+        start.make_room(config.toml())
         record = run.record_of(config, task, model, one, started, False, cost)
         cost = replace(record.cost, together=len(configs))  # their shapes and shares are the same
         record = replace(record, cost=cost)
-        run.keep(config, model, record)
-        found.append(record)
+        found.append(keep(config, start, model, record))
     tell(f"{len(configs)} configurations of {first.method} on {task.name} were trained at once.")
     return found

@@ -124,6 +124,23 @@ def load(folder: Path, same: Mapping[str, Any], model: Tuned, optimizer: torch.o
     return State(**content["state"])
 
 
+def unfinished(folder: Path) -> str | None:
+    """How far the run in `folder` has come, in words, if it has not ended; None if none can go on."""
+    path = folder / FILE
+    if not path.exists():
+        return None
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        state, epochs = content["state"], content["same"]["epochs"]
+        epoch, step, ended = state["epoch"], state["step"], state["stopped_early"]
+    except Exception as error:  # a damaged zip file fails in many ways
+        raise CheckpointError(
+            f"The snapshot {path} cannot be read ({type(error).__name__}). Delete it to start anew, or use "
+            "another folder."
+        ) from error
+    return None if ended or epoch >= epochs else f"epoch {epoch} of {epochs}, step {step}"
+
+
 def discard(folder: Path) -> None:
     """Remove the snapshot of an earlier run."""
     for path in (folder / FILE, *left_over(folder / FILE)):

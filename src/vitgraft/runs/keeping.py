@@ -1,0 +1,80 @@
+"""What a run leaves: its history and its cost, then the graft and, when all is there, the record."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from vitgraft.atomic import write_atomically
+from vitgraft.machine.placement import Placement
+from vitgraft.models import folder
+from vitgraft.models.model import Model
+from vitgraft.results import store
+from vitgraft.results.record import Expense, History, Record
+from vitgraft.runs.config import RunConfig
+from vitgraft.runs.earlier import Start
+from vitgraft.train import calibrate, legacy, state
+from vitgraft.train.cost import measure_cost
+from vitgraft.train.settings import Training
+
+if TYPE_CHECKING:
+    from vitgraft.train.loop import Fitted
+
+
+def history(fitted: "Fitted") -> History:
+    on_test, epoch = legacy.best(fitted.history) or (None, None)
+    return History(
+        epochs=len(fitted.history),
+        best_epoch=fitted.best_epoch,
+        stopped_early=fitted.stopped_early,
+        train_loss=[entry["train_loss"] for entry in fitted.history],
+        val_top1=[entry.get("val_top1") for entry in fitted.history],
+        legacy_best_on_test=on_test,
+        legacy_best_epoch=epoch,
+    )
+
+
+def expense(settings: Training, model: Model, fitted: "Fitted", peak: float | None) -> Expense:
+    """Everything the run cost; activations are counted as training kept them.
+
+    What a method found in training data is shipped with the graft, and the search for it was training, too.
+    """
+    tuned = model.tuned
+    before, tuned.recompute = tuned.recompute, settings.recompute
+    try:
+        computed = Placement(tuned.backbone.device).arithmetic(settings.precision)
+        counted = measure_cost(tuned, dtype=torch.bfloat16 if computed == "bf16" else None)
+    finally:
+        tuned.recompute = before
+    shipped = counted.graft_bytes + sum(value.nbytes for value in model.findings.values())
+    return Expense(
+        **{**asdict(counted), "graft_bytes": shipped},
+        peak_memory_mib=peak,
+        train_seconds=model.finding_seconds + fitted.seconds,
+        images_per_second=fitted.images_per_second,
+        cache_place=fitted.cached.place,
+        cache_bytes=fitted.cached.size,
+        cache_seconds=fitted.cached.seconds,
+    )
+
+
+def keep(config: RunConfig, start: Start, model: Model, record: Record) -> Record:
+    """Write the graft, then the record, whose presence says that the run is finished; returns it with its graft.
+
+    What it replaces is there until then.
+    """
+    metrics = {name: asdict(scores) for name, scores in (("val", record.val), ("test", record.test)) if scores}
+    place = start.config.folder
+    card = model.keep(place, metrics=metrics, cost=asdict(record.cost))
+    record = replace(record, graft=card.digest)
+    if config.records is not None:
+        path = store.add(Path(config.records), record)
+        for name, text in model.method.files(model.backbone, model.findings).items():
+            write_atomically(store.beside(path, name), text.encode())
+    store.write(place / store.FILE, record)
+    state.discard(place)  # nothing is to go on any more
+    calibrate.discard(place)
+    if place != config.folder:
+        folder.complete(config.folder)
+    return record
