@@ -77,6 +77,14 @@ def _folded(name: str) -> str:
     return re.sub(r"[\s_-]+", "-", str(name).strip()).lower()
 
 
+def option(key: str, value: object = None) -> str:
+    """How either kind of user makes a choice: `--cache ram (in Python, cache='ram')`."""
+    words, named = f"--{key.replace('_', '-')}", key
+    if value is not None:
+        words, named = f"{words} {value}", f"{key}={value!r}"
+    return f"{words} (in Python, {named})"
+
+
 def command(*words: object) -> str:
     """A command of `vitgraft` as one types it: `command("eval", folder)`, with quotes where a shell needs them."""
     return shlex.join(["vitgraft", *map(str, words)])

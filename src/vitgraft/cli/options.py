@@ -1,13 +1,13 @@
 """Options that commands share: those of every key of a run, and those that some function makes something of."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING
 from typing import Annotated, Any, get_args
 
 import typer
 
-from vitgraft.runs.config import from_text, keys
+from vitgraft.runs.config import DATA, from_text, keys
 from vitgraft.runs.keys import Key
 
 ARGUMENT = "data"
@@ -16,17 +16,26 @@ ARGUMENT = "data"
 
 def configured(command: Callable[..., None]) -> Callable[..., None]:
     """`command(given, ...)` as one that also takes every key of a run; `given` holds those that were named."""
+    return _taking(keys(), command)
+
+
+def reading(command: Callable[..., None]) -> Callable[..., None]:
+    """`command(given, ...)` as one that also takes those keys of a run that say which images are meant."""
+    return _taking({name: key for name, key in keys().items() if key.panel == DATA}, command)
+
+
+def _taking(taken: Mapping[str, Key], command: Callable[..., None]) -> Callable[..., None]:
     own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
 
     def run(**values: Any) -> None:
         given = {}
-        for name in keys():
+        for name in taken:
             value = values.pop(name)
             if value is not None:
                 given[name] = from_text(name, value) if isinstance(value, str) else value
         command(given, **values)
 
-    parameters = [_parameter(key) for key in keys().values()]
+    parameters = [_parameter(key) for key in taken.values()]
     arguments = [one for one in parameters if one.name == ARGUMENT]
     options = [one for one in parameters if one.name != ARGUMENT]
     return _signed(run, command, [*arguments, *own, *options])

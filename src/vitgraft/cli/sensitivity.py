@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitgraft.cli import guard, show
+from vitgraft.cli.options import reading
 from vitgraft.errors import ConfigError
 from vitgraft.runs.config import RunConfig
 
@@ -23,8 +24,9 @@ SUFFIX = ".safetensors"
 Files = Annotated[str | None, typer.Option(help="The backbone's weights in a local file; none: timm's.")]
 
 
+@reading
 def sensitivity(
-    data: Annotated[str, typer.Argument(help="A task, a folder of images or a list of them.", show_default=False)],
+    images: dict[str, Any],
     out: Annotated[Path, typer.Option(help=f"The file to write, ending in {SUFFIX}.", show_default=False)],
     backbone: Annotated[str | None, typer.Option(help="A timm name, or figures.")] = None,
     checkpoint: Files = None,
@@ -62,8 +64,8 @@ def sensitivity(
         raise ConfigError(f"'{out}' must end in {SUFFIX}, the only format that is written.")
     for path in (out, out.with_suffix(".json")):
         guard.check_free(path, force)
-    given = {"data": data, "backbone": backbone, "checkpoint": checkpoint, "image_size": image_size}
-    given |= {"method": method, "seed": seed, "device": device}
+    given = {"backbone": backbone, "checkpoint": checkpoint, "image_size": image_size}
+    given |= {"method": method, "seed": seed, "device": device, **images}
     config = RunConfig.of({key: value for key, value in given.items() if value is not None})
     record = _look(config, chosen, wanted, out)
     show.pairs({"scores": f"{out}, {show.size(out.stat().st_size)}", "record": str(record)})

@@ -18,7 +18,7 @@ from vitgraft.core.sites import Tap
 from vitgraft.core.tuned import Tuned
 from vitgraft.data.augment import deterministic
 from vitgraft.data.task import ImageSource
-from vitgraft.errors import ConfigError
+from vitgraft.errors import ConfigError, option
 from vitgraft.features import entries
 from vitgraft.features.caching import Caching
 from vitgraft.features.entries import Card, Entry
@@ -113,7 +113,8 @@ class Cache:
         if not self.wish.views:
             self.display.say(
                 f"Nothing of {pictures.name} is cached: augmentation {pictures.reader.augment!r} is random, and "
-                "each epoch walks the backbone. --views 4 caches four views of an image, --augment none one."
+                f"each epoch walks the backbone. {option('views', 4)} caches four views of an image, "
+                f"{option('augment', 'none')} one."
             )
         return self.wish.views
 
@@ -148,12 +149,13 @@ class Cache:
             raise ConfigError(
                 f"The features need {_size(more)} on disk, and {entries.root()} has room for {_size(disk)} (all "
                 f"entries together may have {_size(limit)}, and 1 GiB of the disk stays free). Remove entries "
-                "(vitgraft cache rm), raise --cache-limit, move the cache (VITGRAFT_CACHE), or use --cache ram."
+                f"(vitgraft cache rm), raise {option('cache_limit')}, move the cache (VITGRAFT_CACHE), or use "
+                f"{option('cache', 'ram')}."
             )
         if asked == "ram" and not fits["ram"]:
             raise ConfigError(
                 f"The features need {_size(whole)} of memory, and {_size(memory)} may be used (half of what is "
-                "free). Use --cache disk or off, or fewer images."
+                f"free). Use {option('cache', 'disk')} or off, or fewer images."
             )
         # Several processes would each hold a copy in memory.
         places = ("disk", "ram") if self.here.processes == 1 else ("disk",)
@@ -161,7 +163,7 @@ class Cache:
         if chosen == "off":
             self.display.say(
                 f"Nothing is cached: the features need {_size(whole)}, and there is room for {_size(disk)} on "
-                f"disk and {_size(memory)} in memory. Every epoch walks the backbone. See --cache-limit."
+                f"disk and {_size(memory)} in memory. Every epoch walks the backbone. See {option('cache_limit')}."
             )
         elif chosen == "ram" or more:
             where = f"memory: {_size(whole)}" if chosen == "ram" else f"{entries.root()}: {_size(more)}"

@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 
 from vitgraft.atomic import write_atomically
 from vitgraft.data.location import cache_root
-from vitgraft.errors import ConfigError, DataError, unknown
+from vitgraft.errors import ConfigError, DataError, option, unknown
 
 SCHEMA = 1
 CARD, ROWS, CHECKSUMS, COMPLETE = "card.json", "rows.bin", "checksums", "complete"
@@ -231,8 +231,8 @@ def _writing() -> Iterator[None]:
     except OSError as error:
         raise DataError(
             f"The feature cache in {root()} cannot be changed: {error.strerror or error}. Free some space "
-            "(vitgraft cache rm), choose another place (VITGRAFT_CACHE), or use --cache ram or off. What was "
-            "written is kept."
+            f"(vitgraft cache rm), choose another place (VITGRAFT_CACHE), or use {option('cache', 'ram')} or "
+            "off. What was written is kept."
         ) from error
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vitgraft.core.backbone import Backbone
 from vitgraft.core.sites import Tap
-from vitgraft.errors import TrainingError
+from vitgraft.errors import TrainingError, option
 from vitgraft.features.feed import Chunk
 
 KINDS = {"fp16": torch.float16, "fp32": torch.float32}
@@ -93,7 +93,7 @@ class Form:
             return f"{what} is not finite. Check the backbone's weights and the images' preprocessing."
         return (
             f"{what} reaches {float(value.abs().max()):.3g}, which {self.precision} cannot hold. Cache it in 32 "
-            "bits (--cache-precision fp32), or not at all (--cache off)."
+            f"bits, {option('cache_precision', 'fp32')}, or not at all, {option('cache', 'off')}."
         )
 
     def spans(self) -> dict[Tap, tuple[int, int, tuple[int, ...]]]:

@@ -213,7 +213,8 @@ def read(folder: Path, force: bool = False) -> tuple[Card, dict[str, Tensor], di
     if (broken := _broken(together)) and not force:
         raise ArtefactError(
             f"{path} holds {len(broken)} tensors with values that are not finite, such as {broken[0]}, so that "
-            "what it predicts means nothing. Train again, or load it all the same (force=True, --force)."
+            "what it predicts means nothing. Train again, or load it all the same (--force of predict and eval, "
+            "force=True in Python)."
         )
     findings = {name for name in together if name.startswith(FOUND)}
     state = {name: value for name, value in together.items() if name not in findings}

@@ -60,7 +60,7 @@ class Bundle:
         members: dict[str, Model] = {}
         backbones: dict[BackboneId, Backbone] = {}
         for folder in _paths(folders, "folders"):
-            stands_on = replace(artefact.read(path_of(folder, "folder"))[0].backbone, checkpoint=None)
+            stands_on = replace(artefact.read_card(path_of(folder, "folder")).backbone, checkpoint=None)
             shared = backbones.get(stands_on)
             members[str(folder)] = _member(folder, shared, files, force)
             backbones[stands_on] = members[str(folder)].backbone

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from vitgraft.backbones.containers import shortened
+from vitgraft.backbones.hub import NAMING
 from vitgraft.backbones.weight_files import read_weights
 from vitgraft.core.backbone import Backbone
 from vitgraft.data.preprocessing import Preprocessing
@@ -124,5 +125,5 @@ def _check_backbone(state: Mapping[str, Tensor], backbone: Backbone, file: Path 
     if other:
         raise ArtefactError(
             f"{file} was trained on other weights than {backbone.name}: {len(other)} of {len(there)} tensors "
-            f"differ, such as {shortened(other)}. Load the same weights (--checkpoint)."
+            f"differ, such as {shortened(other)}. Load the same weights ({NAMING})."
         )

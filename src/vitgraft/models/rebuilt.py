@@ -40,8 +40,8 @@ def rebuilt(identity: BackboneId, folder: Path, checkpoint: Path | None = None, 
     """
     if not identity.rebuildable:
         raise ArtefactError(
-            f"{folder} stands on a {identity.name} that was built in Python. Build it again and pass it: "
-            "vitgraft.load(folder, backbone=model)."
+            f"{folder} stands on a {identity.name} that was built in Python, which the command line cannot do. "
+            "Build it again there, and pass it: vitgraft.load(folder, backbone=model)."
         )
     if checkpoint is not None or identity.checkpoint is None:
         return _loaded(identity, checkpoint)

@@ -11,7 +11,7 @@ from vitgraft.data.benchmarks.pictures import open_pictures
 from vitgraft.data.files import Reading
 from vitgraft.data.split_names import FRACTION
 from vitgraft.data.task import Split, Task, joined
-from vitgraft.errors import ConfigError, DataError, command
+from vitgraft.errors import ConfigError, DataError, command, option
 
 SHOWN = 5
 FIXED = ("val_fraction", "test_fraction", "skip_unreadable")  # of Reading: a benchmark's splits are given
@@ -36,10 +36,12 @@ def load(mention: Mention, root: object, options: Mapping[str, object], tables: 
             option = f"--{key.replace('_', '-')}"
             raise ConfigError(f"{row.name} has its own splits, which must stay whole: remove {key} ({option}).")
     if not isinstance(root, str | os.PathLike):
-        raise DataError(f"{row.name} is read from a copy of yours. Name the folder that holds it: --root FOLDER.")
+        raise DataError(
+            f"{row.name} is read from a copy of yours. Name the folder that holds it: {option('root', 'FOLDER')}."
+        )
     folder = Path(root).expanduser()
     if not folder.is_dir():
-        raise DataError(f"{row.name}: there is no folder '{folder}'. Check --root.")
+        raise DataError(f"{row.name}: there is no folder '{folder}'. Check {option('root')}.")
     copy = look(row, tables[row.benchmark], folder, reading.seed or 0)
     problems = copy.problems or (open_pictures(copy).problems if reading.check else ())
     if problems:

@@ -133,7 +133,7 @@ def _given(classes: Mapping[int, str]) -> _Meaning:
     numbers = {} if numerals else {str(number): index for index, number in enumerate(classes)}
 
     def refused(label: Label) -> Defect:
-        fix = "Mend it, or name every class in `classes`."
+        fix = "Mend it, or name every class in `classes` (in Python)."
         if label.kind is Kind.number and not numerals:
             what = f"label {label.row.label!r} is out of range: there are {len(names)} classes"
             return Defect(f"{what}, {_range(list(classes))}", fix)
