@@ -92,8 +92,26 @@ def test_hub__a_repository_in_the_cache(
 def test_hub__unreachable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(CheckpointError, match=r"its config\.json is not in the local cache.*local-dir:FOLDER"):
+    with pytest.raises(
+        CheckpointError, match=r"its config\.json is not in the local cache.*--checkpoint FOLDER on"
+    ):
         create_model("hf-hub:me/mine")
+
+
+def test_hub__a_folder_that_was_fetched_serves_where_the_hub_does_not(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    frozen = load_backbone("hf-hub:me/mine", checkpoint=folder)
+    assert frozen.fingerprint() == load_backbone(f"local-dir:{folder}").fingerprint()
+    vitgraft.graft(frozen, "linear", 2).save(tmp_path / "run")
+    card = json.loads((tmp_path / "run" / "graft.json").read_text())
+    card["backbone"]["checkpoint"] = None  # as of a run that had the hub
+    (tmp_path / "run" / "graft.json").write_text(json.dumps(card))
+    with pytest.raises(CheckpointError, match=r"checkpoint=FOLDER in Python"):
+        vitgraft.load(tmp_path / "run")
+    assert vitgraft.load(tmp_path / "run", checkpoint=folder).backbone.fingerprint() == frozen.fingerprint()
 
 
 def test_local_dir__a_graft_finds_it_again_where_it_moved(

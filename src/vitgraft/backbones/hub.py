@@ -81,7 +81,7 @@ def _unreachable(name: str, repository: str, file: str, error: Exception) -> str
         return (
             f"{name}: its {file} is not in the local cache, and the hub cannot give it ({type(error).__name__}: "
             f"{reason.rstrip('.')}). Fetch the repository '{repository}' into a folder on a machine that can, and "
-            "name that: --backbone local-dir:FOLDER (backbone='local-dir:FOLDER')."
+            f"pass that: {NAMING.replace('FILE', 'FOLDER')}."
         )
     return (
         f"The weights of {name} are not in the local cache, and the hub cannot give them ({type(error).__name__}: "

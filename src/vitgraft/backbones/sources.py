@@ -68,7 +68,7 @@ def folder_of(name: str) -> Path | None:
 def described(name: str, checkpoint: Path | None = None) -> Described | None:
     """What a name with a source describes; None for timm's own names.
 
-    A folder that moved is described by the one that is given as `checkpoint`.
+    A folder that moved, or a repository that was fetched, is described by the one that is given as `checkpoint`.
 
     Raises:
         BackboneError: no description there, or one that is not timm's.
@@ -79,7 +79,9 @@ def described(name: str, checkpoint: Path | None = None) -> Described | None:
         return None
     if not where:
         raise BackboneError(f"{name!r} names nothing: write hf-hub:owner/name or local-dir:FOLDER.")
-    if kind == HUB:
+    if kind == HUB and checkpoint is not None and (checkpoint / CONFIG).is_file():  # the repository, fetched
+        home, folder = checkpoint, checkpoint
+    elif kind == HUB:
         home, folder = hub.fetch_file(name, where, (CONFIG,)).parent, None
     else:
         given = Path(canonical(name).partition(":")[2])

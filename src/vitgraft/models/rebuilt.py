@@ -13,7 +13,7 @@ from typing import cast
 from vitgraft.backbones.hub import NAMING
 from vitgraft.backbones.loading import load_backbone
 from vitgraft.core.backbone import Backbone
-from vitgraft.errors import ArtefactError, CheckpointError, VitgraftError
+from vitgraft.errors import ArtefactError, BackboneError, CheckpointError, VitgraftError
 from vitgraft.kinds import fitting
 from vitgraft.models.artefact import BackboneId
 
@@ -53,7 +53,7 @@ def rebuilt(identity: BackboneId, folder: Path, checkpoint: Path | None = None, 
             continue
         try:
             backbone = _loaded(identity, path)
-        except CheckpointError as error:
+        except (BackboneError, CheckpointError) as error:
             tried[path] = str(error)
             continue
         found = backbone.fingerprint()
@@ -67,12 +67,12 @@ def rebuilt(identity: BackboneId, folder: Path, checkpoint: Path | None = None, 
 
 
 def moved_file(recorded: str, folder: Path) -> Path | None:
-    """The first file at which weights that were at `recorded` may be now, for a run in `folder`."""
+    """The first file or folder at which weights that were at `recorded` may be now, for a run in `folder`."""
     return next((path for path in places(recorded, folder) if path.exists()), None)
 
 
 def places(recorded: str, folder: Path) -> Iterator[Path]:
-    """Where a file may be, the likeliest first, each place once."""
+    """Where a file or folder may be, the likeliest first, each place once."""
     seen = set()
     for path in _places(Path(recorded), folder.expanduser().absolute()):
         if path not in seen:

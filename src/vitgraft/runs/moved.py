@@ -18,7 +18,7 @@ def with_weights(config: RunConfig, resume: bool, tell: Callable[[str], None]) -
         CheckpointError: they are neither where they were nor where they may have moved to.
     """
     going_on = resume and config.kept.exists()
-    if not going_on or config.checkpoint is None or Path(config.checkpoint).is_file():
+    if not going_on or config.checkpoint is None or Path(config.checkpoint).exists():
         return config
     found = moved_file(config.checkpoint, config.folder)
     if found is None:
