@@ -11,7 +11,7 @@ from vitgraft.data.benchmarks.pictures import open_pictures
 from vitgraft.data.files import Reading
 from vitgraft.data.split_names import FRACTION
 from vitgraft.data.task import Split, Task, joined
-from vitgraft.errors import ConfigError, DataError, command, option
+from vitgraft.errors import ConfigError, DataError, command
 
 SHOWN = 5
 FIXED = ("val_fraction", "test_fraction", "skip_unreadable")  # of Reading: a benchmark's splits are given
