@@ -11,7 +11,7 @@ from vitgraft.data.benchmarks.pictures import open_pictures
 from vitgraft.data.files import Reading
 from vitgraft.data.split_names import FRACTION
 from vitgraft.data.task import Split, Task, joined
-from vitgraft.errors import ConfigError, DataError, command
+from vitgraft.errors import ConfigError, DataError, command, option
 
 SHOWN = 5
 FIXED = ("val_fraction", "test_fraction", "skip_unreadable")  # of Reading: a benchmark's splits are given
@@ -33,8 +33,8 @@ def load(mention: Mention, root: object, options: Mapping[str, object], tables: 
     row, reading = mention.row, Reading.of(options)
     for key in FIXED:
         if getattr(reading, key) not in (getattr(Reading(), key), FRACTION):
-            option = f"--{key.replace('_', '-')}"
-            raise ConfigError(f"{row.name} has its own splits, which must stay whole: remove {key} ({option}).")
+            flag = f"--{key.replace('_', '-')}"
+            raise ConfigError(f"{row.name} has its own splits, which must stay whole: remove {key} ({flag}).")
     if not isinstance(root, str | os.PathLike):
         raise DataError(
             f"{row.name} is read from a copy of yours. Name the folder that holds it: {option('root', 'FOLDER')}."
