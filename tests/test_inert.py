@@ -280,7 +280,15 @@ def test_prefixes__within_names_are_taken_out(tmp_path: Path) -> None:
     refused(tiny(2), torch_file(tmp_path / "w.pth", named | source), "holds some tensors twice")
 
 
-@pytest.mark.parametrize(("first", "second"), [("teacher.", "student."), ("ema.", "net.")])
+PAIRS = [
+    ("teacher.", "student."),
+    ("model_ema.", "model."),
+    ("vit.", "student."),
+    ("encoder.", "momentum_encoder."),
+]
+
+
+@pytest.mark.parametrize(("first", "second"), PAIRS)
 def test_several__the_better_one_is_taken_and_told(tmp_path: Path, first: str, second: str) -> None:
     best, other, model = tiny(1), tiny(2), tiny(3)
     named = {f"{second}backbone.{name}": value for name, value in tensors_of(other).items()}

@@ -20,7 +20,7 @@ from vitgraft.errors import ConfigError
 from vitgraft.grafts.low_rank import LowRank
 from vitgraft.grafts.sparse import NormDelta, SparseDelta
 from vitgraft.methods.base import amount
-from vitgraft.methods.spt import Spt, SptAdapter, SptLora
+from vitgraft.methods.spt import AUTO, Spt, SptAdapter, SptLora
 from vitgraft.train.calibrate import Calibrator
 from vitgraft.train.settings import Training
 
@@ -196,7 +196,10 @@ def test_budget__is_chosen_by_validation(
         model = graft(spec, val=toy.split(9))
         assert len(scored) == (2 if "+" in budget else 4)
         assert model.tuned.trained_values().method == best(scored) <= limit
-    assert "asked for" not in model.method.told(model.backbone, model.findings)[-1]
+    told = model.method.told(model.backbone, model.findings)
+    assert "asked for" not in told[-2]
+    tried = [round(share * values) for share in AUTO] if budget == "auto" else limits
+    assert told[-1] == f"Chosen by validation accuracy among budgets of {', '.join(f'{one:,}' for one in tried)}."
 
 
 def test_files__are_a_pattern_to_draw() -> None:

@@ -34,10 +34,12 @@ PREFERRED = (
     "params",
     "weights",
     "module",
-    "student",
 )
 """Keys under which training scripts keep their weights, the preferred first: averaged weights, as in timm, and the
 teacher of a self-distillation, as its authors do."""
+
+LAST = ("student", "predictor", "optimizer")
+"""Keys that come behind all others, known and unknown."""
 
 ANCHORS = (
     "patch_embed.proj.weight",
@@ -147,8 +149,11 @@ def _sets(content: Mapping[Any, Any], keys: tuple[str, ...] = ()) -> Sets:
 
 def _rank(keys: tuple[str, ...]) -> tuple[int, int]:
     """The better, the smaller: by the best of its keys, then by the next."""
-    ranks = sorted(PREFERRED.index(key) if key in PREFERRED else len(PREFERRED) for key in keys)
-    return (ranks[0] if ranks else PREFERRED.index("state_dict"), ranks[1] if len(ranks) > 1 else len(PREFERRED))
+    unknown = len(PREFERRED)
+    ranks = sorted(PREFERRED.index(key) if key in PREFERRED else unknown for key in keys)
+    if worse := [unknown + 1 + LAST.index(key) for key in keys if key in LAST]:
+        return max(worse), ranks[0]
+    return (ranks[0] if ranks else PREFERRED.index("state_dict"), ranks[1] if len(ranks) > 1 else unknown)
 
 
 def _kind(content: Any) -> str:

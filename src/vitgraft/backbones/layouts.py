@@ -42,8 +42,10 @@ JAX = Layout("JAX npz", drops=jax_npz.DROPPED)
 HEADS = frozenset({"head", "head_dist"})
 """First parts of a classifier's names. Heads are ours, so any layout's may be absent, or left out."""
 
-PARTS = ("ema", "teacher", "target_encoder", "base_encoder", "encoder_q", "student", "momentum_encoder")
-"""Which of several transformers in one file is meant, by a part of its names: the first of these."""
+FIRST = ("ema", "model_ema", "ema_model", "teacher", "target_encoder", "base_encoder", "encoder_q")
+LAST = ("student", "momentum_encoder", "encoder_k", "predictor", "decoder")
+"""Which of several transformers in one file is meant, by a part of its names: the first of the first, and one of
+the last only if there is no other."""
 
 WHOLES = {"attn": ("qkv", ("q", "k", "v")), "mlp": ("fc1", ("gate", "up"))}
 """What timm keeps in one, by the module that holds it: its name there, and the parts in their order."""
@@ -133,7 +135,10 @@ def _prefixes(file: WeightFile) -> tuple[str, tuple[str, ...]]:
 
 
 def _rank(prefix: str) -> int:
-    return min((PARTS.index(part) for part in prefix.split(".") if part in PARTS), default=len(PARTS))
+    parts = prefix.split(".")
+    if worse := [len(FIRST) + 1 + LAST.index(part) for part in parts if part in LAST]:
+        return max(worse)
+    return min((FIRST.index(part) for part in parts if part in FIRST), default=len(FIRST))
 
 
 def first_part(name: str) -> str:

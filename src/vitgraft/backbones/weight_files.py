@@ -161,26 +161,18 @@ def _zip_kind(path: Path) -> str:
 
 def _pickle_kind(path: Path) -> str:
     """torch, if the first of the file's pickles is torch's magic number. Nothing is run."""
-    named = set()
     try:
         with path.open("rb") as stream:
-            for operation, value, _ in pickletools.genops(stream):
-                if value == MAGIC:
-                    return "torch"
-                if operation.name == "GLOBAL":
-                    named.add(str(value).replace(" ", "."))
+            if any(value == MAGIC for _, value, _ in pickletools.genops(stream)):
+                return "torch"
     except Exception as error:  # whatever the tool stumbles over
         raise _damaged(path, error) from None
     raise CheckpointError(
-        f"{path} is a plain pickle (of pickle.dump, not of torch.save){_naming(named)}; reading it would run code "
-        "from the file, which vitgraft never does. Save the weights, in the Python that wrote it: "
-        "safetensors.torch.save_file({name: torch.as_tensor(value).contiguous() for name, value in "
-        "WEIGHTS.items()}, 'weights.safetensors'), WEIGHTS being the dictionary of named tensors."
+        f"{path} is a plain pickle (of pickle.dump, not of torch.save); reading it would run code from the file, "
+        "which vitgraft never does. Save the weights, in the Python that wrote it: safetensors.torch.save_file("
+        "{name: torch.as_tensor(value).contiguous() for name, value in WEIGHTS.items()}, 'weights.safetensors'), "
+        "WEIGHTS being the dictionary of named tensors, of a model its state_dict()."
     )
-
-
-def _naming(named: set[str]) -> str:
-    return f" that names {shortened(sorted(named))}" if named else ""
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:

@@ -159,7 +159,12 @@ class Spt(Method):
     def told(self, backbone: "Backbone", findings: Findings) -> list[str]:
         from vitgraft.search.pattern import drawn
 
-        return drawn(self.allocation(backbone, findings), self.rule(), self.module, self._asked())
+        lines = drawn(self.allocation(backbone, findings), self.rule(), self.module, self._asked())
+        if self.mask or self._asked() is not None:
+            return lines
+        values = sum(backbone.parameter(name).numel() for name in backbone.parameter_names())
+        tried = ", ".join(f"{budget:,}" for budget in self._budgets(values))
+        return [*lines, f"Chosen by validation accuracy among budgets of {tried}."]
 
     def files(self, backbone: "Backbone", findings: Findings) -> dict[str, str]:
         from vitgraft.methods.registry import spec_of
