@@ -32,7 +32,7 @@ from vitgraft.report import patterns
 from vitgraft.results import store
 from vitgraft.results.record import Scores
 from vitgraft.runs.config import RunConfig
-from vitgraft.runs.run import load_task
+from vitgraft.runs.kept_split import load_task
 
 SUITE = """
 tasks = ["digits", "flowers"]

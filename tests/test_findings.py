@@ -252,6 +252,7 @@ def test_run__ends_with_graft_and_record_and_goes_on_after_a_stop(tmp_path: Path
     assert not (config.folder / STAGES).exists()
     assert {path.name for path in config.folder.iterdir()} == {
         "run.toml",
+        "split.csv",
         "log.jsonl",
         "record.json",
         TENSORS,

@@ -1,116 +1,196 @@
 """`vitgraft eval`: how well a saved graft does on labelled images."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitgraft.cli import show
-from vitgraft.errors import DataError
+from vitgraft.cli import guard, show
+from vitgraft.cli.asking import Checkpoint, OtherWeights, RunsOn, runs_on
+from vitgraft.cli.options import given_by
 
 if TYPE_CHECKING:
-    from vitgraft.data.task import Split, Task
+    from vitgraft.data.measured import Part
+    from vitgraft.data.naming import Matched
+    from vitgraft.data.task import Split
     from vitgraft.train.metrics import Metrics
 
+SHOWN = 5
+"""Classes without images that a sentence names."""
 
-class Part(StrEnum):
-    """Which images of a task are meant."""
+
+class Asked(StrEnum):
+    """Which images are meant: a split, all, or those that the run has not seen."""
 
     train = "train"
     val = "val"
     test = "test"
     all = "all"
+    new = "new"
 
 
+IMAGES = "Images"
+"""Where help lists how labelled images are read."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which labelled images are measured, and what is done about those that do not fit.
+
+    `reading` has keys of a run that say how data are read.
+    """
+
+    part: str | None
+    reading: dict[str, str]
+    ignore_unknown: bool
+    by_index: bool
+    allow_missing: bool
+    skip_unreadable: bool
+
+
+def _text(help: str) -> Any:
+    return typer.Option(help=help, rich_help_panel=IMAGES, show_default=False)
+
+
+def _flag(name: str, help: str) -> Any:
+    return typer.Option(name, help=help, rich_help_panel=IMAGES)
+
+
+def wanted(
+    split: Annotated[
+        Asked | None,
+        _text("Which images; new: those that the run has not seen. By default test, or all without splits."),
+    ] = None,
+    root: Annotated[
+        str | None, _text("Folder of a benchmark's copy, or that a list's paths are relative to.")
+    ] = None,
+    path_column: Annotated[str | None, _text("Column of a CSV with the paths.")] = None,
+    label_column: Annotated[str | None, _text("Column of a CSV with the labels.")] = None,
+    split_column: Annotated[str | None, _text("Column of a CSV with the splits; none: all rows are one.")] = None,
+    suffix: Annotated[str | None, _text("Added to a list's paths, such as .jpg.")] = None,
+    ignore_unknown: Annotated[
+        bool, _flag("--ignore-unknown", "Leave out images of classes that the model does not know.")
+    ] = False,
+    by_index: Annotated[
+        bool, _flag("--by-index", "Labels 0, 1, ... are the model's classes in their order.")
+    ] = False,
+    allow_missing: Annotated[
+        bool, _flag("--allow-missing", "Measure what is left where images are gone.")
+    ] = False,
+    skip_unreadable: Annotated[
+        bool, _flag("--skip-unreadable", "Leave out images that cannot be read, and list them.")
+    ] = False,
+) -> Wanted:
+    """The options that say which labelled images are measured."""
+    given = {
+        "root": root,
+        "path_column": path_column,
+        "label_column": label_column,
+        "split_column": split_column,
+        "suffix": suffix,
+    }
+    reading = {name: value for name, value in given.items() if value is not None}
+    part = None if split is None else str(split)
+    return Wanted(part, reading, ignore_unknown, by_index, allow_missing, skip_unreadable)
+
+
+@given_by(wanted, runs_on)
 def evaluate(
+    which: Wanted,
+    on: RunsOn,
     run: Annotated[Path, typer.Argument(help="The folder that fit wrote.", show_default=False)],
     data: Annotated[
         str | None, typer.Argument(help="Labelled images; by default those of the run.", show_default=False)
     ] = None,
-    root: Annotated[
-        str | None, typer.Option(help="Folder of a benchmark's copy, or that a list's paths are relative to.")
-    ] = None,
-    split: Annotated[Part, typer.Option(help="Which of them.")] = Part.test,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Go on although the backbone's weights are others.")
-    ] = False,
+    checkpoint: Checkpoint = None,
+    force: OtherWeights = False,
 ) -> None:
     """Measure loss and accuracies of a saved graft on labelled images.
+
+    Of the run's own data, its test images are measured: those that it listed in split.csv when it began, whatever
+    was added since. Other data are measured whole, unless they have splits of their own. Classes are matched by
+    name. What was chosen, changed or left out is told on stderr, and stands in the JSON under notes.
 
     Examples:
 
       vitgraft eval runs/photos
 
-      vitgraft eval runs/photos new-photos/ --split all --json
+      vitgraft eval runs/photos --split new
+
+      vitgraft eval runs/photos new-photos/ --json
 
       vitgraft eval runs/cifar vtab1k:cifar100 --root vtab-1k/
     """
+    from vitgraft.data.measured import readable
+    from vitgraft.data.naming import matched
     from vitgraft.models.model import load
-    from vitgraft.runs.config import DATA, KEPT, RunConfig, keys, read_toml
-    from vitgraft.runs.run import load_task
+    from vitgraft.runs.kept_split import part_of_run
+    from vitgraft.train import measure
 
-    model = load(run, force=force)
-    kept = run / KEPT
-    if data is None and not kept.is_file():
-        raise DataError(f"'{run}' does not say what it was trained on. Name the images: vitgraft eval {run} DATA")
-    given = read_toml(kept) if kept.is_file() else {}
-    reading = {key: value for key, value in given.items() if keys()[key].panel == DATA}
-    if data is not None:
-        reading |= {"data": data, "root": None, "train_on": "train"}
-    chosen = RunConfig.of(reading if root is None else {**reading, "root": root})
-    try:
-        task = load_task(chosen)
-    except DataError as error:
-        if data is not None:
-            raise
-        raise DataError(
-            f"{run} was trained on {chosen.data!r}, as it was called where the run began, and that cannot be read "
-            f"here. Name the images: vitgraft eval {run} DATA. {error}"
-        ) from None
-    metrics = model.evaluate(_relabelled(_part(task, split), task.classes, model.class_names))
+    model = load(run, checkpoint=checkpoint, force=force)
+    part = part_of_run(run, which.part, data=data, reading=which.reading, allow_missing=which.allow_missing)
+    part = readable(part, which.skip_unreadable)
+    match = matched(part.split, model.class_names, ignore_unknown=which.ignore_unknown, by_index=which.by_index)
+    notes = [*part.notes, *match.notes, *_absent(match.split, model.class_names)]
+    for note in notes:
+        guard.note(note)
+    metrics = measure.evaluate(model.tuned, match.split, model.preprocessing, **asdict(on))
     if as_json:
-        show.as_json({"data": chosen.data, "split": str(split), **asdict(metrics)})
+        show.as_json(_facts(part, match, metrics, notes))
     else:
-        _print(metrics, f"{task.name}, {split}")
+        _print(part, match, metrics)
 
 
-def _part(task: "Task", split: Part) -> "Split":
-    """The images of a split, or of all."""
-    from vitgraft.data.task import joined
-
-    if split is Part.all:
-        return joined(list(task.splits.values()))
-    if split not in task.splits:
-        have = ", ".join([*task.splits, Part.all])
-        raise DataError(f"{task.name} has no {split} split. Choose another with --split: {have}.")
-    return task.splits[split]
+def _present(split: "Split", names: tuple[str, ...]) -> list[str]:
+    """Classes that have images."""
+    return [names[label] for label in sorted({int(label) for label in split.labels})]
 
 
-def _relabelled(split: "Split", theirs: tuple[str, ...], ours: tuple[str, ...]) -> "Split":
-    """`split`, whose labels are indices of `theirs`, with the model's own labels: classes are matched by name."""
-    import numpy as np
-
-    foreign = [name for name in theirs if name not in ours]
-    if foreign:
-        raise DataError(
-            f"The model knows no class {', '.join(map(repr, foreign[:5]))}. Its classes are "
-            f"{', '.join(map(repr, ours[:20]))}{', ...' if len(ours) > 20 else ''}. Rename or remove what differs."
-        )
-    index: Mapping[str, int] = {name: label for label, name in enumerate(ours)}
-    return replace(split, labels=np.array([index[name] for name in theirs], dtype=np.int64)[split.labels])
+def _absent(split: "Split", names: tuple[str, ...]) -> list[str]:
+    """A sentence on classes that have no images, if there are some."""
+    there = set(_present(split, names))
+    absent = [name for name in names if name not in there]
+    if not absent:
+        return []
+    named = ", ".join(map(repr, absent[:SHOWN])) + (
+        f" and {len(absent) - SHOWN:,} more" if len(absent) > SHOWN else ""
+    )
+    return [f"{len(absent)} of {len(names)} classes have no image here: {named}."]
 
 
-def _print(metrics: "Metrics", title: str) -> None:
-    typer.secho(f"{title}: {metrics.n:,} images", bold=True)
+def _facts(part: "Part", match: "Matched", metrics: "Metrics", notes: list[str]) -> dict[str, Any]:
+    """What is printed as JSON; accuracies are of the images and classes that are there."""
+    names = match.split.classes or ()
+    there = _present(match.split, names)
+    left_out: Mapping[str, int] = match.left_out or {}
+    return {
+        "data": part.of,
+        "split": part.name,
+        **asdict(metrics),
+        "classes": len(names),
+        "classes_present": len(there),
+        "absent": [name for name in names if name not in set(there)],
+        "unknown": dict(left_out),
+        "missing": part.missing,
+        "unreadable": part.skipped,
+        "notes": notes,
+    }
+
+
+def _print(part: "Part", match: "Matched", metrics: "Metrics") -> None:
+    names = match.split.classes or ()
+    there = _present(match.split, names)
+    over = "" if len(there) == len(names) else f", over the {len(there)} of {len(names)} classes that are here"
+    typer.secho(f"{part.of}, {part.name}: {metrics.n:,} image{'s' * (metrics.n != 1)}", bold=True)
     show.pairs(
         {
             "top-1": show.percent(metrics.top1),
             "top-5": show.percent(metrics.top5),
-            "mean per class": show.percent(metrics.mean_per_class),
+            "mean per class": f"{show.percent(metrics.mean_per_class)}{over}",
             "loss": f"{metrics.loss:.4f}",
         }
     )

@@ -41,18 +41,21 @@ def _taking(taken: Mapping[str, Key], command: Callable[..., None]) -> Callable[
     return _signed(run, command, [*arguments, *own, *options])
 
 
-def given_by(make: Callable[..., Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """A decorator: `command(made, ...)` as one that takes `make`'s options, too, for what it makes of them."""
+def given_by(*makers: Callable[..., Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A decorator: `command(made, ...)` as one that takes its makers' options, too, for what they make of them."""
+    shared = [list(inspect.signature(make, eval_str=True).parameters.values()) for make in makers]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        shared = list(inspect.signature(make, eval_str=True).parameters.values())
-        own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+        own = list(inspect.signature(command, eval_str=True).parameters.values())[len(makers) :]
 
         def run(**values: Any) -> None:
-            made = make(**{one.name: values.pop(one.name) for one in shared})
-            command(made, **values)
+            made = [
+                make(**{one.name: values.pop(one.name) for one in taken})
+                for make, taken in zip(makers, shared, strict=True)
+            ]
+            command(*made, **values)
 
-        return _signed(run, command, [*shared, *own])
+        return _signed(run, command, [*(one for taken in shared for one in taken), *own])
 
     return decorate
 

@@ -79,7 +79,8 @@ def _look(config: RunConfig, method: "Spt", budgets: list[int], out: Path) -> Pa
     from vitgraft.data.preprocessing import preset
     from vitgraft.machine.seeds import own_randomness, seed_all
     from vitgraft.models.planting import own_preprocessing
-    from vitgraft.runs.run import load_task, tell_of
+    from vitgraft.runs.kept_split import load_task
+    from vitgraft.runs.run import tell_of
     from vitgraft.search import sensitivity as files
     from vitgraft.search.pattern import drawn
     from vitgraft.train.calibrate import Calibrator

@@ -100,6 +100,14 @@ class Kept:
         return {entry.digest for entry in self.entries if split in (None, entry.split)}
 
 
+def put(kept: Kept | None, folder: Path) -> None:
+    """Leave this list in a folder, or none, in place of any that is there."""
+    if kept is None:
+        (folder / FILE).unlink(missing_ok=True)
+    else:
+        kept.write(folder)
+
+
 def _damaged(path: Path, why: str) -> DataError:
     return DataError(
         f"'{path}', which says what the model was trained on, is damaged: {why}. Restore it: without it, "

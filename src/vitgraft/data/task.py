@@ -236,6 +236,12 @@ class Joined:
     def fingerprint(self) -> str:
         return "+".join(part.fingerprint() for part in self.parts)
 
+    def chosen(self, indices: Sequence[int]) -> ImageSource:
+        places = [self._at(index) for index in indices]
+        if len({id(part) for part, _ in places}) == 1:
+            return chosen(places[0][0], [inner for _, inner in places])
+        return Chosen(self, tuple(indices))
+
     def _at(self, index: int) -> tuple[ImageSource, int]:
         for part in self.parts:
             if index < len(part):
@@ -297,10 +303,7 @@ def joined(splits: Sequence[Split]) -> Split:
 def listed(images: ImageSource) -> list[tuple[str, str]] | None:
     """What each image is called within its data, wherever those lie, and a digest of its content.
 
-    None for images that are not kept one by one, such as drawn ones.
-
-    Raises:
-        DataError: an image that is gone or cannot be opened.
+    None for images that are not kept one by one, such as drawn ones. Raises DataError for an image that is gone.
     """
     if isinstance(images, Chosen):
         of_all = listed(images.images)

@@ -10,23 +10,22 @@ import torch
 from torch import Tensor, nn
 
 from vitgraft import methods
-from vitgraft.backbones.loading import load_backbone
-from vitgraft.backbones.timm_vit import wrap
 from vitgraft.core.backbone import Backbone
 from vitgraft.core.tuned import Tuned
 from vitgraft.data.given import Pictures, opened
+from vitgraft.data.kept import Kept, put
 from vitgraft.data.preprocessing import Preprocessing, adopted
 from vitgraft.data.ranges import AUTO, MAX_PIXELS, asked
-from vitgraft.data.task import Split
+from vitgraft.data.task import Split, Task
 from vitgraft.data.transforms import Serving
 from vitgraft.errors import ArtefactError, ConfigError
 from vitgraft.kinds import check_fields, checked, whole
 from vitgraft.methods import Method
 from vitgraft.methods.base import NoData
-from vitgraft.models import artefact
+from vitgraft.models import artefact, labelled
 from vitgraft.models.artefact import BackboneId, Card
 from vitgraft.models.folder import check_free_to_look, check_free_to_save, run_files
-from vitgraft.models.planting import check_images, class_names, own_preprocessing, planted, seeded
+from vitgraft.models.planting import as_backbone, check_images, class_names, own_preprocessing, planted, seeded
 from vitgraft.models.rebuilt import differs, path_of, rebuilt
 from vitgraft.results.provenance import versions
 from vitgraft.train import loop
@@ -43,6 +42,7 @@ class Model:
 
     `tuned` is the torch module; calling a Model runs it on preprocessed images (B, 3, H, W). `findings` are what
     the method found in training data, if it looks at them, in `finding_seconds`; they are saved with the graft.
+    `kept` lists the images that it was trained on, where these are files; it is saved with the graft, too.
     """
 
     tuned: Tuned
@@ -51,6 +51,7 @@ class Model:
     class_names: tuple[str, ...]
     findings: Mapping[str, Tensor] = field(default_factory=dict)
     finding_seconds: float = 0.0
+    kept: Kept | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -98,9 +99,30 @@ class Model:
         limit = whole("max_pixels", max_pixels, least=1)
         return loop.predict(self.tuned, opened(images, seen.pixel_range, limit), seen)
 
-    def evaluate(self, split: Split) -> "Metrics":
-        """Loss and accuracies on labelled images."""
-        return loop.evaluate(self.tuned, split, self.preprocessing)
+    @checked
+    def evaluate(
+        self,
+        data: Split | Task | Path | str,
+        split: str | None = None,
+        *,
+        ignore_unknown: bool = False,
+        by_index: bool = False,
+        allow_missing: bool = False,
+        **settings: Any,
+    ) -> "Metrics":
+        """Loss and accuracies on labelled images: a split, a task, or a folder or list of images.
+
+        `split` says which of a task or folder: train, val, test, all, or new, which are images that the model has
+        not seen; by default the test where there are splits, else everything. Classes are matched by name, and
+        what was chosen is told (`labelled.to_measure`). `settings` are device, batch_size, precision, workers.
+
+        Raises:
+            ConfigError: no images, or an unknown setting.
+            DataError: images or classes that are not there.
+        """
+        wishes = labelled.Wishes(ignore_unknown, by_index, allow_missing)
+        images = labelled.to_measure(data, split, self.class_names, self.kept, wishes)
+        return loop.evaluate(self.tuned, images, self.preprocessing, **settings)
 
     def merge(self) -> nn.Module:
         """A plain library model with the same logits. Raises NotFoldable."""
@@ -147,7 +169,9 @@ class Model:
             metrics=dict(metrics or {}),
             cost=dict(cost or {}),
         )
-        return artefact.write(home, card, self.tuned.state_dict(), self.findings, instead)
+        card = artefact.write(home, card, self.tuned.state_dict(), self.findings, instead)
+        put(self.kept, home)
+        return card
 
     def digest(self) -> str:
         """The method's spec and a digest of its findings: what a training that goes on must share."""
@@ -213,12 +237,14 @@ def graft(
             f"{methods.spec_of(chosen)} chooses by validation accuracy, and there are no validation images. Give "
             "some (in Python, val=...; on the command line, data with a val, or --val-fraction above 0)."
         )
-    frozen = _as_backbone(backbone)
+    frozen = as_backbone(backbone)
     pictures = preprocessing or own_preprocessing(frozen)
     pictures = pictures if data is None else adopted(pictures, data.images)
     findings: Mapping[str, Tensor] = {}
-    seconds = 0.0
+    seconds, kept = 0.0, None
     if chosen.looks() and data is not None:
+        names, data, others = labelled.taken(names, data, val=val)
+        val, kept = others["val"], labelled.seen(None, train=data, **others)
         folder = None if out is None else path_of(out, "out")
         arguments = (chosen, frozen, len(names), data, pictures, settings or Training(), folder, resume)
         calibrator = Calibrator(*arguments, val=val)
@@ -228,7 +254,7 @@ def graft(
     elif chosen.looks():  # at a file, perhaps, that was named
         with seeded(seed):
             findings = chosen.find(frozen, len(names), NoData(chosen))
-    return _planned(frozen, chosen, names, pictures, seed, findings, seconds)
+    return replace(_planned(frozen, chosen, names, pictures, seed, findings, seconds), kept=kept)
 
 
 def _planned(
@@ -244,14 +270,6 @@ def _planned(
     found = dict(findings or {})
     tuned = planted(backbone, method, len(names), seed, found)
     return Model(tuned, method, preprocessing, names, found, seconds)
-
-
-def _as_backbone(backbone: str | Backbone | nn.Module) -> Backbone:
-    if isinstance(backbone, Backbone):
-        return backbone
-    if isinstance(backbone, str):
-        return load_backbone(backbone)
-    return wrap(backbone, type(backbone).__name__)
 
 
 def load(
@@ -275,7 +293,7 @@ def load(
     if file is not None and backbone is not None:
         raise ConfigError("Give a backbone or a checkpoint to make one from, not both.")
     card, state, findings = artefact.read(home, force)
-    frozen = rebuilt(card.backbone, home, file, force) if backbone is None else _as_backbone(backbone)
+    frozen = rebuilt(card.backbone, home, file, force) if backbone is None else as_backbone(backbone)
     if not force and (wrong := differs(card.backbone, home, frozen)):
         raise wrong
     method = methods.parse_saved(card.method)
@@ -296,4 +314,5 @@ def load(
         raise ArtefactError(told) from error
     artefact.fill(model.tuned, state, home)
     model.tuned.eval()
+    model.kept = labelled.kept_in(home)
     return model

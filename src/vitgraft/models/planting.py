@@ -6,8 +6,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from vitgraft.backbones.loading import load_backbone
+from vitgraft.backbones.timm_vit import wrap
 from vitgraft.core.backbone import Backbone
 from vitgraft.core.tuned import Tuned
 from vitgraft.data.class_names import as_whole, names_in_order
@@ -31,6 +33,15 @@ def class_names(classes: object) -> tuple[str, ...]:
     if twice := sorted(name for name, count in Counter(names).items() if count > 1):
         raise ConfigError(f"Class {', '.join(map(repr, twice))} is named twice. Give every class its own name.")
     return names
+
+
+def as_backbone(backbone: str | Backbone | nn.Module) -> Backbone:
+    """A backbone by its name, or of a library's model object."""
+    if isinstance(backbone, Backbone):
+        return backbone
+    if isinstance(backbone, str):
+        return load_backbone(backbone)
+    return wrap(backbone, type(backbone).__name__)
 
 
 def planted(backbone: Backbone, method: Method, classes: int, seed: int, findings: Findings) -> Tuned:

@@ -8,6 +8,7 @@ from vitgraft.data.preprocessing import adopted
 from vitgraft.data.task import Split
 from vitgraft.kinds import checked
 from vitgraft.machine.placement import place
+from vitgraft.models import labelled
 from vitgraft.models.folder import check_free_to_fit, held
 from vitgraft.models.model import Model
 from vitgraft.models.rebuilt import path_of
@@ -47,6 +48,8 @@ def fit(
     """
     chosen = (settings or Training()).changed(overrides)
     model.preprocessing = adopted(model.preprocessing, train.images)
+    model.class_names, train, others = labelled.taken(model.class_names, train, val=val, test=legacy)
+    model.kept = labelled.seen(model.kept, train=train, val=others["val"])
     home, here = None if out is None else path_of(out, "out"), place(chosen.device)
     if home is not None:
         here.agreed(lambda: check_free_to_fit(home, resume))
@@ -54,12 +57,12 @@ def fit(
         return loop.fit(
             model.tuned,
             train,
-            val,
+            others["val"],
             chosen,
             preprocessing=model.preprocessing,
             recipe=model.method.recipe,
             out=home,
             resume=resume,
-            legacy=legacy,
+            legacy=others["test"],
             what=model.digest(),
         )

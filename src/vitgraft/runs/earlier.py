@@ -11,6 +11,7 @@ from typing import Any
 
 from vitgraft.atomic import write_atomically
 from vitgraft.data.benchmarks.names import mentioned
+from vitgraft.data.kept import Kept, put
 from vitgraft.errors import ConfigError
 from vitgraft.models import artefact, folder
 from vitgraft.results import store
@@ -35,11 +36,13 @@ class Start:
     resume: bool = False
     done: Record | None = None
 
-    def make_room(self, toml: str) -> None:
-        """Begin the folder with the run's configuration; what an earlier run was to replace it with is no more."""
+    def make_room(self, toml: str, images: Kept | None) -> None:
+        """Begin the folder with the list of the run's images, and its configuration; what an earlier run was to
+        replace it with is no more."""
         place = self.config.folder
         if place.name == store.NEXT and not self.resume and place.exists():
             shutil.rmtree(place)
+        put(images, place)
         write_atomically(self.config.kept, toml.encode())
 
 

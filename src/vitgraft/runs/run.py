@@ -7,17 +7,15 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vitgraft.atomic import write_atomically
 from vitgraft.backbones.loading import load_backbone
 from vitgraft.core.backbone import Backbone
-from vitgraft.data import source
 from vitgraft.data.benchmarks.names import mentioned
-from vitgraft.data.lists.splits import AUTO
 from vitgraft.data.preprocessing import preset
-from vitgraft.data.task import Task
-from vitgraft.errors import ConfigError, DataError, TaskError
+from vitgraft.data.task import Split, Task
+from vitgraft.errors import ConfigError
 from vitgraft.machine.placement import place
 from vitgraft.methods import describe, parse, spec_of
 from vitgraft.models import folder, training
@@ -34,7 +32,7 @@ from vitgraft.results.record import (
     Scores,
     TaskFacts,
 )
-from vitgraft.runs import protocols
+from vitgraft.runs import kept_split, protocols
 from vitgraft.runs.config import RunConfig
 from vitgraft.runs.earlier import Start, begin
 from vitgraft.runs.keeping import expense, history, keep
@@ -72,7 +70,7 @@ def run(
     start = here.agreed(lambda: begin(config, resume, force))
     if start.done is None:  # data and weights are read before anything is touched
         config = with_weights(config, start.resume, say)
-        started, task = now(), load_task(start.config)
+        started, task = now(), kept_split.task_of(start.config, start.resume, say)
         _check_named(config, task)
         if not test:
             check_choosable(task)
@@ -94,12 +92,14 @@ def _trained(
     """The model of a run, trained in the folder in which it begins or goes on."""
     legacy_split = legacy.asked(config.training, task.splits.get("test"))
     main, place_of_run = place(config.training.device).main, start.config.folder
+    images = kept_split.list_of(start.config, task, start.resume)
     if main and parse(config.method).looks():  # it may be stopped before there is a model
-        start.make_room(config.toml())
+        start.make_room(config.toml(), images)
     model = build(start.config, task, resume=start.resume, backbone=backbone)
+    model.kept = images
     if main:
         if not model.method.looks():
-            start.make_room(config.toml())
+            start.make_room(config.toml(), images)
         for line in model.method.told(model.backbone, model.findings):
             say(line)
         for name, text in model.method.files(model.backbone, model.findings).items():
@@ -116,46 +116,22 @@ def _trained(
     return model, fitted
 
 
-def test_later(config: RunConfig) -> Record:
+def test_later(config: RunConfig, tell: Callable[[str], None]) -> Record:
     """Measure a finished run that has not read the test split on it, and complete its record.
 
     Raises:
+        TaskError: its test images are not as they were.
         RecordError, ArtefactError: the run is not finished.
     """
     path = config.folder / store.FILE
     record = store.read(path)
     if record.test is None:
-        record = replace(record, test=_test(config, models.load(config.folder), load_task(config)))
+        images = kept_split.test_split(config, record, tell)
+        record = replace(record, test=_test(config, models.load(config.folder), images))
         store.write(path, record)
     if config.records is not None:  # this may be what an earlier call was stopped before
         store.add(Path(config.records), record)
     return record
-
-
-def load_task(config: RunConfig) -> Task:
-    """The task that a configuration names, cut into splits as it says.
-
-    Raises:
-        TaskError: data that cannot be used.
-        ConfigError: something is to be chosen on validation images that are trained on.
-    """
-    config.check_choosing()
-    options: dict[str, Any] = {
-        "seed": config.split_seed,
-        "val_fraction": config.val_fraction,
-        "test_fraction": config.test_fraction,
-        "skip_unreadable": config.skip_unreadable,
-        "pixel_range": config.pixel_range,
-        "max_pixels": config.max_pixels,
-        "train_on": config.train_on,
-    }
-    columns = ("path_column", "label_column", "split_column", "suffix")
-    asked = {name: getattr(config, name) for name in ("root", *columns)}
-    options |= {name: value for name, value in asked.items() if value not in (None, AUTO)}
-    try:
-        return source.load(config.data, **options)
-    except DataError as error:
-        raise TaskError(str(error)) from None
 
 
 def backbone_of(config: RunConfig) -> Backbone:
@@ -230,7 +206,7 @@ def record_of(
 ) -> Record:
     """What a run was and what it reached; its cost is measured unless that of its like is known."""
     peak = peak_memory_mib(model.backbone.device)  # before anything that is not training
-    tested = _test(config, model, task) if test else None
+    tested = _test(config, model, task.splits.get("test")) if test else None
     described = describe(model.method)
     return Record(
         config=store.shared(config.table()),
@@ -260,14 +236,14 @@ def record_of(
     )
 
 
-def _test(config: RunConfig, model: Model, task: Task) -> Scores | None:
+def _test(config: RunConfig, model: Model, images: Split | None) -> Scores | None:
     """The test split, read once, with the values that were selected."""
-    if "test" not in task.splits:
+    if images is None:
         return None
     settings = config.training
     metrics = measure.evaluate(
         model.tuned,
-        task.splits["test"],
+        images,
         model.preprocessing,
         batch_size=settings.eval_batch_size,
         precision=settings.precision,

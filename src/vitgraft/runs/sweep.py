@@ -7,9 +7,10 @@ took, and its peak memory is that of all. It keeps no log and cannot be resumed,
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from vitgraft.data.kept import Kept
 from vitgraft.errors import DivergedError
 from vitgraft.results.record import Record
-from vitgraft.runs import run
+from vitgraft.runs import kept_split, run
 from vitgraft.runs.config import RunConfig
 from vitgraft.runs.earlier import begin
 from vitgraft.runs.keeping import keep
@@ -28,7 +29,8 @@ def run_together(
     """
     first, cost = configs[0], None
     started = run.now()
-    task = run.load_task(first)
+    task = kept_split.load_task(first)
+    images = Kept.of(task.splits)
     run.check_choosable(task)
     run.tell_of(task, tell)
     starts = [begin(config, resume=False, force=True) for config in configs]
@@ -47,7 +49,8 @@ def run_together(
         if isinstance(one, DivergedError):
             found.append(one)
             continue
-        start.make_room(config.toml())
+        start.make_room(config.toml(), images)
+        model.kept = images
         record = run.record_of(config, task, model, one, started, False, cost)
         cost = replace(record.cost, together=len(configs))  # their shapes and shares are the same
         record = replace(record, cost=cost)
