@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+import vitgraft
 from tests.pictures import ORANGE, dataset, encoded, paths, picture, sizes, write
 from vitgraft.data import digests, files, left_out
 from vitgraft.data.decode import Decoded
@@ -14,7 +15,7 @@ from vitgraft.data.digests import FOLDER
 from vitgraft.data.folder import load_folder
 from vitgraft.data.location import cache_root
 from vitgraft.data.source import expand_images, load
-from vitgraft.errors import ConfigError, DataError
+from vitgraft.errors import ConfigError, DataError, Told
 
 JXL = b"\xff\x0a" + bytes(30)
 PSD = b"8BPS\0\1" + bytes(30)
@@ -162,6 +163,16 @@ def test_expand_images__tells_what_is_left_out(tmp_path: Path, monkeypatch: pyte
     put(tmp_path / "heic" / "1.jxl", JXL)
     with pytest.raises(DataError, match=r"Folder 'heic' holds no images, only other files \(1 \.jxl\)\..*plugin"):
         expand_images(["heic"])
+
+
+def test_load_task__warns_of_what_it_left_out(tmp_path: Path) -> None:
+    put(mixed(tmp_path / "photos") / "b" / "broken.png", b"")
+    with pytest.warns(Told) as told:
+        task = vitgraft.load_task(tmp_path / "photos", skip_unreadable=True)
+    lines = [str(one.message) for one in told]
+    assert tuple(lines[:-1]) == task.notes
+    assert lines[-1].startswith("1 images cannot be read and are left out")
+    assert told[0].filename == __file__
 
 
 # What was seen

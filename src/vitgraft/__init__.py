@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from vitgraft import results as results
     from vitgraft.backbones.loading import load_backbone as load_backbone
     from vitgraft.core.backbone import Backbone as Backbone
-    from vitgraft.data.source import load as load_task
+    from vitgraft.data.source import load_task as load_task
     from vitgraft.errors import VitgraftError as VitgraftError
     from vitgraft.models.bundle import Bundle as Bundle
     from vitgraft.models.model import Model as Model
@@ -66,7 +66,7 @@ def _methods() -> dict[str, Any]:
 def __getattr__(name: str) -> Any:
     """Public names, rooms, and every method's class (`vitgraft.LoRA`), found where they live."""
     if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), "load" if name == "load_task" else name)
+        return getattr(import_module(_HOMES[name]), name)
     if name == "__version__":
         return metadata.version("vitgraft")
     if name[:1].islower() and find_spec(f"vitgraft.{name}") is not None:  # a room, such as vitgraft.results

@@ -2,6 +2,7 @@
 
 import glob
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from vitgraft.data.rows import LISTS
 from vitgraft.data.split import retraining
 from vitgraft.data.split_names import FRACTION
 from vitgraft.data.task import Task
-from vitgraft.errors import ConfigError, DataError, unknown
+from vitgraft.errors import ConfigError, DataError, Told, unknown
 from vitgraft.errors import near as nearest
 from vitgraft.kinds import checked, converted
 
@@ -72,6 +73,15 @@ def load(source: str | Path, *, train_on: str = "train", **options: object) -> T
         return benchmarks.load(_asked(mention, both), path, rest)
     task = _read(path, options)
     return _together(task) if both else task
+
+
+def load_task(source: str | Path, *, train_on: str = "train", **options: object) -> Task:
+    """`load`, which see, for Python: what was guessed, ignored or left out is told by warnings (`Told`), too."""
+    task = load(source, train_on=train_on, **options)
+    unread = f"{len(task.skipped):,} images cannot be read and are left out: see the task's `skipped`."
+    for line in (*task.notes, *([unread] if task.skipped else [])):
+        warnings.warn(line, Told, stacklevel=2)
+    return task
 
 
 def _together(task: Task) -> Task:
