@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 import vitgraft
 from tests.pictures import ORANGE, dataset, encoded, paths, picture, sizes, write
+from vitgraft.cli import app
 from vitgraft.data import digests, files, left_out
 from vitgraft.data.decode import Decoded
 from vitgraft.data.digests import FOLDER
@@ -274,6 +276,16 @@ def test_seen__damage_is_harmless(
     again(seen)
     assert load_folder(root).fingerprint() == expected
     assert len(seen) == 6
+
+
+def test_seen__is_forgotten_with_the_cache(tmp_path: Path, seen: list[str]) -> None:
+    load_folder(dataset(tmp_path / "photos", {"a": 3, "b": 3}))
+    assert digests.kept_bytes() > 0
+    result = CliRunner().invoke(app, ["cache", "rm", "--all"])
+    assert result.exit_code == 0, result.output
+    assert digests.kept_bytes() == 0
+    load_folder(tmp_path / "photos")
+    assert len(seen) == 12
 
 
 def test_seen__writers_keep_what_others_wrote(tmp_path: Path, seen: list[str]) -> None:

@@ -55,7 +55,7 @@ def removed(
         int | None, typer.Option(min=0, help="Remove entries that were not used for so many days.")
     ] = None,
 ) -> None:
-    """Remove cached features.
+    """Remove cached features; with --all also what is known of image files, which are then read again.
 
     Examples:
 
@@ -63,6 +63,7 @@ def removed(
 
       vitgraft cache rm --days 30
     """
+    from vitgraft.data import digests
     from vitgraft.features import entries
 
     if not keys and not everything and days is None:
@@ -73,7 +74,7 @@ def removed(
         chosen |= {
             entry.key: None for entry in entries.entries() if everything or entry.used <= before.timestamp()
         }
-    freed = entries.remove(chosen)
+    freed = entries.remove(chosen) + (digests.forget() if everything else 0)
     typer.echo(f"Removed {_entries(len(chosen))}, {show.size(freed)}.")
 
 

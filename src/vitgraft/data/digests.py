@@ -8,6 +8,7 @@ are read again.
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -139,6 +140,19 @@ def digests(root: Path, paths: Sequence[str]) -> list[bytes]:
         found.update(zip(new, pool.map(held.digest, new), strict=True))
     held.keep()
     return [bytes.fromhex(found[path]) for path in paths]
+
+
+def kept_bytes() -> int:
+    """How many bytes on disk hold what was seen."""
+    return sum(file.stat().st_size for file in (cache_root() / FOLDER).glob("*.json"))
+
+
+def forget() -> int:
+    """Remove what was seen from the disk, and from this process; returns how many bytes that frees."""
+    freed = kept_bytes()
+    shutil.rmtree(cache_root() / FOLDER, ignore_errors=True)
+    _memory.cache_clear()
+    return freed
 
 
 def _stamp(path: str) -> Stamp | None:

@@ -85,8 +85,9 @@ class LeftOut:
     def notes(self) -> tuple[str, ...]:
         """Sentences for a person."""
         found = []
-        if self.renamed:
-            counts = _counted(Counter(map(_suffix, self.renamed)))
+        suffixes = Counter(suffix for suffix in map(_suffix, self.renamed) if suffix not in FOREIGN)
+        if suffixes:
+            counts = _counted(suffixes)
             found.append(f"Read as images by their content, not their name: {counts}.")
         if self.files:
             found.append(f"Left out: {_counted(self.by_suffix())}.{self.advice()}")
