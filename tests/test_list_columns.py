@@ -1,5 +1,6 @@
 """Columns of a list: the user's own split, one-hot labels, titles of one's own, encodings, defects at once."""
 
+import random
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,9 @@ from tests.pictures import paths, picture, sizes, write
 from vitgraft.data.listing import load_list
 from vitgraft.data.source import load
 from vitgraft.data.task import Task
-from vitgraft.errors import ConfigError, DataError
+from vitgraft.errors import ConfigError, DataError, VitgraftError
 from vitgraft.runs.config import RunConfig
-from vitgraft.runs.run import load_task
+from vitgraft.runs.kept_split import load_task
 
 
 @pytest.fixture
@@ -318,3 +319,30 @@ def test_classes__numbers_that_begin_at_1(pool: Path) -> None:
         load_list(labelled(pool, ["0", "1", "1"]), classes=classes)
     task = load_list(labelled(pool, ["1", "0", "1"]), classes=["1", "0"], val_fraction=0.0, test_fraction=0.0)
     assert task.splits["train"].labels.tolist() == [0, 1, 0]  # by name, never by place
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.txt"])
+def test_lists__of_mutated_bytes_are_read_or_refused(pool: Path, name: str) -> None:
+    mark = {"a.csv": ",", "a.tsv": "\t", "a.txt": " "}[name]
+    titles = "" if name == "a.txt" else mark.join(("path", "label", "is_test\n"))
+    last = "" if name == "a.txt" else f"{mark}0"
+    whole = (titles + "".join(f"{i}.png{mark}{i % 2}{last}\n" for i in range(10))).encode()
+    draw = random.Random(name)
+    read, told = 0, []
+    for _ in range(80):
+        content = bytearray(whole)
+        for _ in range(draw.randint(0, 3)):
+            place = draw.randrange(len(content))
+            content[place : place + draw.randint(0, 2)] = draw.choices(
+                b',;\t\n\0"0 \xe9\xff', k=draw.randint(0, 2)
+            )
+        (pool / name).write_bytes(content)
+        try:
+            classes = draw.choice([None, ["0", "1"], {0: "a", 1: "b"}])
+            load(pool / name, check=False, to_measure=draw.random() < 0.3, classes=classes)
+            read += 1
+        except VitgraftError as error:
+            told.append(str(error))
+    assert read > 5
+    assert len(told) > 5
+    assert all(text.endswith((".", "?")) for text in told)

@@ -68,7 +68,7 @@ def labels_of(rows: Mapping[str, Sequence[Row]], classes: Mapping[int, str] | No
     labels = [_understood(row) for members in rows.values() for row in members]
     defects = [_empty(label) for label in labels if label.kind is Kind.empty]
     labels = [label for label in labels if label.kind is not Kind.empty]
-    naming = {row.where for row in rows["train"]}
+    naming = {row.where for row in rows.get("train", ())}
     train = [label for label in labels if label.row.where in naming]
     if classes is not None:
         meaning = _given(classes)
