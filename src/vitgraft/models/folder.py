@@ -106,8 +106,8 @@ def clear(folder: Path, keep: frozenset[str] = frozenset()) -> None:
             remove(folder / name)
 
 
-def complete(folder: Path) -> bool:
-    """Put a run that is finished in `.next/` in the place of what the folder holds; True if there was one.
+def complete(folder: Path) -> None:
+    """Put a run that is finished in `.next/` in the place of what the folder holds, if there is one.
 
     It may be called again after a kill at any moment. The old record goes first and the new one comes last, so
     that no record ever lies beside the graft of another run; the graft is replaced in one moment.
@@ -125,7 +125,6 @@ def complete(folder: Path) -> bool:
             os.replace(path, folder / path.name)
     os.replace(new / store.FILE, folder / store.FILE)
     shutil.rmtree(new)
-    return True
 
 
 _OURS: list[tuple[int, Path]] = []
