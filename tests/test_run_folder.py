@@ -39,12 +39,17 @@ def fit(home: Path, out: Path, *words: str, **changes: object) -> Any:
     return call("fit", *options(home, out=out, method="linear", **{"epochs": 1, **changes}), *words)
 
 
-@pytest.fixture
-def run(home: Path, tmp_path: Path) -> Path:
-    """A finished run."""
-    result = fit(home, tmp_path / "run")
+@pytest.fixture(scope="module")
+def finished(home: Path) -> Path:
+    result = fit(home, home / "finished")
     assert result.exit_code == 0, result.output
-    return tmp_path / "run"
+    return home / "finished"
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    """A finished run of the test's own."""
+    return shutil.copytree(finished, tmp_path / "run")
 
 
 def stopped(home: Path, out: Path, monkeypatch: pytest.MonkeyPatch, *words: str, **changes: object) -> None:
@@ -147,7 +152,7 @@ def moment(calls: Iterator[int], when: int, then: Callable[..., Any]) -> Callabl
 
 
 CHANGES = ((os, "replace"), (os, "unlink"), (Path, "unlink"), (os, "rmdir"), (shutil, "rmtree"))
-MOMENTS = 20
+MOMENTS = 21
 
 
 def _two_runs(place: Path) -> None:
@@ -182,6 +187,8 @@ def test_move__a_kill_at_any_moment_leaves_one_run_or_the_other(
             told = store.read(tmp_path / store.FILE).graft
             assert told == artefact.read_card(tmp_path).digest, "never a new graft beside an old record"
         folder.complete(tmp_path)
+    else:
+        assert next(calls) == when, "there are as many moments as are tried"
     assert first_value(tmp_path) == 0.75
     assert store.read(tmp_path / store.FILE).graft == artefact.read_card(tmp_path).digest
     assert {path.name for path in tmp_path.iterdir()} == {
@@ -231,7 +238,7 @@ def test_python_fit__leaves_runs_alone(run: Path, home: Path, monkeypatch: pytes
     model = vitgraft.graft(tiny.backbone(), "lora", toy.CLASSES)
     given: dict[str, Any] = {"out": run, "epochs": 1, "device": "cpu", "cache": "off"}
     for more in ({}, {"resume": True}):
-        with pytest.raises(ConfigError, match="holds a finished run of `vitgraft fit`. Train in another folder"):
+        with pytest.raises(ConfigError, match=r"holds a finished run of `vitgraft fit`\. Train in another folder"):
             vitgraft.fit(model, toy.split(), **given, **more)
     with pytest.raises(ConfigError, match="holds a finished run"):
         vitgraft.graft(tiny.backbone(), "head2toe", toy.CLASSES, data=toy.split(), out=run)
@@ -341,9 +348,7 @@ def test_lock__a_file_system_without_locks_is_told(tmp_path: Path, monkeypatch: 
         pass
 
 
-def test_a_run_that_diverges__frees_the_folder(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lock__a_run_that_fails_lets_go(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def diverge(self: session.Session) -> None:
         raise DivergedError("The loss is no longer finite.")
 

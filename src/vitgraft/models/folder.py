@@ -51,6 +51,12 @@ def own_files() -> tuple[str, ...]:
     return (*plain, *dict.fromkeys(left))
 
 
+def is_moving(folder: Path) -> bool:
+    """True if a run that is to replace another is finished, and not all of it was moved."""
+    new = folder / store.NEXT
+    return new.exists() and ((new / store.FILE).exists() or not (new / store.KEPT).exists())
+
+
 def run_files(folder: Path) -> list[Path]:
     """What tells of a run in a folder: its record first, then its configuration, log, images, state."""
     return [folder / name for name in (*own_files(), store.NEXT)]
@@ -114,7 +120,9 @@ def complete(folder: Path) -> None:
     """
     new = folder / store.NEXT
     if not (new / store.FILE).exists():
-        return False
+        if new.exists() and not (new / store.KEPT).exists():  # all but the last step of a move was done
+            shutil.rmtree(new)
+        return
     if (new / artefact.CARD).exists():  # nothing was moved yet
         clear(folder, frozenset(path.name for path in new.iterdir()) - {store.FILE})
     artefact.adopt(new, folder)

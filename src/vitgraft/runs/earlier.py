@@ -56,7 +56,7 @@ def begin(config: RunConfig, resume: bool, force: bool) -> Start:
     for path, option in ((home, "--out"), (config.records and Path(config.records), "--records")):
         if path and path.exists() and not path.is_dir():
             raise ConfigError(f"'{path}' is a file. Name a folder with {option}.")
-    if (home / store.NEXT / store.FILE).exists():  # it is finished, and was killed while it was moved
+    if folder.is_moving(home):  # it was killed then
         with folder.held(home):
             folder.complete(home)
     what, pending = folder.holds(home), (home / store.NEXT / store.KEPT).exists()
