@@ -21,6 +21,7 @@ from torch import Tensor
 
 from vitgraft.backbones.containers import shortened, weights_in
 from vitgraft.backbones.inert import MAGIC, Contents, Stored, contents
+from vitgraft.backbones.onnx_file import read_onnx
 from vitgraft.backbones.snapshots import Snapshot, snapshot
 from vitgraft.errors import CheckpointError
 
@@ -30,7 +31,10 @@ WRAPPERS = ("module.", "_orig_mod.", "model.", "backbone.", "base_model.", "net.
 WITHIN = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 """Parts that torch's own wrappers put into names, behind others, too; taken out there."""
 
-SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".npz")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".npz", ".onnx")
+ONNX_VERSION, ONNX_NEXT = b"\x08", b"\x12\x1a\x22\x28\x32\x3a\x42"
+"""An ONNX file begins with the number of its version, below 128, and the tag of another field."""
+
 _SNIFFED = 512  # bytes at the start of a file that tell its kind
 
 
@@ -38,9 +42,10 @@ _SNIFFED = 512  # bytes at the start of a file that tell its kind
 class WeightFile:
     """Named tensors as a file holds them, without containers and wrappers.
 
-    `kind` is "safetensors", "torch" or "npz". `container` are the keys that led to the weights (`model.teacher`),
-    `others` those that lead to weights that were not taken, `ignored` what lay among the weights without being a
-    tensor, and `wrappers` what was taken off or out of names; `config` is the config.json of a hub's copy.
+    `kind` is "safetensors", "torch", "npz" or "onnx". `container` are the keys that led to the weights
+    (`model.teacher`), `others` those that lead to weights that were not taken, `ignored` what lay among them
+    without being a tensor or having a name, and `wrappers` what was taken off or out of names; `config` is the
+    config.json of a hub's copy.
     """
 
     path: Path
@@ -74,6 +79,9 @@ def _read(path: Path) -> WeightFile:
     kind = _kind(path)
     if kind == "torch":
         return _read_torch(path)
+    if kind == "onnx":
+        named, unnamed = read_onnx(path)
+        return WeightFile(path, kind, named, ignored=unnamed)
     read = _read_npz if kind == "npz" else _read_safetensors
     return WeightFile(path, kind, read(path))
 
@@ -130,10 +138,12 @@ def _kind(path: Path) -> str:
         return _zip_kind(path)
     if start[8:9] == b"{":  # after the header's length in eight bytes
         return "safetensors"
+    if start[:1] == ONNX_VERSION and start[2:3] in ONNX_NEXT:
+        return "onnx"
     if start.startswith(b"\x80"):  # the protocol byte of a pickle: torch's format before 1.6 begins with one
         return _pickle_kind(path)
     raise CheckpointError(
-        f"{path} is no weight file. Readable are safetensors, torch's .pth, .pt, .bin or .tar, and JAX's .npz; "
+        f"{path} is no weight file. Readable are safetensors, torch's .pth, .pt, .bin or .tar, JAX's .npz, ONNX; "
         "unpack an archive first, and of a model in parts pass the folder with its index."
     )
 
