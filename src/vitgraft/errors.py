@@ -9,6 +9,9 @@ import shlex
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+SHOWN = 200
+"""Characters of a name that a message repeats."""
+
 
 class VitgraftError(Exception):
     """A mistake in the input, told in a sentence. Base of all others here."""
@@ -59,7 +62,8 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     close = near(name, names, 1, 0.5)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    return f"There is no {kind} {name!r}.{hint} Known: {', '.join(names)}."
+    short = name if len(name) <= SHOWN else f"{name[:SHOWN]}..."
+    return f"There is no {kind} {short!r}.{hint} Known: {', '.join(names)}."
 
 
 def near(name: str, known: Iterable[str], count: int, cutoff: float) -> list[str]:

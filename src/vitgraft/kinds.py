@@ -10,6 +10,7 @@ import os
 import reprlib
 import types
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from functools import cache, wraps
 from numbers import Integral, Real
@@ -152,12 +153,18 @@ def _holding(value: Any, origin: Any, inner: tuple[Any, ...]) -> tuple[Any] | No
     return (tuple(things) if origin is tuple else things if origin is list else value,)
 
 
+def _whole(value: Any) -> tuple[int] | None:
+    return (int(value),) if isinstance(value, Integral) and not isinstance(value, bool) else None
+
+
 def _number(value: Any) -> tuple[float] | None:
-    return (value if type(value) in (int, float) else float(value),) if _is_number(value, Real) else None
-
-
-def _is_number(value: Any, kind: type) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool)
+    """A number that is neither NaN nor infinite: no setting means one of these."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    with suppress(OverflowError):
+        number = float(value)
+        return (number,) if math.isfinite(number) else None
+    return None
 
 
 def _path(value: Any) -> tuple[Path] | None:
@@ -178,6 +185,8 @@ def _flaw(text: str, path: bool = False) -> str:
         return "holds half a character (a lone surrogate), which no file can hold"
     if b"\0" in coded:
         return "holds a NUL character"
+    if path and not text:
+        return "is empty"
     if path and max(map(len, coded.split(os.fsencode(os.sep)))) > LONGEST_NAME:
         return f"holds a name of more than {LONGEST_NAME} bytes, which file systems do not take"
     return ""
@@ -190,7 +199,7 @@ def _boolean(value: Any) -> tuple[bool] | None:
 
 _SIMPLE: dict[Any, Callable[[Any], tuple[Any] | None]] = {
     bool: _boolean,
-    int: lambda value: (value if type(value) is int else int(value),) if _is_number(value, Integral) else None,
+    int: _whole,
     float: _number,
     str: _text,
     Path: _path,
@@ -200,7 +209,7 @@ _SIMPLE: dict[Any, Callable[[Any], tuple[Any] | None]] = {
 
 def finite(value: Any) -> bool:
     """True for a number that is neither NaN nor infinite."""
-    return _is_number(value, Real) and (isinstance(value, int) or math.isfinite(value))
+    return _number(value) is not None
 
 
 def wanted(kind: Any) -> str:

@@ -28,7 +28,7 @@ from vitgraft.data.split_names import FRACTION
 from vitgraft.data.survey import survey
 from vitgraft.data.task import Split, Task
 from vitgraft.errors import ConfigError, DataError, unknown
-from vitgraft.kinds import check_fields, finite, whole
+from vitgraft.kinds import check_fields, whole
 
 SHOWN = 5  # how many broken images a message lists
 
@@ -69,9 +69,6 @@ class Reading:
         asked(self.pixel_range)
         if self.seed is not None:
             whole("seed", self.seed)
-        for split, share in self.fractions.items():
-            if not finite(share):
-                raise ConfigError(f"{split}_fraction={share}: expected a number of at least 0 and below 1.")
         val, test = self.fractions.values()
         if min(val, test) < 0 or val + test >= 1:
             given = f"val_fraction {val} and test_fraction {test}"

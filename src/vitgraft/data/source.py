@@ -96,7 +96,7 @@ def _asked(mention: Mention, both: bool) -> Mention:
 def _read(path: Path, options: Mapping[str, object]) -> Task:
     """The task in a folder or a list of images."""
     if os.path.isdir(path):
-        if (own := (list_to_measure if options.get("to_measure") else train_list)(path)) is not None:
+        if (own := (list_to_measure if options.get("to_measure") is True else train_list)(path)) is not None:
             return load_list(path, **options).noted(f"The list '{own}' is read.")  # type: ignore[arg-type]
         if "root" in options:
             raise ConfigError(f"'{path}' has its images in it, and needs no root: leave it out (--root).")

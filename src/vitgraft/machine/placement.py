@@ -138,7 +138,10 @@ def device_named(name: str) -> torch.device:
     there = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if name == "auto":
         return there or torch.device("cpu")
-    device = torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"device={name!r} is not known. Use auto, cpu, cuda, cuda:1, mps or xpu.") from None
     if device.type == "cpu":
         return device
     count = torch.accelerator.device_count() if there and there.type == device.type else 0

@@ -3,12 +3,15 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from vitgraft.errors import ConfigError
 from vitgraft.methods.base import Findings, Method, positive, probability
 
 if TYPE_CHECKING:
     from vitgraft.core.backbone import Backbone
     from vitgraft.core.plan import Plan
     from vitgraft.core.shape import Shape
+
+MOST_LAYERS = 100
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Mlp(Method):
         from vitgraft.heads.linear import MlpHead
 
         positive(self, k=self.k)
+        if self.k > MOST_LAYERS:
+            raise ConfigError(f"mlp: k={self.k} must be at most {MOST_LAYERS} layers.")
         probability(self, dropout=self.dropout)
         return Plan(MlpHead(backbone.width, classes, self.k, self.dropout))
 

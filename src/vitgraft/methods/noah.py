@@ -165,7 +165,8 @@ class Noah(Method):
     def _dials(self, depth: int) -> "list[Dial]":
         from vitgraft.search.evolution import Dial
 
-        steps = tuple(sorted({max(1, round(depth * step / self.depths)) for step in range(1, self.depths + 1)}))
+        count = min(self.depths, 2 * depth)  # more than that give every depth, and no other
+        steps = tuple(sorted({max(1, round(depth * step / count)) for step in range(1, count + 1)}))
         return [Dial(kind, depth, self._sizes(), steps) for kind in KINDS]
 
     def _parts(self, backbone: "Backbone", candidate: "Candidate") -> "list[list[dict[Site, Graft]]]":

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from vitgraft.core.sites import LINEAR_PLACES, STEM
-from vitgraft.methods.base import Findings, Method, Recipe
+from vitgraft.methods.base import Findings, Method, Recipe, not_negative
 
 if TYPE_CHECKING:
     from vitgraft.core.backbone import Backbone
@@ -35,6 +35,7 @@ class SSF(Method):
         from vitgraft.grafts.scale_shift import ScaleShift
         from vitgraft.heads.linear import LinearHead
 
+        not_negative(self, std=self.std)
         inner = [(block, place) for block in range(backbone.depth) for place in ("norm1", "norm2", *LINEAR_PLACES)]
         grafts = {}
         for site in [(STEM, "patch"), *inner, (backbone.depth, "norm")]:

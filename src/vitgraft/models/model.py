@@ -19,13 +19,12 @@ from vitgraft.data.ranges import AUTO, MAX_PIXELS, asked
 from vitgraft.data.task import Split, Task
 from vitgraft.data.transforms import Serving
 from vitgraft.errors import ArtefactError, ConfigError
-from vitgraft.kinds import check_fields, checked, whole
+from vitgraft.kinds import check_fields, checked, converted, whole
 from vitgraft.methods import Method
 from vitgraft.methods.base import NoData
-from vitgraft.models import artefact, labelled
+from vitgraft.models import artefact, labelled, planting
 from vitgraft.models.artefact import BackboneId, Card
 from vitgraft.models.folder import check_free_to_look, check_free_to_save, run_files
-from vitgraft.models.planting import as_backbone, check_images, class_names, own_preprocessing, planted, seeded
 from vitgraft.models.rebuilt import differs, path_of, rebuilt
 from vitgraft.results.provenance import versions
 from vitgraft.train import loop
@@ -66,7 +65,7 @@ class Model:
         Raises:
             ConfigError: no such tensor, or one of another size than the backbone takes.
         """
-        with check_images(self.backbone, images):
+        with planting.check_images(self.backbone, images):
             logits: Tensor = self.tuned(images.to(next(self.backbone.parameters())))
         return logits
 
@@ -75,6 +74,7 @@ class Model:
         """From a picture to what the model is called with, (3, H, W) float32: `split.tensors(model.transform)`."""
         return Serving(self.preprocessing)
 
+    @checked
     def with_pixel_range(self, pixel_range: str) -> "Model":
         """The same model, which takes LOW:HIGH for black and white in pictures of more than 8 bits, or what their
         type can hold (`dtype`), or what was found over the training images (`auto`). Raises ConfigError."""
@@ -230,15 +230,15 @@ def graft(
     """
     if out is not None:
         check_free_to_look(path_of(out, "out"), resume)
-    chosen, names = methods.parse(method), class_names(classes)
+    chosen, names = methods.parse(method), planting.class_names(classes)
     whole("seed", seed)
     if chosen.chooses() and data is not None and val is None:
         raise ConfigError(
             f"{methods.spec_of(chosen)} chooses by validation accuracy, and there are no validation images. Give "
             "some (in Python, val=...; on the command line, data with a val, or --val-fraction above 0)."
         )
-    frozen = as_backbone(backbone)
-    pictures = preprocessing or own_preprocessing(frozen)
+    frozen = planting.as_backbone(backbone)
+    pictures = preprocessing or planting.own_preprocessing(frozen)
     pictures = pictures if data is None else adopted(pictures, data.images)
     findings: Mapping[str, Tensor] = {}
     seconds, kept = 0.0, None
@@ -248,11 +248,11 @@ def graft(
         folder = None if out is None else path_of(out, "out")
         arguments = (chosen, frozen, len(names), data, pictures, settings or Training(), folder, resume)
         calibrator = Calibrator(*arguments, val=val)
-        with seeded(seed):
+        with planting.seeded(seed), planting.sizes_told(frozen, chosen, len(names)):
             findings = calibrator.find()
         seconds = calibrator.seconds
     elif chosen.looks():  # at a file, perhaps, that was named
-        with seeded(seed):
+        with planting.seeded(seed), planting.sizes_told(frozen, chosen, len(names)):
             findings = chosen.find(frozen, len(names), NoData(chosen))
     return replace(_planned(frozen, chosen, names, pictures, seed, findings, seconds), kept=kept)
 
@@ -268,7 +268,7 @@ def _planned(
 ) -> Model:
     """A model whose method has found what it looks for. Initial values depend on `seed` and the plan alone."""
     found = dict(findings or {})
-    tuned = planted(backbone, method, len(names), seed, found)
+    tuned = planting.planted(backbone, method, len(names), seed, found)
     return Model(tuned, method, preprocessing, names, found, seconds)
 
 
@@ -290,10 +290,11 @@ def load(
     """
     home = path_of(folder, "folder")
     file = None if checkpoint is None else path_of(checkpoint, "checkpoint")
+    force = converted("force", force, bool)
     if file is not None and backbone is not None:
         raise ConfigError("Give a backbone or a checkpoint to make one from, not both.")
     card, state, findings = artefact.read(home, force)
-    frozen = rebuilt(card.backbone, home, file, force) if backbone is None else as_backbone(backbone)
+    frozen = rebuilt(card.backbone, home, file, force) if backbone is None else planting.as_backbone(backbone)
     if not force and (wrong := differs(card.backbone, home, frozen)):
         raise wrong
     method = methods.parse_saved(card.method)

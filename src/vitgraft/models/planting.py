@@ -50,12 +50,20 @@ def planted(backbone: Backbone, method: Method, classes: int, seed: int, finding
     Raises:
         ConfigError: a field that does not fit the backbone, or sizes that no memory holds.
     """
+    with seeded(seed), sizes_told(backbone, method, classes):
+        return Tuned(backbone, method.plan(backbone, classes, findings))
+
+
+@contextmanager
+def sizes_told(backbone: Backbone, method: Method, classes: int) -> Iterator[None]:
+    """Turn what torch says of sizes that no memory holds, within the block, into a ConfigError."""
     try:
-        with seeded(seed):
-            return Tuned(backbone, method.plan(backbone, classes, findings))
+        yield
     except (OverflowError, MemoryError, TypeError, RuntimeError) as error:
         told = str(error) or type(error).__name__
-        if not any(word in told.lower() for word in ("overflow", "allocate", "memory")):
+        if not isinstance(error, MemoryError) and not any(
+            word in told.lower() for word in ("overflow", "allocate", "out of memory")
+        ):
             raise  # torch has no kind of error for sizes
         raise ConfigError(
             f"{spec_of(method)} with {classes} classes does not fit into memory on {backbone.name} "

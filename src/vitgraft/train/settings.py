@@ -145,7 +145,7 @@ class Training:
         """Values that must fit each other, or something outside."""
         if self.warmup >= self.epochs:
             raise ConfigError(
-                f"warmup_epochs={self.warmup_epochs} leaves none of {self.epochs} epochs at the full learning "
+                f"warmup_epochs={self.warmup_epochs:g} leaves none of {self.epochs} epochs at the full learning "
                 "rate. Warm up for fewer epochs, or train longer."
             )
         if self.lr is not None and self.min_lr > self.lr:
