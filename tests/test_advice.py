@@ -17,7 +17,7 @@ HOUSE = Path(vitgraft.__file__).parent
 OTHERS = {"--head", "--error-unmatch", "--porcelain", "--untracked-files", "--no-", "--"}
 """Options of other programs (ray, git), and beginnings of ours."""
 
-MEASURING = {"--by-index", "--ignore-unknown", "--allow-missing"}
+MEASURING = {"--by-index", "--split", "--ignore-unknown", "--allow-missing"}
 """Options of eval alone: a finished model has classes that data must match."""
 
 
@@ -82,7 +82,7 @@ def test_commands__are_found() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(HOUSE)))
 def test_options__that_messages_name_exist(path: Path) -> None:
-    assert named(path) - MEASURING <= set().union(*OPTIONS.values())
+    assert named(path) <= set().union(*OPTIONS.values())
 
 
 @pytest.mark.parametrize("command", ["fit", "sensitivity"])
@@ -93,7 +93,7 @@ def test_options__about_data_are_those_of_each_command_that_reads_them(command: 
     assert asked - of_runs <= OPTIONS[command]
 
 
-@pytest.mark.parametrize("command", ["predict", "merge", "sensitivity", "fit", "import"])
+@pytest.mark.parametrize("command", ["eval", "predict", "merge", "sensitivity", "fit", "import"])
 def test_options__about_weights_are_those_of_each_command_that_loads_them(command: str) -> None:
     assert named(HOUSE / "backbones" / "hub.py") | named(HOUSE / "models" / "published.py") <= OPTIONS[command]
 

@@ -530,3 +530,37 @@ def test_fit__goes_on_where_its_weights_have_moved(
     assert result.exit_code == 0, result.output
     assert f"the weights are taken from '{new}/weights.safetensors'" in result.stderr
     assert str(new / "weights.safetensors") in (new / "runs" / "a" / "run.toml").read_text()
+
+
+def test_eval__to_a_file_and_of_a_list_from_standard_input(home: Path, run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "eval.json"
+    result = call("eval", run, "--out", out, "--batch-size", 4, "--workers", 0, "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    shown = json.loads(call("eval", run, "--json").stdout)
+    written = json.loads(out.read_text())
+    assert {**written, "loss": 0} == {**shown, "loss": 0}
+    assert written["loss"] == pytest.approx(shown["loss"], rel=1e-5)
+    assert "top-1" in result.stdout
+    before = out.read_bytes()
+    assert "replace it with --replace" in refused("eval", run, "--out", out)
+    assert "must end in .json" in refused("eval", run, "--out", tmp_path / "eval.csv")
+    assert out.read_bytes() == before
+    for text, root in (
+        ("path,label\nred/1.png,red\nblue/2.png,blue\n", ("--root", home / "photos")),
+        (f"{home}/photos/red/1.png\tred\n{home}/photos/blue/2.png\tblue\n", ()),
+        (f"{home}/photos/red/1.png red\n{home}/photos/blue/2.png blue\n", ()),
+    ):
+        given = CliRunner().invoke(app, ["eval", str(run), "-", "--json", *map(str, root)], input=text)
+        assert given.exit_code == 0, given.output
+        assert json.loads(given.stdout)["n"] == 2
+    assert "Standard input (-) is empty" in CliRunner().invoke(app, ["eval", str(run), "-"], input="").stderr
+
+
+def test_eval__weights_that_moved(run: Path, home: Path, tmp_path: Path) -> None:
+    moved = shutil.copytree(run, tmp_path / "run")
+    card = json.loads((moved / "graft.json").read_text())
+    card["backbone"]["checkpoint"] = "/nowhere/weights.safetensors"
+    (moved / "graft.json").write_text(json.dumps(card))
+    assert "--checkpoint FILE on the command line" in refused("eval", moved)
+    result = call("eval", moved, "--checkpoint", home / "weights.safetensors", "--json")
+    assert json.loads(result.stdout)["top1"] == json.loads(call("eval", run, "--json").stdout)["top1"]

@@ -8,13 +8,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, TextIO
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
 from vitgraft.cli import guard
 from vitgraft.errors import ConfigError, DataError
 from vitgraft.train.settings import check_device
+
+if TYPE_CHECKING:
+    from vitgraft.machine.placement import Placement
 
 STDIN = "-"
 """How a command line says that paths come from standard input, or that results go to standard output."""
@@ -121,6 +125,35 @@ def standard_input() -> list[str]:
     if not paths:
         raise DataError("Standard input (-) names no images. Give one path a line, or with NUL between them.")
     return paths
+
+
+@contextmanager
+def list_given(data: str | None) -> Iterator[str | None]:
+    """Labelled images that a command names: - is a list from standard input, as a file for the length of a block.
+
+    Raises:
+        DataError: nothing comes.
+    """
+    if data != STDIN:
+        yield data
+        return
+    content = sys.stdin.buffer.read()
+    if not content.strip():
+        raise DataError("Standard input (-) is empty. Give a list of images and labels, as a CSV file has them.")
+    first = content.split(b"\n", 1)[0]
+    suffix = next((suffix for mark, suffix in ((b"\t", ".tsv"), (b",", ".csv")) if mark in first), ".txt")
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"stdin{suffix}"
+        path.write_bytes(content)
+        yield str(path)
+
+
+def tell_arithmetic(on: RunsOn, here: "Placement") -> None:
+    """Say so if a device does not compute in what was asked for."""
+    if here.arithmetic(on.precision) != on.precision:
+        from vitgraft.train.loop import NO_BF16
+
+        guard.note(NO_BF16)
 
 
 def format_of(format: Format | None, out: Path | None, fallback: Format = Format.table) -> Format:

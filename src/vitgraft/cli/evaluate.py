@@ -1,5 +1,6 @@
 """`vitgraft eval`: how well a saved graft does on labelled images."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -8,16 +9,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vitgraft.atomic import json_of
 from vitgraft.cli import guard, show
-from vitgraft.cli.asking import Checkpoint, OtherWeights, RunsOn, runs_on
+from vitgraft.cli.asking import (
+    Checkpoint,
+    OtherWeights,
+    Out,
+    Replace,
+    RunsOn,
+    list_given,
+    results,
+    runs_on,
+    tell_arithmetic,
+)
 from vitgraft.cli.options import given_by
+from vitgraft.errors import ConfigError
 
 if TYPE_CHECKING:
     from vitgraft.data.measured import Part
     from vitgraft.data.naming import Matched
     from vitgraft.data.task import Split
+    from vitgraft.models.model import Model
     from vitgraft.train.metrics import Metrics
 
+JSON = ".json"
 SHOWN = 5
 """Classes without images that a sentence names."""
 
@@ -103,9 +118,15 @@ def evaluate(
     on: RunsOn,
     run: Annotated[Path, typer.Argument(help="The folder that fit wrote.", show_default=False)],
     data: Annotated[
-        str | None, typer.Argument(help="Labelled images; by default those of the run.", show_default=False)
+        str | None,
+        typer.Argument(
+            help="Labelled images, by default those of the run; - for a list of them from standard input.",
+            show_default=False,
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    out: Out = None,
+    replace: Replace = False,
     checkpoint: Checkpoint = None,
     force: OtherWeights = False,
 ) -> None:
@@ -113,7 +134,8 @@ def evaluate(
 
     Of the run's own data, its test images are measured: those that it listed in split.csv when it began, whatever
     was added since. Other data are measured whole, unless they have splits of their own. Classes are matched by
-    name. What was chosen, changed or left out is told on stderr, and stands in the JSON under notes.
+    name. What was chosen, changed or left out is told on stderr, and stands in the JSON under notes. A file of
+    --out is JSON.
 
     Examples:
 
@@ -125,24 +147,47 @@ def evaluate(
 
       vitgraft eval runs/cifar vtab1k:cifar100 --root vtab-1k/
     """
-    from vitgraft.data.measured import readable
-    from vitgraft.data.naming import matched
-    from vitgraft.models.model import load
-    from vitgraft.runs.kept_split import part_of_run
-    from vitgraft.train import measure
+    if out is not None and out.suffix.lower() != JSON:
+        raise ConfigError(f"'{out}' must end in {JSON}: what eval measures is written as JSON.")
+    with results(out, replace) as file, list_given(data) as source:
+        from vitgraft.models.model import load
 
-    model = load(run, checkpoint=checkpoint, force=force)
-    part = part_of_run(run, which.part, data=data, reading=which.reading, allow_missing=which.allow_missing)
-    part = readable(part, which.skip_unreadable)
-    match = matched(part.split, model.class_names, ignore_unknown=which.ignore_unknown, by_index=which.by_index)
-    notes = [*part.notes, *match.notes, *_absent(match.split, model.class_names)]
-    for note in notes:
-        guard.note(note)
-    metrics = measure.evaluate(model.tuned, match.split, model.preprocessing, **asdict(on))
+        model = load(run, checkpoint=checkpoint, force=force)
+        reading = which.reading if source is data else {"root": os.getcwd(), **which.reading}
+        part, match, notes = _images(run, source, which, reading, model.class_names)
+        for note in notes:
+            guard.note(note)
+        metrics = _metrics(model, match.split, on)
+        facts = _facts(part, match, metrics, notes)
+        if out is not None:
+            file.write(json_of(facts, indent=2) + "\n")
+            guard.note(f"Wrote {out}.")
     if as_json:
-        show.as_json(_facts(part, match, metrics, notes))
+        show.as_json(facts)
     else:
         _print(part, match, metrics)
+
+
+def _images(
+    run: Path, source: str | None, which: Wanted, reading: dict[str, str], names: tuple[str, ...]
+) -> "tuple[Part, Matched, list[str]]":
+    """The images that are meant, with the model's labels, and what is to be told of them."""
+    from vitgraft.data.measured import readable
+    from vitgraft.data.naming import matched
+    from vitgraft.runs.kept_split import part_of_run
+
+    part = part_of_run(run, which.part, data=source, reading=reading, allow_missing=which.allow_missing)
+    part = readable(part, which.skip_unreadable)
+    match = matched(part.split, names, ignore_unknown=which.ignore_unknown, by_index=which.by_index)
+    return part, match, [*part.notes, *match.notes, *_absent(match.split, names)]
+
+
+def _metrics(model: "Model", split: "Split", on: RunsOn) -> "Metrics":
+    from vitgraft.machine.placement import place
+    from vitgraft.train import measure
+
+    tell_arithmetic(on, place(on.device))
+    return measure.evaluate(model.tuned, split, model.preprocessing, **asdict(on))
 
 
 def _present(split: "Split", names: tuple[str, ...]) -> list[str]:

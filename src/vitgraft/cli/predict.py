@@ -22,6 +22,7 @@ from vitgraft.cli.asking import (
     results,
     runs_on,
     standard_input,
+    tell_arithmetic,
 )
 from vitgraft.cli.options import given_by
 from vitgraft.cli.rows import Expected, Row, Writer, writing
@@ -153,11 +154,9 @@ def _answers(bundle: "Bundle", files: Sequence[Path], on: RunsOn, apart: bool) -
     A bar shows them if results go `apart` from the terminal.
     """
     from vitgraft.models.stream import Asker, stream
-    from vitgraft.train.loop import NO_BF16
 
     asker = Asker(bundle.members, on.device, on.precision)
-    if asker.here.arithmetic(on.precision) != on.precision:
-        guard.note(NO_BF16)
+    tell_arithmetic(on, asker.here)
     told = 0
     try:
         with counted("images", len(files), apart) as done:
