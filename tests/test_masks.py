@@ -1,6 +1,7 @@
 """Published selections of SPT: those that contradict themselves are refused, the others described as they are."""
 
 import json
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from tests.tiny import backbone, images, vit
 from vitgraft import methods
 from vitgraft.backbones.timm_vit import wrap
 from vitgraft.core.backbone import Backbone
+from vitgraft.core.shape import measure
 from vitgraft.errors import CheckpointError, ConfigError, Told, VitgraftError
 from vitgraft.methods.spt import Spt, SptAdapter, SptLora
+from vitgraft.runs.config import RunConfig
 from vitgraft.search.allocation import Allocation, candidates
 from vitgraft.search.published_masks import STAND_INS, read_mask
 
@@ -257,6 +260,24 @@ def test_mask__published_files_in_the_wrong_hands(tmp_path: Path, name: str) -> 
             continue  # a shift by one contradicts nothing
         with pytest.raises(CheckpointError, match="contradicts itself"):
             mask.find(frozen, 10, None)  # type: ignore[arg-type]
+
+
+def test_formula__of_a_mask_is_what_it_counts(tmp_path: Path, frozen: Backbone) -> None:
+    path = saved(tmp_path, published(SptAdapter(rank=RANK), frozen))
+    method = SptAdapter(rank=RANK, mask=str(path))
+    model = vitgraft.graft(vit(), method)
+    assert method.formula(measure(frozen)) == model.tuned.trained_values().method
+    with pytest.raises(CheckpointError, match="Check the path"):
+        SptLora(mask=str(tmp_path / "none.pth")).formula(measure(frozen))
+
+
+def test_protocol__fills_no_field_that_would_do_nothing() -> None:
+    """Those of the paper's protocol stand aside where a selection is given, instead of being refused."""
+    config = RunConfig.of({"data": "digits", "protocol": "spt", "method": "spt-lora:mask=m.pth"})
+    assert config.method == "spt-lora:dropout=0.1,mask=m.pth"
+    assert RunConfig.of(tomllib.loads(config.toml())).method == config.method
+    config = RunConfig.of({"data": "digits", "protocol": "spt", "method": "spt-lora:score=random"})
+    assert config.method == "spt-lora:dropout=0.1,score=random,sweep=published"
 
 
 @pytest.mark.parametrize(

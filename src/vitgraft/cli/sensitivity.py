@@ -51,14 +51,14 @@ def sensitivity(
       vitgraft sensitivity digits --out fisher.safetensors --method spt-lora:score=fisher --budgets 20k,50k
     """
     from vitgraft.methods import parse
-    from vitgraft.methods.base import alone, amount
+    from vitgraft.methods.base import amount, check_idle
     from vitgraft.methods.spt import Spt
 
     chosen = parse(method)
     if not isinstance(chosen, Spt):
         raise ConfigError(f"{method!r} has no sensitivity. Use spt-lora or spt-adapter, with fields if you like.")
-    alone(chosen, "--budgets, which are what maps are drawn for", "budget")
-    alone(chosen, "this command, which makes scores", "mask", "sensitivity")
+    scoring = dict.fromkeys(("mask", "sensitivity"), "this command, which makes scores")
+    check_idle(chosen, {"budget": "--budgets, which are what maps are drawn for", **scoring})
     wanted = [amount(part) for part in budgets.split(",")]
     if out.suffix != SUFFIX:
         raise ConfigError(f"'{out}' must end in {SUFFIX}, the only format that is written.")

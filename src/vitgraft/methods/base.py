@@ -150,6 +150,10 @@ class Method(ABC):
         """True if something is chosen by accuracy on validation images, which it then cannot do without."""
         return False
 
+    def idle(self) -> Mapping[str, str]:
+        """Fields that do nothing beside others, and which others: nobody fills these in, or may give them."""
+        return {}
+
     def find(self, backbone: "Backbone", classes: int, calibration: Calibration) -> "dict[str, Tensor]":
         """What `plan` needs to know of the training data; asked only of a method that `looks`.
 
@@ -227,14 +231,15 @@ def one_of(method: Method, key: str, value: str, known: tuple[str, ...]) -> None
         raise ConfigError(f"{method.name}: {key}={value!r} is not known. Known: {', '.join(known)}.")
 
 
-def alone(method: Method, beside: str, *keys: str) -> None:
-    """Raise ConfigError if any of these fields was given: `beside` another one they do nothing."""
+def check_idle(method: Method, idle: Mapping[str, str] | None = None) -> None:
+    """Raise ConfigError if a field was given that does nothing beside others: the method's own, or these."""
     own = {item.name: item.default for item in fields(method)}
-    given = [f"{key}={getattr(method, key)}" for key in keys if getattr(method, key) != own[key]]
+    reasons = method.idle() if idle is None else idle
+    given = {key: beside for key, beside in reasons.items() if getattr(method, key) != own[key]}
     if given:
-        raise ConfigError(
-            f"{method.name}: {', '.join(given)} would do nothing beside {beside}. Leave out one or the other."
-        )
+        told = ", ".join(f"{key}={getattr(method, key)}" for key in given)
+        beside = " and ".join(dict.fromkeys(given.values()))
+        raise ConfigError(f"{method.name}: {told} would do nothing beside {beside}. Leave out one or the other.")
 
 
 def needed(method: Method, findings: Findings | None, why: str) -> Findings:

@@ -70,6 +70,6 @@ class LoRA(Method):
         if not set(QKV) <= set(places):
             raise ConfigError(
                 f"lora: share_a=true gives q, k and v one A in common, and places={self.places!r} are not all of "
-                "them. Write places=qkv, or leave out share_a."
+                "them. Write places=qkv, or share_a=false."
             )
         return {JOINED: joined(shape), **own}

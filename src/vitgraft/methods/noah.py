@@ -14,8 +14,8 @@ from vitgraft.methods.base import (
     Findings,
     Method,
     Recipe,
-    alone,
     amount,
+    check_idle,
     needed,
     positive,
     probability,
@@ -93,6 +93,9 @@ class Noah(Method):
     def looks(self) -> bool:
         return True
 
+    def idle(self) -> dict[str, str]:
+        return dict.fromkeys(SEARCHING, f"architecture={self.architecture}") if self.architecture else {}
+
     def chooses(self) -> bool:
         return self.architecture is None
 
@@ -100,8 +103,8 @@ class Noah(Method):
         import torch
 
         self._check()
+        check_idle(self)
         if self.architecture:
-            alone(self, f"architecture={self.architecture}", *SEARCHING)
             found = self._read(self.architecture, backbone.depth)
         else:
             found = self._search(backbone, classes, calibration)

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from vitgraft.core.shape import Shape, measure
 from vitgraft.methods.base import (
     Calibration,
     Findings,
     Method,
-    alone,
     amount,
+    check_idle,
     needed,
     not_negative,
     one_of,
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from vitgraft.core.backbone import Backbone
     from vitgraft.core.graft import Graft
     from vitgraft.core.plan import Plan
-    from vitgraft.core.shape import Shape
     from vitgraft.core.sites import Site
     from vitgraft.search.allocation import Allocation, Rule
 
@@ -34,7 +34,8 @@ AUTO = (0.0025, 0.005, 0.0075, 0.01)
 FILE = "pattern.json"
 SCORES = ("gradient", "fisher", "magnitude", "random")
 LOOKING = ("score", "images", "batch", "drop_path")
-"""Fields of how gradients are taken."""
+SPENDING = ("budget", "alpha", "beta", "sweep")
+"""Fields of how gradients are taken, and of how a budget is spent."""
 
 USELESS = {"fisher": ("batch",), **dict.fromkeys(("magnitude", "random"), ("images", "batch", "drop_path"))}
 """Fields that do nothing, by score."""
@@ -83,15 +84,22 @@ class Spt(Method):
     def looks(self) -> bool:
         return True
 
+    def idle(self) -> dict[str, str]:
+        if self.mask:
+            return dict.fromkeys((*SPENDING, *LOOKING, "sensitivity"), f"mask={self.mask}")
+        if self.sensitivity:
+            return dict.fromkeys(LOOKING, f"sensitivity={self.sensitivity}")
+        return dict.fromkeys(USELESS.get(self.score, ()), f"score={self.score}")
+
     def chooses(self) -> bool:
         return self.mask is None and self._asked() is None
 
     def find(self, backbone: "Backbone", classes: int, calibration: Calibration) -> "dict[str, Tensor]":
         self._check()
+        check_idle(self)
         if self.mask:
-            self._check_ignored()
             return self._read(self.mask, backbone).tensors()
-        budgets = self._budgets(sum(backbone.parameter(name).numel() for name in backbone.parameter_names()))
+        budgets = self._budgets(measure(backbone).parameters)
 
         def spend() -> "dict[str, Tensor]":
             found = self.spend(backbone, self.scores(backbone, classes, calibration), budgets)
@@ -130,7 +138,7 @@ class Spt(Method):
         from vitgraft.search import sensitivity
 
         self._check()
-        self._check_ignored()
+        check_idle(self)
         if self.sensitivity:
             return dict(sensitivity.read(Path(self.sensitivity), backbone).scores)
         if self.score in ("magnitude", "random"):
@@ -162,8 +170,7 @@ class Spt(Method):
         lines = drawn(self.allocation(backbone, findings), self.rule(), self.module, self._asked())
         if self.mask or self._asked() is not None:
             return lines
-        values = sum(backbone.parameter(name).numel() for name in backbone.parameter_names())
-        tried = ", ".join(f"{budget:,}" for budget in self._budgets(values))
+        tried = ", ".join(f"{budget:,}" for budget in self._budgets(measure(backbone).parameters))
         return [*lines, f"Chosen by validation accuracy among budgets of {tried}."]
 
     def files(self, backbone: "Backbone", findings: Findings) -> dict[str, str]:
@@ -190,8 +197,12 @@ class Spt(Method):
         unfreeze = frozenset() if token is None else frozenset({token})
         return Plan(LinearHead(backbone.width, classes), grafts, unfreeze=unfreeze)
 
-    def formula(self, shape: "Shape") -> int:
-        return max(self._budgets(shape.parameters))
+    def formula(self, shape: Shape) -> int:
+        if not self.mask:
+            return max(self._budgets(shape.parameters))
+        from vitgraft.search.published_masks import claimed
+
+        return claimed(self.mask)
 
     def rule(self) -> "Rule":
         """How the budget is spent."""
@@ -240,15 +251,6 @@ class Spt(Method):
         """The budget, if it was just one."""
         several = self.mask or self.budget == "auto" or "+" in str(self.budget)
         return None if several else amount(self.budget)
-
-    def _check_ignored(self) -> None:
-        """Raise ConfigError for fields that were given and that another field leaves without any effect."""
-        if self.mask:
-            alone(self, f"mask={self.mask}", "budget", "alpha", "beta", "sweep", "sensitivity", *LOOKING)
-        elif self.sensitivity:
-            alone(self, f"sensitivity={self.sensitivity}", *LOOKING)
-        else:
-            alone(self, f"score={self.score}", *USELESS.get(self.score, ()))
 
     def _check(self) -> None:
         """Raise ConfigError for fields that make no sense."""

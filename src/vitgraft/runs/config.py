@@ -82,7 +82,7 @@ class RunConfig:
         mention = mentioned(self.data)
         object.__setattr__(self, "data", self.data if mention is None else mention.name)
         method = methods.parse(self.method)
-        filled = protocols.named(self.protocol).fields(method.name, self.data)
+        filled = protocols.named(self.protocol).filled(method, self.data)
         object.__setattr__(self, "method", protocols.spelled(method, filled))
         name, size = catalogue.spelled_out(self.backbone, self.image_size)
         object.__setattr__(self, "backbone", name)

@@ -98,6 +98,28 @@ def read_mask(
     return PublishedMask(allocation, claimed)
 
 
+def claimed(file: Path | str) -> int:
+    """How many values a published file says that it trains. Raises CheckpointError."""
+    path = Path(file)
+    values = _values(path)
+    try:
+        return round(_number_of(path, values, "params") * 1e6)
+    except (LookupError, OverflowError) as error:
+        raise _no_selection(path, error) from None
+
+
+def _number_of(path: Path, values: Mapping[str, Any], key: str) -> float:
+    value = values[key]
+    found = value.item() if isinstance(value, Tensor) and value.dim() == 0 else value
+    if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
+        raise _contradicts(path, f"{key} is no number")
+    return float(found)
+
+
+def _contradicts(path: Path, what: str) -> CheckpointError:
+    return CheckpointError(f"'{path}' contradicts itself: {what}. Fetch it again, or give another published file.")
+
+
 def _values(path: Path) -> Mapping[str, Any]:
     """The dictionary in a file. Raises CheckpointError."""
     try:
@@ -212,11 +234,7 @@ class _Mask:
 
     def number(self, key: str) -> float:
         """One of the file's counts."""
-        value = self.values[key]
-        found = value.item() if isinstance(value, Tensor) and value.dim() == 0 else value
-        if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
-            raise self.wrong(f"{key} is no number")
-        return float(found)
+        return _number_of(self.path, self.values, key)
 
     def check_complete(self, allocation: Allocation) -> None:
         """Raise CheckpointError unless the file says of every candidate just once what becomes of it."""
@@ -268,9 +286,7 @@ class _Mask:
         raise self.other(f"{name!r}, which the backbone does not have")
 
     def wrong(self, what: str) -> CheckpointError:
-        return CheckpointError(
-            f"'{self.path}' contradicts itself: {what}. Fetch it again, or give another published file."
-        )
+        return _contradicts(self.path, what)
 
     def other(self, what: str) -> CheckpointError:
         return CheckpointError(

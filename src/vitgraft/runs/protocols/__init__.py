@@ -69,6 +69,11 @@ class Protocol:
             found |= layer.get("fields", {})
         return found
 
+    def filled(self, method: Method, data: str) -> dict[str, Any]:
+        """Its fields for a run on data, but for those that do nothing beside what the method has."""
+        idle = method.idle()
+        return {name: value for name, value in self.fields(method.name, data).items() if name not in idle}
+
     def grid(self, method: str, data: str = "") -> dict[str, list[Any]]:
         """What a method chooses from on data: values of rates, keys of a run, its own fields; empty if nothing."""
         table = self.grids.get(method, self.grids.get("default", {}))
@@ -132,7 +137,7 @@ def completed(given: Table) -> dict[str, Any]:
         ConfigError: an unknown protocol or method.
     """
     protocol, method = named(given["protocol"]), methods.parse(given["method"])
-    filled = protocol.fields(method.name, given["data"])
+    filled = protocol.filled(method, given["data"])
     own = {name: value for name, value in filled.items() if name not in fields_in(given["method"])}
     whole = methods.parse({**methods.describe(method), **own})
     keys = protocol.keys(method.name, given["data"], given.get("batch_size"))
