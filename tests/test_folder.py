@@ -132,6 +132,14 @@ FOLDER_MISTAKES: list[tuple[dict[str, int], str]] = [
     ({"train/a": 2, "train/b": 2, "val/a": 1, "valid/a": 1}, r"two folders for val, 'val' and 'valid'"),
     ({"train/a": 2, "train/b": 2, "vall/a": 1}, r"vall' holds classes of train/ but is no known split"),
     ({"train": 2, "test": 2}, r"train' holds 2 images but no class folders"),
+    (
+        {f"{split}/{name}": 2 for split in ("seg_train", "seg_test") for name in "ab"},
+        r"look like splits, since all",
+    ),
+    (
+        {f"fold{number}/{name}": 2 for number in range(3) for name in "ab"},
+        r"'fold0', 'fold1', 'fold2' in .* splits",
+    ),
 ]
 
 

@@ -140,6 +140,27 @@ def test_split_column__and_lists_called_like_splits(pool: Path) -> None:
     assert f"'{pool}/test.csv' is not read, since 'train.csv' says the splits itself." in task.notes
 
 
+def test_split__is_what_folders_in_the_paths_say(pool: Path) -> None:
+    for index in range(10):
+        picture(pool / "x" / ("Train" if index < 6 else "validation" if index < 8 else "test") / f"{index}.png")
+    where = ["Train"] * 6 + ["validation"] * 2 + ["test"] * 2
+    file = table(pool, "path,label", "x/{2}/{0}.png,{1}", where)
+    task = load(file)
+    assert sizes(task) == {"train": 6, "val": 2, "test": 2}
+    told = "Folders in the paths are taken as the split: 6 train, 2 val, 2 test. Else: --split-column none."
+    assert told in task.notes
+    assert paths(task, "test") == ("x/test/8.png", "x/test/9.png")
+    assert sizes(load(file, split_column="none")) == {"train": 6, "val": 2, "test": 2}
+    assert paths(load(file, split_column="none"), "test") != ("x/test/8.png", "x/test/9.png")
+    named = write(
+        pool / "b.txt", "".join(f"x/{name}/{index}.png {index % 2}\n" for index, name in enumerate(where))
+    )
+    assert paths(load(named), "test") == ("x/test/8.png", "x/test/9.png")
+    given = load(table(pool, "path,label,split", "x/{2}/{0}.png,{1},{3}", where, ["train"] * 8 + ["test"] * 2))
+    assert sizes(given)["test"] == 2
+    assert not any("Folders in" in note for note in given.notes)
+
+
 def test_options__without_effect_are_told(pool: Path) -> None:
     file = table(pool, "path,label,split", "{0}.png,{1},{2}", NAMED)
     notes = load(file, val_fraction=0.3, test_fraction=0.2, seed=3).notes
@@ -162,7 +183,7 @@ def test_columns__of_ones_own(pool: Path) -> None:
     names = {"path_column": "file name", "label_column": "Species", "split_column": "ROLE"}
     task = load(file, **names)
     assert (task.classes, sizes(task)) == (("a", "b"), {"train": 6, "val": 2, "test": 2})
-    assert "Columns not read: 'x', 'label'." in task.notes
+    assert "Columns not read: 'x', 'label'. To take 'label' for the label: --label-column." in task.notes
     assert load_task(RunConfig.of({"data": str(file), **names})).fingerprint() == task.fingerprint()
     with pytest.raises(DataError, match=r"no column 'Specie'\. Did you mean 'Species'"):
         load(file, label_column="Specie")

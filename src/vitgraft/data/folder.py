@@ -17,7 +17,8 @@ from pathlib import Path
 from vitgraft.data.decode import looks_like_image
 from vitgraft.data.files import Found, Item, Reading, check_classes, finish
 from vitgraft.data.left_out import SYSTEM, Left, LeftOut, Role, look, told_counts
-from vitgraft.data.split_names import ALL, SPLITS, needs_telling, split_named
+from vitgraft.data.lists.defects import some
+from vitgraft.data.split_names import ALL, SPLITS, needs_telling, split_hinted, split_named
 from vitgraft.data.task import Task
 from vitgraft.errors import DataError
 from vitgraft.kinds import checked
@@ -208,7 +209,15 @@ def _class_folders(home: Path, walk: Walk) -> dict[str, Path]:
 
 
 def _classes(root: Path, folders: Mapping[str, Path]) -> tuple[str, ...]:
-    """Train's classes, checked; a single one may be a folder too many, which the message then says."""
+    """Train's classes, checked; a single one may be a folder too many, which the message then says.
+
+    Folders called like splits that hold the same folders are splits under names that are not known.
+    """
+    inner = [{one.name for one in _folders(folder)} for folder in folders.values()]
+    shared = set.intersection(*inner)
+    if len(folders) > 1 and len(shared) > 1 and any(map(split_hinted, folders)):
+        what = f"{some(folders)} in '{root}' look like splits, since all hold {some(sorted(shared))}"
+        raise DataError(f"{what}. Call them train, val and test (or, if they are classes, call them otherwise).")
     if len(folders) == 1:
         (only,) = folders.values()
         if len(_folders(only)) > 1:

@@ -17,9 +17,9 @@ from vitgraft.data.lists.columns import Columns
 from vitgraft.data.lists.defects import Defect, refuse
 from vitgraft.data.lists.labels import labels_of, occurring
 from vitgraft.data.lists.locate import Places
-from vitgraft.data.lists.splits import NO_COLUMN
+from vitgraft.data.lists.splits import AUTO, NO_COLUMN
 from vitgraft.data.rows import LISTS, Listed, Row, read_list
-from vitgraft.data.split_names import ALL, SPLITS, split_named
+from vitgraft.data.split_names import ALL, SPLITS, split_named, splits_of_paths
 from vitgraft.data.task import Task
 from vitgraft.errors import DataError
 from vitgraft.kinds import checked
@@ -112,6 +112,16 @@ def _siblings(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
     return found
 
 
+def _split_by_paths(rows: list[Row]) -> tuple[list[Row], list[str]]:
+    """Rows whose splits are the folders that their paths lie in, if these are called so, and a note."""
+    found = splits_of_paths([row.path for row in rows])
+    if not found:
+        return rows, []
+    counts = ", ".join(f"{found.count(split):,} {split}" for split in SPLITS if split in found)
+    note = f"Folders in the paths are taken as the split: {counts}. Else: --split-column {NO_COLUMN}."
+    return [row._replace(split=split) for row, split in zip(rows, found, strict=True)], [note]
+
+
 def _rows_by_split(file: Path, columns: Columns, to_measure: bool) -> tuple[Listed, dict[str, list[Row]]]:
     """Every row of a list and its siblings; "train" and those to be cut from it are under "train".
 
@@ -138,6 +148,9 @@ def _rows_by_split(file: Path, columns: Columns, to_measure: bool) -> tuple[List
             rows.append(row._replace(split=split))
         notes += [note for note in other.notes if note not in notes]
         defects += other.defects
+    if columns.split_column == AUTO and len(siblings) < 2 and not any(row.split for row in rows) and not defects:
+        rows, note = _split_by_paths(rows)
+        notes += note
     by_split: dict[str, list[Row]] = {}
     uncut = own or ("train" if not to_measure or any(row.split for row in rows) else ALL)
     for row in rows:

@@ -1,6 +1,7 @@
 """What people call train, val and test: names of folders, lists and values of a column, in any case."""
 
 import re
+from collections.abc import Sequence
 
 SPLITS = ("train", "val", "test")
 ALL = "all"
@@ -22,6 +23,25 @@ FRACTION = 0.15
 def split_named(text: str) -> str | None:
     """The split that a name means, if it means one."""
     return NAMES.get(re.sub(r"[-_ ]", "", text.strip().lower()))
+
+
+def split_hinted(text: str) -> bool:
+    """True of a name that has a split's or a fold's in it, such as seg_train or fold3."""
+    words = re.split(r"[^a-z]+", text.lower())
+    return any(word in PLAIN or word in ("fold", "folds", "holdout") for word in words)
+
+
+def splits_of_paths(paths: Sequence[str]) -> tuple[str, ...]:
+    """The split of each path, where all of them lie in folders at one depth that are called like splits, and not
+    all like the same one; nothing otherwise."""
+    parts = [path.replace("\\", "/").split("/")[:-1] for path in paths]
+    for depth in range(min(map(len, parts), default=0)):
+        names = [one[depth].lower().rstrip("0123456789") for one in parts]  # such as train2017
+        if all(name in PLAIN for name in names):
+            found = tuple(NAMES[name] for name in names)
+            if len(set(found)) > 1:
+                return found
+    return ()
 
 
 def needs_telling(text: str) -> bool:

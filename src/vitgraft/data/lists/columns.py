@@ -109,7 +109,13 @@ def layout_of(file: Path, header: Sequence[str], lines: Sequence[Line], asked: C
     unread = [header[column] for column in free]
     unread += [""] * any(not title and any(line.cells[i] for line in lines) for i, title in enumerate(header))
     if unread:
-        notes.append(f"Columns not read: {some([title or '(no title)' for title in unread], 10)}.")
+        others = "".join(
+            f" To take {title!r} for the {kind}: --{kind}-column."
+            for kind, known in KNOWN.items()
+            for title in unread
+            if _plain(title) in known[:-1]
+        )
+        notes.append(f"Columns not read: {some([title or '(no title)' for title in unread], 10)}.{others}")
     return Layout(path, label, one_hot, splits, [*splits.notes, *notes], [*splits.defects, *defects])
 
 
