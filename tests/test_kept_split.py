@@ -4,15 +4,18 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from tests.deep_files import png16
 from tests.pictures import write
 from tests.runs import arguments, done, measured, photo, photos, refused, weights
 from vitgraft.data.kept import FILE, Kept, put
 from vitgraft.data.source import load
+from vitgraft.data.task import ranges_of
 from vitgraft.results import store
 from vitgraft.runs.config import RunConfig, read_toml
-from vitgraft.runs.kept_split import going_on, list_of, part_of_run
+from vitgraft.runs.kept_split import going_on, list_of, load_task, part_of_run
 from vitgraft.runs.run import run as run_now
 from vitgraft.runs.run import test_later as later
 
@@ -261,3 +264,24 @@ def test_lists__are_kept_too(tmp_path: Path) -> None:
     same(measured(tmp_path / "run"), of_record(tmp_path))
     write(file, table.replace(f"{members(tmp_path, 'test')[0]},", "red/gone.png,"))
     assert "1 image is gone" in refused("eval", tmp_path / "run")
+
+
+def test_resume__the_range_of_deep_pictures_is_that_of_the_beginning(tmp_path: Path) -> None:
+    """A brighter picture that came later must not darken those that were trained on."""
+    for name in ("red", "blue"):
+        for number in range(8):
+            file = tmp_path / "deep" / name / f"{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            values = np.random.default_rng(len(name) * 100 + number).integers(0, 4000, (6, 6))
+            file.write_bytes(png16(values.astype(np.uint16)))
+    config = RunConfig.of({"data": str(tmp_path / "deep"), "out": str(tmp_path / "run")})
+    task = load_task(config)
+    kept = list_of(config, task, resume=False)
+    put(kept, tmp_path / "run")
+    (tmp_path / "deep" / "red" / "new.png").write_bytes(png16(np.full((6, 6), 65535, np.uint16)))
+    again = going_on(config, lambda line: None)
+    for name, split in task.splits.items():
+        assert ranges_of(again.splits[name].images) == ranges_of(split.images) != ()
+        assert [np.asarray(one).max() for one, _ in again.splits[name]] == [
+            np.asarray(one).max() for one, _ in split
+        ]

@@ -12,10 +12,12 @@ from typing import Any
 from vitgraft.data import source
 from vitgraft.data.benchmarks.find import recognised
 from vitgraft.data.benchmarks.names import mentioned
+from vitgraft.data.files import FileImages
 from vitgraft.data.kept import FILE, SPLITS, Kept, Today, compared
 from vitgraft.data.lists.splits import AUTO
 from vitgraft.data.measured import Part, part_of
 from vitgraft.data.naming import matched
+from vitgraft.data.survey import survey
 from vitgraft.data.task import Split, Task
 from vitgraft.errors import DataError, TaskError, command
 from vitgraft.results import store
@@ -84,7 +86,7 @@ def going_on(config: RunConfig, tell: Callable[[str], None]) -> Task:
         tell(f"{config.data} has grown since the run began: {'; '.join(added)}. The run goes on without them.")
     elif not today.renamed:
         return load_task(config)
-    return replace(task, **_as_begun(today))
+    return replace(task, **_as_begun(config, today))
 
 
 def test_split(config: RunConfig, record: Record, tell: Callable[[str], None]) -> Split | None:
@@ -110,7 +112,7 @@ def test_split(config: RunConfig, record: Record, tell: Callable[[str], None]) -
         )
     if added := today.additions():
         tell(f"{config.data} has grown since the run began: {'; '.join(added)}. They are not tested on.")
-    splits: dict[str, Split] = _as_begun(today)["splits"]
+    splits: dict[str, Split] = _as_begun(config, today)["splits"]
     return splits.get("test")
 
 
@@ -205,13 +207,25 @@ def _as_it_is(config: RunConfig, skip_missing: bool = True) -> Task:
     return source.load(config.data, **how, **_reading(config))
 
 
-def _as_begun(today: Today) -> dict[str, Any]:
+def _as_begun(config: RunConfig, today: Today) -> dict[str, Any]:
     """Classes and splits of a task with the images that a run began with."""
     assert today.images.classes is not None, "images that are compared know their classes"
     known = {entry.label for entry in today.kept.entries}
     classes = tuple(name for name in today.images.classes if name in known)
     splits = {name: split for name in SPLITS if (split := today.split(name)) is not None}
-    return {"classes": classes, "splits": {name: matched(split, classes).split for name, split in splits.items()}}
+    splits = {name: matched(split, classes).split for name, split in splits.items()}
+    return {"classes": classes, "splits": _surveyed(config, splits)}
+
+
+def _surveyed(config: RunConfig, splits: Mapping[str, Split]) -> Mapping[str, Split]:
+    """Splits whose range of pixel values is found over their own images, as when the run began."""
+    files = {name: split.images for name, split in splits.items() if isinstance(split.images, FileImages)}
+    if len(files) < len(splits):
+        return splits
+    root = next(iter(files.values())).root
+    paths = {name: images.paths for name, images in files.items()}
+    ranges, _ = survey(root, paths, config.pixel_range, config.max_pixels)
+    return {name: replace(splits[name], images=replace(images, ranges=ranges)) for name, images in files.items()}
 
 
 def _is_given(data: str) -> bool:
