@@ -127,7 +127,7 @@ def test_help__lists_every_key_of_a_run_and_nothing_else() -> None:
     ).stdout
     found = {word.strip("-.") for word in output.split() if word.startswith("--")}
     found -= {word for word in found if word.startswith("no-")}
-    actions = {"config", "resume", "force", "print-config", "help"}
+    actions = {"config", "resume", "force", "print-config", "help", "from"}
     examples = {word for word in found if word in {"method", "backbone", "epochs", "lr", "out"}}
     assert found - actions == {name.replace("_", "-") for name in keys()} - {"data"} | examples
 

@@ -394,3 +394,103 @@ def test_resume__one_path_has_many_spellings(home: Path, run: Path, monkeypatch:
     shutil.copytree(home / "photos", home / "others")
     assert re.search(r"data is 'others', was '.*photos'", refused("fit", "others", *rest, "--resume"))
     assert "data is 'digits'" in refused("fit", "digits", *rest, "--resume"), "a name is no path"
+
+
+# --- --from ----------------------------------------------------------------------------------------------------
+
+
+def test_from__begins_with_the_values_of_a_run(home: Path, run: Path, tmp_path: Path) -> None:
+    longer = refused("fit", *options(home, out=run, method="linear", epochs=5), "--resume")
+    assert f"under a schedule of its own: vitgraft fit --from {run} --epochs 5 --out OTHER" in longer
+    still = tmp_path / "still"
+    said = call("fit", "--from", run, "--out", still, "--epochs", 1, "--lr", 1e-12, "--weight-decay", 0)
+    assert said.exit_code == 0, said.output
+    assert f"Begins with the values of {run}." in said.stderr
+    before, after = load_file(run / TENSORS), load_file(still / TENSORS)
+    assert before.keys() == after.keys()
+    assert all(torch.allclose(before[name], value, atol=1e-7) for name, value in after.items())
+    found = store.read(still / store.FILE)
+    assert found.origin is not None
+    assert (found.origin.run, found.origin.graft) == (str(run), artefact.read_card(run).digest)
+    assert (found.method.spec, found.backbone.name) == ("linear", "test_vit")
+    assert found.task.sizes == store.read(run / store.FILE).task.sizes, "of the same data, as nobody named others"
+    assert not (still / folder.START).exists()
+
+
+def test_from__goes_on_when_the_other_run_is_gone(
+    home: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for out in ("whole", "parts"):
+        if out == "whole":
+            assert fit(home, tmp_path / out, f"--from={run}", epochs=3, lr=0.002).exit_code == 0
+        else:
+            stopped(home, tmp_path / out, monkeypatch, f"--from={run}", lr=0.002)
+    shutil.rmtree(run)
+    again = call("fit", "--resume", "--out", tmp_path / "parts")
+    assert again.exit_code == 0, again.output
+    first, second = (load_file(tmp_path / name / TENSORS) for name in ("whole", "parts"))
+    assert all(torch.equal(first[name], value) for name, value in second.items())
+    assert contents(tmp_path / "parts").keys() == contents(tmp_path / "whole").keys()
+    origins = [store.read(tmp_path / name / store.FILE).origin for name in ("whole", "parts")]
+    assert origins[0] == origins[1] is not None
+
+
+def test_from__what_does_not_fit_is_told(home: Path, run: Path, tmp_path: Path) -> None:
+    out = ("--out", tmp_path / "out")
+    assert "holds no graft.json" in refused("fit", home / "photos", "--from", tmp_path / "nowhere", *out)
+    assert "holds values of linear, and the method is ssf" in refused(
+        "fit", "--from", run, "--method", "ssf", *out
+    )
+    assert "saw its pictures in another way: mean is" in refused(
+        "fit", "--from", run, "--preprocessing", "clip-norm", *out
+    )
+    shutil.copytree(home / "photos", tmp_path / "photos")
+    (tmp_path / "photos" / "red").rename(tmp_path / "photos" / "mauve")
+    assert "photos adds 'mauve' and lacks 'red'" in refused("fit", tmp_path / "photos", "--from", run, *out)
+    assert not (tmp_path / "out").exists()
+
+
+def test_from__images_that_were_learned_are_not_tested_on(home: Path, run: Path, tmp_path: Path) -> None:
+    said = refused("fit", home / "photos", "--from", run, "--split-seed", 5, "--out", tmp_path / "out")
+    assert re.search(r"\d+ (val|test) images of photos are among those that .*run was trained on", said)
+
+
+def test_from__classes_are_matched_by_name(home: Path, run: Path, tmp_path: Path) -> None:
+    """A list may have them in another order than the run: its labels are the run's all the same."""
+    from vitgraft.data.task import Task
+    from vitgraft.runs import warm
+    from vitgraft.runs.config import RunConfig
+
+    split = toy.split(6)
+    task = Task("toy", ("red", "green", "blue"), {"train": split})
+    config = RunConfig.of({"data": "digits", "start_from": str(run), "out": str(tmp_path)})
+    found = warm.task_of(config, task)
+    assert found.classes == ("blue", "green", "red")
+    assert [found.classes[label] for label in found.splits["train"].labels] == [
+        task.classes[label] for label in split.labels
+    ]
+
+
+def test_from__a_graft_that_was_saved_in_python(home: Path, tmp_path: Path) -> None:
+    frozen = vitgraft.load_backbone("test_vit", checkpoint=home / "weights.safetensors", image_size=32)
+    model = vitgraft.graft(frozen, "lora:rank=2", ["blue", "green", "red"])
+    model.save(tmp_path / "saved")
+    result = call(
+        *("fit", home / "photos", "--from", tmp_path / "saved", "--out", tmp_path / "out"),
+        *("--epochs", 1, "--lr", 1e-12, "--batch-size", 8),
+    )
+    assert result.exit_code == 0, result.output
+    assert store.read(tmp_path / "out" / store.FILE).method.spec == "lora:rank=2"
+    before, after = (load_file(tmp_path / name / TENSORS) for name in ("saved", "out"))
+    assert all(torch.allclose(before[name], value, atol=1e-6) for name, value in after.items())
+
+
+def test_python__a_loaded_model_is_trained_on_from_its_values(tmp_path: Path) -> None:
+    given: dict[str, Any] = {"epochs": 1, "device": "cpu", "cache": "off", "weight_decay": 0.0}
+    model = vitgraft.graft(tiny.backbone(), "lora", toy.CLASSES)
+    vitgraft.fit(model, toy.split(), **given, lr=0.01)
+    model.save(tmp_path)
+    loaded = vitgraft.load(tmp_path, backbone=tiny.backbone())
+    vitgraft.fit(loaded, toy.split(), **given, lr=1e-12)
+    for name, value in model.tuned.state_dict().items():
+        assert torch.allclose(loaded.tuned.state_dict()[name], value, atol=1e-6), name

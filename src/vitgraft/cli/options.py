@@ -10,6 +10,9 @@ import typer
 from vitgraft.runs.config import DATA, from_text, keys
 from vitgraft.runs.keys import Key
 
+SHORT = {"start_from": ("--from",)}
+"""Other names of options."""
+
 ARGUMENT = "data"
 """The key that is given as the command's argument."""
 
@@ -82,8 +85,9 @@ def _parameter(key: Key) -> inspect.Parameter:
     elif kind is bool:
         info = typer.Option(f"--{name}/--no-{name}", help=help, show_default=False, rich_help_panel=key.panel)
     else:
+        names = (f"--{name}", *SHORT.get(key.name, ()))
         info = typer.Option(
-            f"--{name}", help=help, show_default=False, metavar=_metavar(key), rich_help_panel=key.panel
+            *names, help=help, show_default=False, metavar=_metavar(key), rich_help_panel=key.panel
         )
     annotation = Annotated[kind | None, info]
     return inspect.Parameter(key.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)

@@ -27,6 +27,9 @@ from vitgraft.train import calibrate, journal, state
 LOCK = ".lock"
 """Held by the process that is writing a run into the folder; the system lets go of it however that ends."""
 
+START = "start"
+"""Where a run keeps the values that it began with, until it is finished."""
+
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 
@@ -47,7 +50,7 @@ def is_run(folder: Path) -> bool:
 def own_files() -> tuple[str, ...]:
     """Names of all that a run may leave in its folder, beside its graft."""
     left = [name for one in methods.names() for name in methods.method_named(one).leaves]
-    plain = (store.FILE, store.KEPT, journal.LOG, kept.FILE, state.FILE, calibrate.STAGES)
+    plain = (store.FILE, store.KEPT, journal.LOG, kept.FILE, state.FILE, calibrate.STAGES, START)
     return (*plain, *dict.fromkeys(left))
 
 
@@ -127,7 +130,13 @@ def complete(folder: Path) -> None:
         clear(folder, frozenset(path.name for path in new.iterdir()) - {store.FILE})
     artefact.adopt(new, folder)
     for path in sorted(new.iterdir()):
-        if path.name not in (store.FILE, LOCK, state.FILE, calibrate.STAGES):  # nothing is to go on any more
+        if path.name not in (
+            store.FILE,
+            LOCK,
+            state.FILE,
+            calibrate.STAGES,
+            START,
+        ):  # nothing is to go on any more
             if path.is_dir():
                 remove(folder / path.name)
             os.replace(path, folder / path.name)

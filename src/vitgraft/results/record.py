@@ -72,6 +72,14 @@ class TaskFacts:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Another run, as it was called, whose values a run began with, and their digest."""
+
+    run: str
+    graft: str | None
+
+
+@dataclass(frozen=True)
 class History:
     """How training went: one entry an epoch in each list; `best_epoch` counts from 1, None without selection.
 
@@ -124,7 +132,8 @@ class Record:
     """One run, from its resolved configuration to what it reached and what it cost.
 
     `val` is what the run selected on, `test` was read once, at the end. `started` and `ended` are UTC, ISO 8601.
-    `graft` is the digest of the values that it came to, which the graft's own card tells, too.
+    `graft` is the digest of the values that it came to, which the graft's own card tells, too; `origin` says what
+    it began with, if that was another run's values.
     """
 
     config: dict[str, Any]
@@ -142,6 +151,7 @@ class Record:
     started: str
     ended: str
     graft: str | None = None
+    origin: Origin | None = None
     schema: int = SCHEMA
 
     def to_json(self) -> dict[str, Any]:

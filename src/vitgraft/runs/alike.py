@@ -22,5 +22,7 @@ def groups(configs: Sequence[RunConfig]) -> list[list[RunConfig]]:
 def _stacks(config: RunConfig) -> bool:
     """True if a run could be one of several that train at once."""
     training, method = config.training, methods.parse(config.method)
+    if config.start_from is not None:
+        return False
     alone = training.patience is not None or training.accumulate > 1 or training.legacy_test
     return method.stacks and not method.looks() and training.precision == "fp32" and not alone

@@ -21,6 +21,7 @@ from vitgraft.errors import ConfigError, unknown
 from vitgraft.results.store import KEPT as KEPT
 from vitgraft.results.store import slug
 from vitgraft.runs import protocols
+from vitgraft.runs.inherited import inherited
 from vitgraft.runs.keys import NONE, Key, checked, to_toml
 from vitgraft.runs.keys import from_text as value_of
 from vitgraft.train.settings import Training
@@ -68,6 +69,11 @@ class RunConfig:
     )
     image_size: int | None = _key("pixels a side; none: the backbone's own", "Model", None)
     global_pool: str | None = _key("timm's pooling, such as avg; none: the backbone's own", "Model", None)
+    start_from: str | None = _key(
+        "a run or saved graft whose values this run begins with, and whose model it is; --from is short",
+        "Model",
+        None,
+    )
     preprocessing: str = _key("the backbone's own (pretrained), or a preset: vtab, fgvc", "Model", "pretrained")
     out: str | None = _key("the run's folder; none: runs/<task>-<method>-<backbone>", "Output", None)
     records: str | None = _key("a folder that collects the records of many runs", "Output", None)
@@ -114,6 +120,9 @@ class RunConfig:
             ConfigError: no data, an unknown key (with the nearest), or a value of the wrong type or range.
         """
         known, checked = keys(), _all_checked(values)
+        if checked.get("start_from") is not None:
+            of_data = tuple(name for name, key in known.items() if key.panel == DATA)
+            checked = _all_checked(inherited(checked, of_data, read_toml))
         if not checked.get("data"):
             raise ConfigError("No data were named. Give a built-in task, an image folder, a CSV file or a list.")
         if checked.get("image_size", 0) is None:  # said to be none: also of a short name, which has one of its own

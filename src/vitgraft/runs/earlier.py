@@ -12,7 +12,7 @@ from typing import Any
 from vitgraft.atomic import write_atomically
 from vitgraft.data.benchmarks.names import mentioned
 from vitgraft.data.kept import Kept, put
-from vitgraft.errors import ConfigError
+from vitgraft.errors import ConfigError, command
 from vitgraft.models import artefact, folder
 from vitgraft.results import store
 from vitgraft.results.record import Record
@@ -21,7 +21,7 @@ from vitgraft.runs.config import RunConfig, read_toml
 NEAR = 0.75
 """How alike two folders' names are, from 0 to 1, of which one may be the other mistyped."""
 
-PATHS = ("data", "root", "checkpoint")
+PATHS = ("data", "root", "checkpoint", "start_from")
 """Keys whose values may be paths, which have many spellings."""
 
 
@@ -123,9 +123,13 @@ def _other(config: RunConfig, kept: RunConfig, place: Path) -> str | None:
         return None
     now, then = store.meant(config.given()), store.meant(kept.given())
     told = "; ".join(f"{key} is {now[key]!r}, was {then[key]!r}" for key in differing)
+    further = ""
+    if "epochs" in differing and (place / store.FILE).exists():
+        how = command("fit", "--from", config.folder, "--epochs", str(now["epochs"]), "--out", "OTHER")
+        further = f" To train on from what it has learned, under a schedule of its own: {how}."
     return (
         f"The run in {config.folder} cannot go on with another configuration: {told}. Leave these "
-        "options out, replace the run with --force, or use another --out."
+        f"options out, replace the run with --force, or use another --out.{further}"
     )
 
 

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from vitgraft.atomic import write_atomically
+from vitgraft.atomic import remove, write_atomically
 from vitgraft.machine.placement import Placement
 from vitgraft.models import folder
 from vitgraft.models.model import Model
 from vitgraft.results import store
 from vitgraft.results.record import Expense, History, Record
+from vitgraft.runs import warm
 from vitgraft.runs.config import RunConfig
 from vitgraft.runs.earlier import Start
 from vitgraft.train import calibrate, legacy, state
@@ -67,7 +68,7 @@ def keep(config: RunConfig, start: Start, model: Model, record: Record) -> Recor
     metrics = {name: asdict(scores) for name, scores in (("val", record.val), ("test", record.test)) if scores}
     place = start.config.folder
     card = model.keep(place, metrics=metrics, cost=asdict(record.cost))
-    record = replace(record, graft=card.digest)
+    record = replace(record, graft=card.digest, origin=warm.origin(start.config))
     if config.records is not None:
         path = store.add(Path(config.records), record)
         for name, text in model.method.files(model.backbone, model.findings).items():
@@ -75,6 +76,7 @@ def keep(config: RunConfig, start: Start, model: Model, record: Record) -> Recor
     store.write(place / store.FILE, record)
     state.discard(place)  # nothing is to go on any more
     calibrate.discard(place)
+    remove(place / folder.START)
     if place != config.folder:
         folder.complete(config.folder)
     return record

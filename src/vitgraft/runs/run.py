@@ -32,7 +32,7 @@ from vitgraft.results.record import (
     Scores,
     TaskFacts,
 )
-from vitgraft.runs import kept_split, protocols
+from vitgraft.runs import kept_split, protocols, warm
 from vitgraft.runs.config import RunConfig
 from vitgraft.runs.earlier import Start, begin
 from vitgraft.runs.keeping import expense, history, keep
@@ -70,7 +70,8 @@ def run(
     start = here.agreed(lambda: begin(config, resume, force))
     if start.done is None:  # data and weights are read before anything is touched
         config = with_weights(config, start.resume, say)
-        started, task = now(), kept_split.task_of(start.config, start.resume, say)
+        started = now()
+        task = warm.task_of(start.config, kept_split.task_of(start.config, start.resume, say))
         _check_named(config, task)
         if not test:
             check_choosable(task)
@@ -93,13 +94,19 @@ def _trained(
     legacy_split = legacy.asked(config.training, task.splits.get("test"))
     main, place_of_run = place(config.training.device).main, start.config.folder
     images = kept_split.list_of(start.config, task, start.resume)
-    if main and parse(config.method).looks():  # it may be stopped before there is a model
+    looks = config.start_from is None and parse(config.method).looks()
+    if main and looks:  # it may be stopped before there is a model
         start.make_room(config.toml(), images)
-    model = build(start.config, task, resume=start.resume, backbone=backbone)
+    if config.start_from is None:
+        model = build(start.config, task, resume=start.resume, backbone=backbone)
+    else:
+        model = warm.begun(start.config, task, backbone, say)
     model.kept = images
     if main:
-        if not model.method.looks():
+        if not looks:
             start.make_room(config.toml(), images)
+        if config.start_from is not None:
+            model.keep(place_of_run / folder.START)
         for line in model.method.told(model.backbone, model.findings):
             say(line)
         for name, text in model.method.files(model.backbone, model.findings).items():
@@ -108,7 +115,7 @@ def _trained(
         model,
         task.splits["train"],
         task.splits.get("val"),
-        settings=config.training,
+        settings=warm.settings(config),
         out=place_of_run,
         resume=start.resume,
         legacy=legacy_split,
