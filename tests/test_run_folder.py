@@ -152,7 +152,6 @@ def moment(calls: Iterator[int], when: int, then: Callable[..., Any]) -> Callabl
 
 
 CHANGES = ((os, "replace"), (os, "unlink"), (Path, "unlink"), (os, "rmdir"), (shutil, "rmtree"))
-MOMENTS = 21
 
 
 def _two_runs(place: Path) -> None:
@@ -169,33 +168,38 @@ def _two_runs(place: Path) -> None:
     (place / "mine.txt").write_text("the user's own")
 
 
-@pytest.mark.parametrize("when", range(MOMENTS))
-def test_move__a_kill_at_any_moment_leaves_one_run_or_the_other(
-    when: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _two_runs(tmp_path)
+def _moved(place: Path, when: int) -> bool:
+    """Move a finished run into the place of another, and be killed at one moment; False if it was over before."""
     calls = iter(range(1000))
-    with monkeypatch.context() as patched:
+    with pytest.MonkeyPatch.context() as patched:
         for owner, name in CHANGES:
             patched.setattr(owner, name, moment(calls, when, getattr(owner, name)))
-        with pytest.raises(Killed) if when < MOMENTS - 1 else pytest.MonkeyPatch.context():
-            folder.complete(tmp_path)
-    if when < MOMENTS - 1:
-        value = first_value(tmp_path)
-        assert value in (0.25, 0.75)
-        if (tmp_path / store.FILE).exists():
-            told = store.read(tmp_path / store.FILE).graft
-            assert told == artefact.read_card(tmp_path).digest, "never a new graft beside an old record"
-        folder.complete(tmp_path)
-    else:
-        assert next(calls) == when, "there are as many moments as are tried"
-    assert first_value(tmp_path) == 0.75
-    assert store.read(tmp_path / store.FILE).graft == artefact.read_card(tmp_path).digest
-    assert {path.name for path in tmp_path.iterdir()} == {
-        *("run.toml", "log.jsonl", store.FILE, CARD, TENSORS),
-        *("architecture.toml", "mine.txt"),
-    }
-    assert (tmp_path / "run.toml").read_text() == (tmp_path / "log.jsonl").read_text() == "0.75"
+        try:
+            folder.complete(place)
+        except Killed:
+            return True
+    return False
+
+
+def test_move__a_kill_at_any_moment_leaves_one_run_or_the_other(tmp_path: Path) -> None:
+    _two_runs(tmp_path / "runs")
+    seen, when, killed = set(), 0, True
+    while killed:
+        place = shutil.copytree(tmp_path / "runs", tmp_path / str(when))
+        killed = _moved(place, when)
+        seen.add(first_value(place))
+        if (place / store.FILE).exists():
+            told = store.read(place / store.FILE).graft
+            assert told == artefact.read_card(place).digest, "never a new graft beside an old record"
+        folder.complete(place)
+        assert first_value(place) == 0.75
+        assert store.read(place / store.FILE).graft == artefact.read_card(place).digest
+        own = ("run.toml", "log.jsonl", store.FILE, CARD, TENSORS, "architecture.toml", "mine.txt")
+        assert {path.name for path in place.iterdir()} == set(own)
+        assert (place / "run.toml").read_text() == (place / "log.jsonl").read_text() == "0.75"
+        when += 1
+    assert seen == {0.25, 0.75}
+    assert when > 15
 
 
 # --- saved grafts and runs -------------------------------------------------------------------------------------

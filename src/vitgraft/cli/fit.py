@@ -64,7 +64,7 @@ def fit(
     if print_config:
         typer.echo(chosen.toml(), nl=False)
         return
-    if not resume and "backbone" not in values and _are_pictures(chosen.data):
+    if not resume and not {"backbone", "start_from"} & values.keys() and _are_pictures(chosen.data):
         warnings.warn(_instead(given, config, force), Told, stacklevel=1)
     _run(chosen, resume, force, given)
 

@@ -30,6 +30,9 @@ LOCK = ".lock"
 START = "start"
 """Where a run keeps the values that it began with, until it is finished."""
 
+TO_GO_ON = (state.FILE, calibrate.STAGES, START)
+"""What a run that is finished needs no more."""
+
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 
@@ -50,7 +53,7 @@ def is_run(folder: Path) -> bool:
 def own_files() -> tuple[str, ...]:
     """Names of all that a run may leave in its folder, beside its graft."""
     left = [name for one in methods.names() for name in methods.method_named(one).leaves]
-    plain = (store.FILE, store.KEPT, journal.LOG, kept.FILE, state.FILE, calibrate.STAGES, START)
+    plain = (store.FILE, store.KEPT, journal.LOG, kept.FILE, *TO_GO_ON)
     return (*plain, *dict.fromkeys(left))
 
 
@@ -130,13 +133,7 @@ def complete(folder: Path) -> None:
         clear(folder, frozenset(path.name for path in new.iterdir()) - {store.FILE})
     artefact.adopt(new, folder)
     for path in sorted(new.iterdir()):
-        if path.name not in (
-            store.FILE,
-            LOCK,
-            state.FILE,
-            calibrate.STAGES,
-            START,
-        ):  # nothing is to go on any more
+        if path.name not in (store.FILE, LOCK, *TO_GO_ON):
             if path.is_dir():
                 remove(folder / path.name)
             os.replace(path, folder / path.name)

@@ -32,7 +32,7 @@ def inherited(values: Mapping[str, Any], of_data: tuple[str, ...], read: Any) ->
 
 
 def _of_card(path: Path) -> dict[str, Any]:
-    """Keys as the card of a graft that was saved in Python tells them; whoever loads it says what is wrong with it."""
+    """Keys as the card of a graft that was saved in Python tells them; what is wrong with it, `load` will say."""
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, ConfigError):
         card = json.loads(path.read_bytes())
         stands_on = card["backbone"]
