@@ -95,7 +95,7 @@ def there(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(processes, "local", in_process)
     monkeypatch.setattr(suites, "load", lambda *given: replace(load(*given), seeds=(0,)))
     monkeypatch.setattr(
-        "vitgraft.runs.run.measure_cost", lambda *_, **__: Cost(0, 0, 0, 0, 0, 0)
+        "vitgraft.runs.keeping.measure_cost", lambda *_, **__: Cost(0, 0, 0, 0, 0, 0)
     )  # tested elsewhere
     for name, table in SMALL.items():
         monkeypatch.setitem(cast("dict[str, Benchmark]", TABLES), name, table)
