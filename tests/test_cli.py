@@ -125,7 +125,7 @@ def test_help__lists_every_key_of_a_run_and_nothing_else() -> None:
         timeout=60,
         env={"COLUMNS": "200", "PATH": ""},
     ).stdout
-    found = {word.strip("-.") for word in output.split() if word.startswith("--")}
+    found = {word.strip("-.;,") for word in output.split() if word.startswith("--")}
     found -= {word for word in found if word.startswith("no-")}
     actions = {"config", "resume", "force", "print-config", "help", "from"}
     examples = {word for word in found if word in {"method", "backbone", "epochs", "lr", "out"}}
@@ -564,3 +564,29 @@ def test_eval__weights_that_moved(run: Path, home: Path, tmp_path: Path) -> None
     assert "--checkpoint FILE on the command line" in refused("eval", moved)
     result = call("eval", moved, "--checkpoint", home / "weights.safetensors", "--json")
     assert json.loads(result.stdout)["top1"] == json.loads(call("eval", run, "--json").stdout)["top1"]
+
+
+def test_fit__goes_on_with_weights_of_another_name_if_they_are_the_same(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vitgraft.train.session import Session
+
+    train = Session._train_epoch
+
+    def stopped(session: Session, images: Any) -> bool:
+        if session.state.epoch == 1:
+            raise KeyboardInterrupt
+        return train(session, images)
+
+    first, renamed, other = (tmp_path / f"{name}.safetensors" for name in ("first", "renamed", "other"))
+    shutil.copy(home / "weights.safetensors", first)
+    torch.manual_seed(1)
+    save_file(timm.create_model("test_vit", num_classes=0).state_dict(), other)
+    monkeypatch.setattr(Session, "_train_epoch", stopped)
+    out = tmp_path / "run"
+    assert call("fit", *options(home, out=out, checkpoint=first)).exit_code == 130
+    monkeypatch.undo()
+    first.rename(renamed)
+    assert "backbone is '" in refused("fit", "--resume", "--out", out, "--checkpoint", other)
+    assert call("fit", "--resume", "--out", out, "--checkpoint", renamed).exit_code == 0
+    assert store.read(out / store.FILE).history.epochs == 2

@@ -17,6 +17,7 @@ from vitgraft.models import artefact, folder
 from vitgraft.results import store
 from vitgraft.results.record import Record
 from vitgraft.runs.config import RunConfig, read_toml
+from vitgraft.train import state
 
 NEAR = 0.75
 """How alike two folders' names are, from 0 to 1, of which one may be the other mistyped."""
@@ -119,6 +120,8 @@ def _in(config: RunConfig, place: Path) -> RunConfig:
 def _other(config: RunConfig, kept: RunConfig, place: Path) -> str | None:
     """What is to be said if two configurations differ in what they compute."""
     differing = _differing(config.given(), kept.given())
+    if config.checkpoint and kept.checkpoint and (place / state.FILE).exists():
+        differing = [key for key in differing if key != "checkpoint"]  # a snapshot knows whose weights they are
     if not differing:
         return None
     now, then = store.meant(config.given()), store.meant(kept.given())
