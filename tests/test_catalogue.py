@@ -170,8 +170,8 @@ def test_toy__is_told_with_the_command_to_type(
     photos, out = home / "photos", tmp_path / "my run"
     assert told_of_the_toy(photos, "--out", out, "--epochs", 1, "--method", "linear", "--skip-unreadable") == [
         "Note: the built-in backbone, which is taken where none is named, was trained on drawings of 32 px: a toy "
-        f"for photographs. Instead: vitgraft fit {photos} --skip-unreadable --method linear --out '{out}' "
-        "--epochs 1 --backbone dinov2-s (its weights are on this disk)."
+        f"for photographs. Instead: vitgraft fit {photos} --skip-unreadable --method linear --out "
+        f"'{out}-dinov2-s' --epochs 1 --backbone dinov2-s (its weights are on this disk)."
     ]
     record = json.loads((out / "record.json").read_text())
     assert record["backbone"]["name"] == "figures"  # never switched
@@ -189,6 +189,8 @@ def test_toy__is_told_where_it_belongs(home: Path, tmp_path: Path, monkeypatch: 
         (line,) = told_of_the_toy(*arguments)
         words = " ".join(map(str, arguments))
         assert line.endswith(f"Instead: vitgraft fit {words} --backbone dinov2-s (a download of 88 MB).")
+    (line,) = told_of_the_toy(photos, "--image-size", 64, "--global-pool", "avg", "--force")
+    assert f"vitgraft fit {photos} --backbone dinov2-s (" in line
     assert told_of_the_toy(photos, "--backbone", "figures") == []
     assert told_of_the_toy(photos, "--backbone", "vit-b16") == []
     assert told_of_the_toy("digits") == []

@@ -331,3 +331,25 @@ def test_names__in_two_spellings_are_refused(tmp_path: Path) -> None:
     }
     save_file(named, tmp_path / "w.safetensors")
     refused(tiny(1), tmp_path / "w.safetensors", "twice, in two spellings")
+
+
+def test_transformers__clip_as_older_releases_wrote_it(tmp_path: Path) -> None:
+    """With the tower's prefix, and the numbers of its positions among the weights."""
+    source, model = theirs("clip"), ours("clip")
+    named = {f"vision_model.{name}": value.clone() for name, value in source.state_dict().items()}
+    numbers = {"vision_model.embeddings.position_ids": torch.arange(17).expand(1, -1).clone()}
+    report = load_weights(model, torch_file(tmp_path / "pytorch_model.bin", named | numbers))
+    with torch.no_grad():
+        assert (their_tokens(source, pictures()) - model.forward_features(pictures())).abs().max() < CLOSE
+    assert report.dropped == ("position_ids",)
+
+
+def test_transformers__without_a_class_token(tmp_path: Path) -> None:
+    """As I-JEPA's: all tokens are patches."""
+    pooled = {"class_token": False, "global_pool": "avg", "fc_norm": False}
+    source, model = theirs("vit"), tiny(2, **pooled)
+    named = {name: value.clone() for name, value in source.state_dict().items() if not name.endswith("cls_token")}
+    named["embeddings.position_embeddings"] = named["embeddings.position_embeddings"][:, 1:].clone()
+    report = load_weights(model, torch_file(tmp_path / "pytorch_model.bin", named))
+    assert (report.missing, report.unexpected) == ((), ())
+    assert torch.equal(model.pos_embed, named["embeddings.position_embeddings"])

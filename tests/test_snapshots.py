@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 
 from tests.test_layouts import CLIP, CLOSE, SIZES, ours, pictures, their_tokens, theirs
 from tests.vit_files import refused, same, tensors_of, tiny, torch_file
 from vitgraft.backbones.checkpoints import load_weights
+from vitgraft.backbones.loading import load_backbone
 
 
 def in_parts(folder: Path, tensors: dict[str, torch.Tensor], suffix: str = "safetensors") -> Path:
@@ -152,3 +154,12 @@ def test_config__of_something_else_is_not_read(tmp_path: Path) -> None:
     save_file(tensors_of(tiny(1)), tmp_path / "mine.safetensors")
     (tmp_path / "config.json").write_text("{")
     load_weights(tiny(2), tmp_path / "mine.safetensors")
+
+
+def test_card__names_what_the_user_named(tmp_path: Path) -> None:
+    """The hub's cache holds links to files that are named by their digest."""
+    (tmp_path / "blobs").mkdir()
+    save_file(timm.create_model("test_vit", num_classes=0).state_dict(), tmp_path / "blobs" / "1a2b")
+    (tmp_path / "model.safetensors").symlink_to(tmp_path / "blobs" / "1a2b")
+    backbone = load_backbone("test_vit", checkpoint=tmp_path / "model.safetensors")
+    assert backbone.config["source"]["checkpoint"] == str(tmp_path / "model.safetensors")

@@ -1,5 +1,6 @@
 """A backbone by its name."""
 
+import os
 import warnings
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def load_backbone(
         warnings.warn(told, Told, stacklevel=3)
     source = {
         "name": name,
-        "checkpoint": None if path is None else str(path.resolve()),
+        "checkpoint": None if path is None else os.path.abspath(path),
         "image_size": image_size,
         "global_pool": global_pool,
     }

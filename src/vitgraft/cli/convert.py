@@ -11,7 +11,9 @@ from vitgraft.errors import ArtefactError
 def convert(
     file: Annotated[Path, typer.Argument(help="What the published code saved.", show_default=False)],
     out: Annotated[Path, typer.Option(help="The folder to write.", show_default=False)],
-    backbone: Annotated[str, typer.Option(help="The timm name of its backbone.", show_default=False)],
+    backbone: Annotated[
+        str, typer.Option(help="The timm name of its backbone, or a short one.", show_default=False)
+    ],
     checkpoint: Annotated[
         str | None, typer.Option(help="The backbone's weights in a local file; none: timm's.")
     ] = None,

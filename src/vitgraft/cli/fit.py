@@ -15,6 +15,9 @@ from vitgraft.results.record import Record
 from vitgraft.results.store import kept_in
 from vitgraft.runs.config import RunConfig, read_toml
 
+OF_THE_BACKBONE = ("checkpoint", "image_size", "global_pool")
+"""Keys that say how the backbone is made, and mean nothing for another."""
+
 
 @configured
 def fit(
@@ -65,7 +68,7 @@ def fit(
         typer.echo(chosen.toml(), nl=False)
         return
     if not resume and not {"backbone", "start_from"} & values.keys() and _are_pictures(chosen.data):
-        warnings.warn(_instead(given, config, force), Told, stacklevel=1)
+        warnings.warn(_instead(given, config), Told, stacklevel=1)
     _run(chosen, resume, force, given)
 
 
@@ -115,8 +118,8 @@ def _are_pictures(data: str) -> bool:
     return data not in names() and (os.path.exists(os.path.expanduser(data)) or mentioned(data) is not None)
 
 
-def _instead(given: dict[str, Any], config: Path | None, force: bool) -> str:
-    """What the backbone is that nobody named, and the command with one for photographs.
+def _instead(given: dict[str, Any], config: Path | None) -> str:
+    """What the backbone is that nobody named, and the command with one for photographs, in a folder of its own.
 
     Which backbone a run is on never depends on what was downloaded before: weights on the disk are only told of.
     """
@@ -126,11 +129,14 @@ def _instead(given: dict[str, Any], config: Path | None, force: bool) -> str:
     words += ["--config", str(config)] if config is not None else []
     for name, value in given.items():
         option = name.replace("_", "-")
-        if isinstance(value, bool):
+        if name in OF_THE_BACKBONE:
+            continue
+        if name == "out":
+            words += ["--out", f"{value}-{catalogue.SUGGESTED}"]
+        elif isinstance(value, bool):
             words.append(f"--{option}" if value else f"--no-{option}")
         elif name != "data":
             words += [f"--{option}", "none" if value is None else str(value)]
-    words += ["--force"] if force else []
     row = next(row for row in catalogue.TIMM if row.short == catalogue.SUGGESTED)
     own = next((row.own_size for row in catalogue.available() if row.name == catalogue.BUILT_IN), None)
     where = "its weights are on this disk" if hub.on_disk(row.file) else f"a download of {row.download:.0f} MB"

@@ -28,7 +28,7 @@ Files = Annotated[str | None, typer.Option(help="The backbone's weights in a loc
 def sensitivity(
     images: dict[str, Any],
     out: Annotated[Path, typer.Option(help=f"The file to write, ending in {SUFFIX}.", show_default=False)],
-    backbone: Annotated[str | None, typer.Option(help="A timm name, or figures.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="A timm name, a short one, or figures.")] = None,
     checkpoint: Files = None,
     image_size: Annotated[int | None, typer.Option(help="Pixels a side; none: the backbone's own.")] = None,
     method: Annotated[

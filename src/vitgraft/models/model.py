@@ -212,10 +212,9 @@ def graft(
 ) -> Model:
     """A model for one task: a method's plan on a frozen backbone.
 
-    `backbone` is a timm name, a `Backbone` (to share one), or a timm model object, which stays as it is.
-    `classes` is their number, their names in order, or a mapping between names and numbers from 0, either way
-    round. `preprocessing` is the backbone's own unless given. `seed` fixes
-    the initial values.
+    `backbone` is a timm name or a short one, a `Backbone` (to share one), or a timm model object, which stays as
+    it is. `classes` is their number, their names in order, or a mapping between names and numbers from 0, either
+    way round. `preprocessing` is the backbone's own unless given. `seed` fixes the initial values.
 
     Some methods look at training data before there is a plan (`head2toe`, `vqt:keep=0.7`, `spt-lora`): they take
     `data`, the training split, and may train on it with `settings`; those that choose (`noah`,
