@@ -106,9 +106,9 @@ class Walk:
         """Image files below a folder, relative to it. Each real folder is entered once: links cannot loop."""
         found: list[str] = []
         entered: set[str] = set()
-        pending = [folder]
+        pending = [(folder, "")]
         while pending:
-            current = pending.pop()
+            current, before = pending.pop()
             real = os.path.realpath(current)
             if real in entered:
                 continue
@@ -116,9 +116,9 @@ class Walk:
             deeper = []
             for entry in _entries(current):
                 if _is_folder(entry):
-                    deeper.append(current / entry.name)
+                    deeper.append((current / entry.name, f"{before}{entry.name}/"))
                 elif self.takes(current, entry):
-                    found.append((current / entry.name).relative_to(folder).as_posix())
+                    found.append(before + entry.name)
             pending.extend(reversed(deeper))
         return found
 
@@ -238,21 +238,23 @@ def _members(root: Path, folder: Path, walk: Walk, allow_none: bool) -> list[str
         raise DataError(f"Class folder '{folder}' holds no images. Fill it, or delete it.")
     walk.left += left.files
     walk.renamed += left.renamed
-    return [(folder / path).relative_to(root).as_posix() for path in paths]
+    below = folder.relative_to(root).as_posix()
+    return [path if below == "." else f"{below}/{path}" for path in paths]
 
 
 def _refuse_shared(root: Path, splits: Mapping[str, list[Item]]) -> None:
     """Raise where links put one file under two classes or splits: it would be trained and tested on."""
-    homes: dict[Path, str] = {}  # realpath is slow, and a folder has many files
+    homes: dict[str, str] = {}  # realpath is slow, and a folder has many files
     owner: dict[str, str] = {}
     for items in splits.values():
         for item in items:
-            path = root / item.path
-            if path.is_symlink():
+            path = os.path.join(root, item.path)
+            if os.path.islink(path):
                 real = os.path.realpath(path)
             else:
-                home = homes.get(path.parent) or homes.setdefault(path.parent, os.path.realpath(path.parent))
-                real = os.path.join(home, path.name)
+                folder, name = os.path.split(path)
+                home = homes.get(folder) or homes.setdefault(folder, os.path.realpath(folder))
+                real = os.path.join(home, name)
             first = owner.setdefault(real, item.path)
             if first != item.path:
                 what = f"'{root / first}' and '{path}' are one file reached by two ways"
