@@ -178,6 +178,13 @@ def test_options__without_effect_are_told(pool: Path) -> None:
     )
 
 
+def test_options__of_a_built_in_task() -> None:
+    (note,) = load("digits", skip_unreadable=True).notes
+    assert note == "skip_unreadable (--skip-unreadable) has no effect: the pictures of digits are drawn."
+    with pytest.raises(ConfigError, match=r"remove val_fraction \(--val-fraction\)"):
+        load("digits", val_fraction=0.3)
+
+
 def test_columns__of_ones_own(pool: Path) -> None:
     file = table(pool, "File Name,Species,Role,x,,label", "{0}.png,{1},{2},7,,z{1}", NAMED)
     names = {"path_column": "file name", "label_column": "Species", "split_column": "ROLE"}

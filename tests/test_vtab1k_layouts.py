@@ -287,6 +287,9 @@ def test_load__options_that_would_change_the_benchmark(tmp_path: Path) -> None:
     for key, value in {"val_fraction": 0.2, "test_fraction": 0.2, "skip_unreadable": True}.items():
         with pytest.raises(ConfigError, match=f"vtab1k:cifar100 has its own splits.*remove {key}"):
             task("vtab1k:cifar100", tmp_path, **{key: value})
+    assert task("vtab1k:cifar100", tmp_path).notes == ()
+    (idle,) = task("vtab1k:cifar100", tmp_path, seed=3).notes
+    assert idle == "split_seed = 3 (--split-seed) has no effect: vtab1k:cifar100 has its own splits."
     with pytest.raises(ConfigError, match="no reading option 'clases'"):
         task("vtab1k:cifar100", tmp_path, clases=3)
     with pytest.raises(DataError, match=r"read from a copy of yours.*--root FOLDER"):

@@ -175,7 +175,10 @@ def _built_in(name: str, options: Mapping[str, object]) -> Task:
         if getattr(reading, key) not in (None, FRACTION):
             option = f"--{key.replace('_', '-')}"
             raise ConfigError(f"The built-in task {name!r} has its own splits: remove {key} ({option}).")
-    return builtin.load(name, **own)  # type: ignore[arg-type]
+    task = builtin.load(name, **own)  # type: ignore[arg-type]
+    if not reading.skip_unreadable:
+        return task
+    return task.noted(f"skip_unreadable (--skip-unreadable) has no effect: the pictures of {name} are drawn.")
 
 
 def _nothing_called(text: str, names: Sequence[str]) -> str:

@@ -49,7 +49,13 @@ def load(mention: Mention, root: object, options: Mapping[str, object], tables: 
     _warn(copy, mention.retrain)
     splits = _retraining(copy) if mention.retrain else {str(part): split for part, split in copy.splits.items()}
     kept = f"{copy.layout}, JPEG" if JPEG in copy.notes else copy.layout
-    return Task(row.name, copy.classes, splits, group=row.group, copy=kept)
+    idle = reading.seed is not None and not {OWN_CUT, OWN_TENTH} & set(copy.notes)
+    told = (
+        (f"split_seed = {reading.seed} (--split-seed) has no effect: {row.name} has its own splits.",)
+        if idle
+        else ()
+    )
+    return Task(row.name, copy.classes, splits, group=row.group, copy=kept, notes=told)
 
 
 def _refusal(copy: Copy, root: Path, what: list[str]) -> str:
