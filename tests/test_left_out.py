@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 import vitgraft
 from tests.pictures import ORANGE, dataset, encoded, paths, picture, sizes, write
 from vitgraft.cli import app
+from vitgraft.cli.fit import _images
 from vitgraft.data import digests, files, left_out
 from vitgraft.data.decode import Decoded
 from vitgraft.data.digests import FOLDER
@@ -62,6 +63,7 @@ def test_load_folder__content_decides(tmp_path: Path) -> None:
     text = "\n".join(task.notes)
     assert "Read as images by their content, not their name: 2 .txt, 2 without a suffix, 2 .dat, 2 .v2." in text
     assert "Left out: 2 .jxl, 2 without a suffix, " in text
+    assert "Hidden files are not read: 1 called like images, such as 'b/.hidden.png'." in text
     assert "3 are JPEG XL, which Pillow reads with a plugin only: pip install pillow-jxl-plugin" in text
     assert "1 is camera raw, which is not read here: Develop it" in text
 
@@ -75,9 +77,11 @@ def test_fit__records_what_is_left_out(tmp_path: Path) -> None:
     config = {"data": str(tmp_path / "photos"), "method": "linear", "epochs": 1, "device": "cpu"}
     told: list[str] = []
     run(RunConfig.of({**config, "out": str(tmp_path / "run"), "test_fraction": 0.0}), tell=told.append)
-    facts = store.read(tmp_path / "run" / store.FILE).task
+    record = store.read(tmp_path / "run" / store.FILE)
+    facts = record.task
+    assert _images(record) == "16 trained, 4 validated; 6 left out"
     assert (facts.sizes, facts.skipped) == ({"train": 16, "val": 4}, 6)
-    assert facts.left_out == {".jxl": 2, "": 2, ".nef": 1, ".heic": 1, ".txt": 1, ".csv": 1}
+    assert facts.left_out == {".jxl": 2, "no suffix": 2, ".nef": 1, ".heic": 1, ".txt": 1, ".csv": 1}
     assert any(line.startswith("Left out: 2 .jxl, 2 without a suffix") for line in told)
     assert [line for line in told if line in facts.notes] == facts.notes
 
@@ -155,7 +159,7 @@ def test_expand_images__tells_what_is_left_out(tmp_path: Path, monkeypatch: pyte
     found = expand_images(["photos"])
     assert len(found) == 20
     assert found.left_out.by_suffix() == {".jxl": 2, "": 2, ".nef": 1, ".heic": 1, ".txt": 1, ".csv": 1}
-    assert len(found) + len(found.left_out.files) == 28
+    assert len(found) + len(found.left_out.files) == 29  # with a hidden one
     assert "photos/a/1.jxl" in [file.path for file in found.left_out.files]
     globbed = expand_images(["photos/a/*", "photos/b/*.txt"])
     assert len(globbed) == 11

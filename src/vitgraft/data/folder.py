@@ -16,7 +16,7 @@ from pathlib import Path
 
 from vitgraft.data.decode import looks_like_image
 from vitgraft.data.files import Found, Item, Reading, check_classes, finish
-from vitgraft.data.left_out import SYSTEM, Left, LeftOut, Role, look, told_counts
+from vitgraft.data.left_out import HIDDEN, SYSTEM, Left, LeftOut, Role, look, told_counts
 from vitgraft.data.lists.defects import some
 from vitgraft.data.split_names import ALL, SPLITS, needs_telling, split_hinted, split_named
 from vitgraft.data.task import Task
@@ -114,7 +114,7 @@ class Walk:
                 continue
             entered.add(real)
             deeper = []
-            for entry in _entries(current):
+            for entry in _entries(current, hidden_images=True):
                 if _is_folder(entry):
                     deeper.append((current / entry.name, f"{before}{entry.name}/"))
                 elif self.takes(current, entry):
@@ -127,6 +127,10 @@ class Walk:
 
         A link that leads nowhere is reported later; a pipe or a socket is never opened.
         """
+        if entry.name.startswith("."):
+            name = Path(os.path.relpath(folder / entry.name, self.root)).as_posix()
+            self.left.append(Left(name, Role.other, HIDDEN))
+            return False
         if looks_like_image(entry.name):
             return entry.is_symlink() or entry.is_file()
         if entry.name.lower() in SYSTEM or not _is_file(entry):
@@ -284,15 +288,23 @@ def _folders(folder: Path) -> list[Path]:
     return [folder / entry.name for entry in _entries(folder) if _is_folder(entry)]
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What a folder holds, sorted by name, without hidden and foreign things.
+def _entries(folder: Path, hidden_images: bool = False) -> list[os.DirEntry[str]]:
+    """What a folder holds, sorted by name, without hidden and foreign things, but perhaps with hidden images.
 
     Raises:
         DataError: a folder that cannot be listed.
     """
     try:
         with os.scandir(folder) as entries:
-            kept = [entry for entry in entries if not entry.name.startswith(".") and entry.name not in IGNORED]
+            kept = [entry for entry in entries if _shows(entry, hidden_images)]
     except OSError as error:
         raise DataError(f"Cannot list folder '{folder}': {error.strerror}. Check its permissions.") from error
     return sorted(kept, key=lambda entry: entry.name)
+
+
+def _shows(entry: os.DirEntry[str], hidden_images: bool) -> bool:
+    if entry.name.startswith("."):  # a resource fork is called ._name, and is no image
+        return (
+            hidden_images and not entry.name.startswith("._") and looks_like_image(entry.name) and _is_file(entry)
+        )
+    return entry.name not in IGNORED

@@ -43,6 +43,10 @@ SYSTEM = ("thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r")
 """Files that systems put into folders; nobody misses them."""
 
 
+HIDDEN = "hidden"
+"""The kind of an image whose name begins with a dot."""
+
+
 class Role(Enum):
     """What a file is in a folder of pictures: one that is read; one that is not; a file of unknown content, which
     may be one; or anything else."""
@@ -79,8 +83,9 @@ class LeftOut:
         return LeftOut(tuple(files), tuple(str(folder / name) for name in self.renamed))
 
     def by_suffix(self) -> dict[str, int]:
-        """How many files have a suffix, the most frequent first; "" counts those without one."""
-        return dict(Counter(_suffix(file.path) for file in self.files).most_common())
+        """How many files have a suffix, the most frequent first; "" counts those without one. Hidden ones do not
+        count."""
+        return dict(Counter(_suffix(file.path) for file in self.files if file.kind != HIDDEN).most_common())
 
     def notes(self) -> tuple[str, ...]:
         """Sentences for a person."""
@@ -89,7 +94,9 @@ class LeftOut:
         if suffixes:
             counts = _counted(suffixes)
             found.append(f"Read as images by their content, not their name: {counts}.")
-        if self.files:
+        if hidden := [file.path for file in self.files if file.kind == HIDDEN]:
+            found.append(f"Hidden files are not read: {len(hidden):,} called like images, such as {hidden[0]!r}.")
+        if self.by_suffix():
             found.append(f"Left out: {_counted(self.by_suffix())}.{self.advice()}")
         return tuple(found)
 

@@ -161,8 +161,9 @@ class Record:
     def flat(self) -> dict[str, Any]:
         """The record as one row: keys with dots, such as `test.top1`, `config.lr` and `method.fields.rank`.
 
-        Every record has the same keys, but for those of its configuration, its method and its task's splits:
-        what was not measured is None. Lists, which have an entry an epoch, stay lists.
+        Every record has the same keys, but for those of its configuration, its method, its task's splits and
+        what was left out of its data: what was not measured is None. Lists, which have an entry an epoch, stay
+        lists.
         """
         row: dict[str, Any] = {}
         _flatten(type(self), self.to_json(), "", row)

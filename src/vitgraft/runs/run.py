@@ -43,6 +43,9 @@ from vitgraft.train.cost import peak_memory_mib
 if TYPE_CHECKING:
     from vitgraft.train.loop import Fitted
 
+NO_SUFFIX = "no suffix"
+"""What a record calls files that are called like none, where it counts what was left out."""
+
 SHOWN = 10
 """How many skipped images are named before training."""
 
@@ -229,7 +232,7 @@ def record_of(
             len(task.skipped) + task.left_out.missed,
             task.copy,
             list(task.notes),
-            task.left_out.by_suffix(),
+            {suffix or NO_SUFFIX: count for suffix, count in task.left_out.by_suffix().items()},
         ),
         val=None if fitted.val is None else Scores(**asdict(fitted.val)),
         test=tested,
