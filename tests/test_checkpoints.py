@@ -1,5 +1,6 @@
 """Weight files: every published layout loads exactly, and only declared differences pass."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -265,3 +266,46 @@ def test_transformers__names_are_translated(tmp_path: Path, prefix: str) -> None
     report = load_weights(model, tmp_path / "model.safetensors")
     assert same(tensors_of(model), tensors_of(source))
     assert (report.missing, report.unexpected, set(report.dropped)) == ((), (), set(extra))
+
+
+# --- grids that are no squares ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pixels", [(8, 32), (32, 8), (16, 24), (8, 8)])
+def test_positions__of_a_square_grid_are_moved_onto_any_other(tmp_path: Path, pixels: tuple[int, int]) -> None:
+    """4 x 4 positions are as many as 2 x 8, and stand elsewhere: they were taken as they are."""
+    source = tiny(1)  # 4 x 4 patches of 4 pixels
+    save_file(tensors_of(source), tmp_path / "w.safetensors")
+    model = tiny(2, img_size=pixels)
+    report = load_weights(model, tmp_path / "w.safetensors")
+    rows, columns = pixels[0] // 4, pixels[1] // 4
+    wanted = resample_abs_pos_embed(source.pos_embed, [rows, columns], [4, 4], num_prefix_tokens=1)
+    assert torch.equal(model.pos_embed, wanted)
+    assert report.resampled == ("pos_embed",)
+    assert f"resampled pos_embed (4 x 4 to {rows} x {columns})" in report.summary()
+    if rows * columns == 16:
+        assert not torch.allclose(model.pos_embed, source.pos_embed, atol=1e-3)
+
+
+def test_positions__of_a_known_rectangle(tmp_path: Path) -> None:
+    """What `vitgraft merge` writes says which images it is for, so that its own file is taken as it is."""
+    source = tiny(1, img_size=(8, 32))
+    told = {"preprocessing": json.dumps({"size": [8, 32]})}
+    save_file(tensors_of(source), tmp_path / "merged.safetensors", metadata=told)
+    same_grid, square, wide = tiny(2, img_size=(8, 32)), tiny(2), tiny(2, img_size=(12, 32))
+    assert load_weights(same_grid, tmp_path / "merged.safetensors").resampled == ()
+    assert torch.equal(same_grid.pos_embed, source.pos_embed)
+    for model, grid in ((square, [4, 4]), (wide, [3, 8])):
+        load_weights(model, tmp_path / "merged.safetensors")
+        assert torch.equal(
+            model.pos_embed, resample_abs_pos_embed(source.pos_embed, grid, [2, 8], num_prefix_tokens=1)
+        )
+
+
+def test_positions__of_an_unknown_rectangle(tmp_path: Path) -> None:
+    """24 positions make no square: they are those of the model's own grid, or nobody's."""
+    source, twin = tiny(1, img_size=(16, 24)), tiny(2, img_size=(16, 24))
+    save_file(tensors_of(source), tmp_path / "w.safetensors")
+    assert load_weights(twin, tmp_path / "w.safetensors").resampled == ()
+    assert same(tensors_of(twin), tensors_of(source))
+    refused(tiny(2), tmp_path / "w.safetensors", "pos_embed")

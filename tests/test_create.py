@@ -9,12 +9,18 @@ from typing import Any
 import pytest
 import torch
 from huggingface_hub import constants
+from PIL import Image
 from safetensors.torch import save_file
+from timm.layers import resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 
+import vitgraft
 from vitgraft.backbones import catalogue, create, hub
 from vitgraft.backbones.create import create_model
+from vitgraft.backbones.sizes import canonical_size
 from vitgraft.errors import BackboneError, CheckpointError
+from vitgraft.runs.config import RunConfig, read_toml
+from vitgraft.runs.run import backbone_of
 
 SMALL = "test_vit"
 CARD: dict[str, Any] = {
@@ -111,8 +117,8 @@ def test_checkpoint__no_value_is_left_uninitialised(tmp_path: Path) -> None:
         ("resnet18", {"image_size": 64}, "cannot build resnet18 with img_size 64"),
         (SMALL, {"image_size": 100}, "patches of 16 pixels. Take 96 or 112"),
         (SMALL, {"image_size": 7}, "Take 16"),
-        (SMALL, {"image_size": 0}, "An image size of 0 pixels"),
-        (SMALL, {"image_size": -16}, "An image size of -16 pixels"),
+        (SMALL, {"image_size": 0}, "An image size of 0: give pixels a side"),
+        (SMALL, {"image_size": -16}, "An image size of -16: give pixels"),
         (SMALL, {"global_pool": "mean"}, "Known: avg, avgmax, map, max, prr, token"),
         ("deit_tiny_distilled_patch16_224", {"global_pool": "avg"}, "with global_pool avg"),
     ],
@@ -221,3 +227,59 @@ def test_catalogue__lists_the_built_in_backbone_that_is_shipped() -> None:
 def test_built_in__weights_are_those_of_the_card() -> None:
     card = json.loads((create.FOLDER / "figures.json").read_text())
     assert hashlib.sha256((create.FOLDER / "figures.safetensors").read_bytes()).hexdigest() == card["sha256"]
+
+
+@pytest.mark.parametrize("said", ["48x96", (48, 96), [48, 96], " 48 X 96 "])
+def test_rectangle__however_it_is_said(said: Any) -> None:
+    model, _ = create_model(SMALL, pretrained=False, image_size=said)
+    assert model.patch_embed.img_size == (48, 96)
+    assert model.patch_embed.grid_size == (3, 6)
+    assert canonical_size(said) == "48x96"
+    assert model(torch.zeros(1, 3, 48, 96)).isfinite().all()
+
+
+def test_rectangle__a_square_is_a_number() -> None:
+    assert [canonical_size(one) for one in (224, "224", "224x224", (224, 224), None)] == [224] * 4 + [None]
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("48x90", r"no multiple of .*16 pixels\. Take 48x80 or 48x96\."),
+        ((50, 90), "Take 48x80 or 48x96 or 64x80 or 64x96"),
+        ("8x96", "Take 16x96"),
+        ("x96", "An image size of 'x96': give pixels a side, such as 224, or height x width, such as 192x256"),
+        ("0x96", "An image size of '0x96'"),
+        ((1, 2, 3), r"An image size of \(1, 2, 3\)"),
+        (float("nan"), "An image size of nan"),
+    ],
+)
+def test_rectangle__refused(said: Any, told: str) -> None:
+    with pytest.raises(BackboneError, match=told):
+        create_model(SMALL, pretrained=False, image_size=said)
+
+
+def test_rectangle__of_a_run(tmp_path: Path) -> None:
+    """From the configuration to the graft that is loaded again: one size, in one spelling."""
+    config = RunConfig.of({"data": "digits", "method": "linear", "image_size": "16 X 64", "out": str(tmp_path)})
+    assert config.image_size == "16x64"
+    assert RunConfig.of(read_toml(_kept(tmp_path, config))).image_size == "16x64"
+    frozen = backbone_of(config)
+    assert frozen.view.image_size == (16, 64)
+    square, _ = create_model("figures")
+    stored = square.pos_embed.half()  # what the file holds
+    wanted = resample_abs_pos_embed(stored, [4, 16], [8, 8], num_prefix_tokens=1)
+    assert torch.equal(frozen.model.pos_embed, wanted.float())
+    model = vitgraft.graft(frozen, "lora", 10)
+    assert model.preprocessing.size == (16, 64)
+    model.save(tmp_path / "graft")
+    again = vitgraft.load(tmp_path / "graft")
+    assert again.backbone.view.image_size == (16, 64)
+    picture = Image.new("RGB", (64, 16), "red")
+    assert torch.equal(again.predict(picture), model.predict(picture))
+
+
+def _kept(folder: Path, config: RunConfig) -> Path:
+    path = folder / "run.toml"
+    path.write_text(config.toml())
+    return path

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from importlib.resources import files
 from typing import Any, get_type_hints
 
+from vitgraft.backbones.sizes import Size
 from vitgraft.errors import Told
 
 BUILT_IN = "figures"
@@ -24,9 +25,6 @@ HUB_FILE = "model.safetensors"
 
 CHANNELS, EXPANSION = 3, 4
 """Colours of a picture; width of a listed model's mlps over its own."""
-
-Size = int | None
-"""Pixels a side, or None: the model's own."""
 
 USUAL = 224
 """Pixels a side at which short names are used."""

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from vitgraft.backbones.containers import shortened
 from vitgraft.backbones.layouts import HEADS, JAX, Named, first_part, translate
-from vitgraft.backbones.weight_files import read_weights
+from vitgraft.backbones.weight_files import WeightFile, read_weights
 from vitgraft.errors import CheckpointError
 
 POSITIONS = "pos_embed"
@@ -45,10 +45,11 @@ class LoadReport:
     """How a file and a model differed, in timm's names; every difference is a declared one.
 
     `missing` are the model's tensors that kept their initial values, `unexpected` those of the file without a
-    place in the model, `resampled` position embeddings of another grid, `dropped` what is no part of a backbone:
-    classifiers, decoders, what stands outside of `prefix`. `container` are the keys at which the weights were, and
-    `others` keys or beginnings of names at which there were others; `wrappers` were taken off or out of names.
-    `computes` says what the model computes a little differently from the one that the file was made for.
+    place in the model, `resampled` position embeddings of another grid (`grids` says which), `dropped` what is no
+    part of a backbone: classifiers, decoders, what stands outside of `prefix`. `container` are the keys at which
+    the weights were, and `others` keys or beginnings of names at which there were others; `wrappers` were taken
+    off or out of names. `computes` says what the model computes a little differently from the one that the file
+    was made for.
     """
 
     path: Path
@@ -56,6 +57,7 @@ class LoadReport:
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
     resampled: tuple[str, ...] = ()
+    grids: str = ""
     dropped: tuple[str, ...] = ()
     container: str = ""
     others: tuple[str, ...] = ()
@@ -82,7 +84,7 @@ class LoadReport:
             "taken off names:": (*self.wrappers, *taken),
             "missing": self.missing,
             "unexpected": self.unexpected,
-            "resampled": self.resampled,
+            "resampled": tuple(f"{name} ({self.grids})" for name in self.resampled),
             "left out": self.dropped,
             "computed otherwise:": (self.computes,) if self.computes else (),
         }
@@ -101,13 +103,14 @@ def load_weights(model: VisionTransformer, path: Path | str) -> LoadReport:
     source = translate(file)
     own: dict[str, Tensor] = model.state_dict()
     tensors, foreign_heads = _without_foreign_heads(source.tensors, own)
-    tensors, resampled = _resampled(model, tensors, bilinear=source.layout is JAX)
+    tensors, grids = _resampled(model, file, tensors, bilinear=source.layout is JAX)
     report = LoadReport(
         path=file.path,
         layout=source.layout.name,
         missing=tuple(name for name in own if name not in tensors),
         unexpected=tuple(name for name in tensors if name not in own),
-        resampled=resampled,
+        resampled=(POSITIONS,) if grids else (),
+        grids=grids,
         dropped=(*source.dropped, *foreign_heads),
         container=file.container,
         others=(*file.others, *source.others),
@@ -134,27 +137,43 @@ def _without_foreign_heads(
 
 
 def _resampled(
-    model: VisionTransformer, tensors: dict[str, Tensor], bilinear: bool
-) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """With positions (1, N, D) on the model's grid; those of prefix tokens are kept.
+    model: VisionTransformer, file: WeightFile, tensors: dict[str, Tensor], bilinear: bool
+) -> tuple[dict[str, Tensor], str]:
+    """With positions (1, N, D) on the model's grid, and how they were moved; those of prefix tokens are kept.
 
     As in timm: bilinear for JAX files, as their own code does, else bicubic with antialiasing.
     """
     positions, own = tensors.get(POSITIONS), model.pos_embed
-    if positions is None or own is None or positions.ndim != 3 or positions.shape == own.shape:
-        return tensors, ()
+    if positions is None or own is None or positions.ndim != 3 or positions.shape[2] != own.shape[2]:
+        return tensors, ""
     prefix = 0 if model.no_embed_class else model.num_prefix_tokens
-    count = positions.shape[1] - prefix
-    if count < 1 or math.isqrt(count) ** 2 != count or positions.shape[2] != own.shape[2]:
-        return tensors, ()  # no square grid, or another width: reported as another shape
+    grid = tuple(model.patch_embed.grid_size)
+    found = _grid(positions.shape[1] - prefix, file, model) or (grid if positions.shape == own.shape else None)
+    if found is None or found == grid:
+        return tensors, ""  # the same, or nobody knows: then it is reported as another shape
     moved = resample_abs_pos_embed(
         positions,
-        new_size=list(model.patch_embed.grid_size),
+        new_size=list(grid),
+        old_size=list(found),
         num_prefix_tokens=prefix,
         interpolation="bilinear" if bilinear else "bicubic",
         antialias=not bilinear,
     )
-    return {**tensors, POSITIONS: moved}, (POSITIONS,)
+    return {**tensors, POSITIONS: moved}, f"{found[0]} x {found[1]} to {grid[0]} x {grid[1]}"
+
+
+def _grid(count: int, file: WeightFile, model: VisionTransformer) -> tuple[int, int] | None:
+    """The grid (rows, columns) of a file's positions: what it says of its images, else a square if there is one.
+
+    As many positions may stand in several grids: 4 x 4 are as many as 2 x 8, and not the same.
+    """
+    height, width = model.patch_embed.patch_size
+    for pixels in file.image_sizes():
+        rows, columns = pixels[0] // height, pixels[1] // width
+        if rows * columns == count:
+            return rows, columns
+    side = math.isqrt(max(count, 0))
+    return (side, side) if side and side * side == count else None
 
 
 def _check(report: LoadReport, model: VisionTransformer, source: Named, tensors: Mapping[str, Tensor]) -> None:

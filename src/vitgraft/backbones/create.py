@@ -13,6 +13,7 @@ from timm.models.vision_transformer import VisionTransformer
 from vitgraft.backbones import hub
 from vitgraft.backbones.catalogue import BUILT_IN, TIMM, short_names, spelled_out
 from vitgraft.backbones.checkpoints import LoadReport, load_weights
+from vitgraft.backbones.sizes import Size, canonical_size, check_patches, for_timm
 from vitgraft.backbones.sources import Described, described
 from vitgraft.backbones.timm_vit import MODELS
 from vitgraft.errors import BackboneError, CheckpointError, near, unknown
@@ -28,7 +29,7 @@ def create_model(
     *,
     checkpoint: Path | None = None,
     pretrained: bool = True,
-    image_size: int | None = None,
+    image_size: Size = None,
     global_pool: str | None = None,
     seed: int = 0,
 ) -> tuple[VisionTransformer, LoadReport | None]:
@@ -43,12 +44,13 @@ def create_model(
         BackboneError: an unknown name, size or pooling, or a model of a family without a view.
         CheckpointError: weights that are missing, cannot be fetched, or do not fit.
     """
-    name, image_size = spelled_out(name, image_size)
+    name, image_size = spelled_out(name, canonical_size(image_size))
     if global_pool is not None and global_pool not in POOLINGS:
         raise BackboneError(unknown("pooling", global_pool, POOLINGS))
-    if image_size is not None and image_size < 1:
-        raise BackboneError(f"An image size of {image_size} pixels: give a multiple of the model's patch size.")
-    options = {"img_size": image_size, "global_pool": global_pool}
+    options = {
+        "img_size": for_timm(image_size),
+        "global_pool": global_pool,
+    }
     chosen = {key: value for key, value in options.items() if value is not None}
     source = described(name, checkpoint)
     build = (
@@ -58,7 +60,7 @@ def create_model(
         torch.manual_seed(seed)
         with torch.device("meta"):  # no values yet: those of a large model take a minute to draw
             plan = build(name, chosen)
-        _check_size(plan, name, image_size)
+        check_patches(image_size, plan.patch_embed.patch_size, name)
         if checkpoint is None and not pretrained:
             return build(name, chosen).eval(), None
         file = checkpoint or _published(name, plan, source)
@@ -115,18 +117,6 @@ def _unknown_name(name: str, architecture: str) -> str:
     close = same or short + near(name, listed, 1, 0.9) + near(architecture, known, 2, 0.6)
     hint = f" Did you mean {' or '.join(dict.fromkeys(close))}?" if close else ""
     return f"There is no backbone {name!r} in timm {timm.__version__}.{hint} `vitgraft backbones` lists some."
-
-
-def _check_size(model: VisionTransformer, name: str, image_size: int | None) -> None:
-    patch = model.patch_embed.patch_size[0]
-    if image_size is None or image_size % patch == 0:
-        return
-    below = image_size - image_size % patch
-    fitting = [str(size) for size in (below, below + patch) if size > 0]
-    raise BackboneError(
-        f"An image size of {image_size} is no multiple of {name}'s patches of {patch} pixels. Take "
-        f"{' or '.join(fitting) or patch}."
-    )
 
 
 def _build_own(name: str, options: Mapping[str, Any]) -> VisionTransformer:

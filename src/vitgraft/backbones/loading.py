@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vitgraft.backbones.catalogue import spelled_out
 from vitgraft.backbones.create import create_model
+from vitgraft.backbones.sizes import canonical_size
 from vitgraft.backbones.sources import canonical, folder_of
 from vitgraft.backbones.timm_vit import wrap
 from vitgraft.core.backbone import Backbone
@@ -18,7 +19,7 @@ def load_backbone(
     name: str,
     *,
     checkpoint: Path | str | None = None,
-    image_size: int | None = None,
+    image_size: int | str | tuple[int, int] | None = None,
     global_pool: str | None = None,
 ) -> Backbone:
     """A frozen backbone by its name, to share among several grafts: timm's, a short one, or `figures`, built in.
@@ -26,24 +27,24 @@ def load_backbone(
     timm's may have a source: `hf-hub:owner/name` or `local-dir:FOLDER`, whose config.json says what is built.
 
     A short name (`dinov2-s`) brings an image size, unless one is given; its full name and size are what is kept.
-    `checkpoint` is a local weight file (.safetensors, .pth, .npz), or a folder as the hub has it. `image_size` in
-    pixels resamples the position embedding; `global_pool` is timm's pooling, such as "avg". Which of a file's
-    weights were taken, and what was left out, a warning says (`Told`), and `LoadReport`, the `report` in the
-    backbone's `config`.
+    `checkpoint` is a local weight file (.safetensors, .pth, .npz), or a folder as the hub has it. `image_size`,
+    pixels a side or (height, width) or "192x256", resamples the position embedding; `global_pool` is timm's
+    pooling, such as "avg". Which of a file's weights were taken, and what was left out, a warning says (`Told`),
+    and `LoadReport`, the `report` in the backbone's `config`.
 
     Raises:
         BackboneError: an unknown name, or a model without a view.
         CheckpointError: weights that are missing or do not fit.
     """
-    name, image_size = spelled_out(canonical(name), image_size)
+    name, size = spelled_out(canonical(name), canonical_size(image_size))
     path = folder_of(name) if checkpoint is None else Path(checkpoint)
-    model, report = create_model(name, checkpoint=path, image_size=image_size, global_pool=global_pool)
+    model, report = create_model(name, checkpoint=path, image_size=size, global_pool=global_pool)
     if report is not None and (told := report.notes()):
         warnings.warn(told, Told, stacklevel=3)
     source = {
         "name": name,
         "checkpoint": None if path is None else os.path.abspath(path),
-        "image_size": image_size,
+        "image_size": size,
         "global_pool": global_pool,
     }
     return wrap(model, name, {"source": source, "report": report})

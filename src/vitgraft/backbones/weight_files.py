@@ -4,11 +4,13 @@ No pickle is ever executed: torch files are read with `weights_only`, or by `ine
 numpy files with `allow_pickle=False`.
 """
 
+import json
 import pickle
 import pickletools
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,11 +19,13 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vitgraft.backbones.containers import shortened, weights_in
 from vitgraft.backbones.inert import MAGIC, Contents, Stored, contents
 from vitgraft.backbones.onnx_file import read_onnx
+from vitgraft.backbones.sizes import said_sizes
 from vitgraft.backbones.snapshots import Snapshot, snapshot
 from vitgraft.errors import CheckpointError
 
@@ -56,6 +60,22 @@ class WeightFile:
     ignored: tuple[str, ...] = ()
     wrappers: tuple[str, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
+
+    def image_sizes(self) -> list[tuple[int, int]]:
+        """What is said of the images that the weights are for, (height, width) in pixels each.
+
+        In the metadata of a file that `vitgraft merge` wrote, or in a config.json of timm's or transformers'.
+        """
+        known = self.config.get("pretrained_cfg")
+        timm = known if isinstance(known, Mapping) else self.config
+        built = self.config.get("model_args")
+        said = [built.get("img_size")] if isinstance(built, Mapping) else []
+        said += [timm.get("input_size"), self.config.get("image_size")]
+        if self.kind == "safetensors" and self.path.is_file():
+            with suppress(OSError, SafetensorError, ValueError), safe_open(self.path, "pt") as file:
+                ours = json.loads((file.metadata() or {}).get("preprocessing", "null"))
+                said.insert(0, ours.get("size") if isinstance(ours, Mapping) else None)
+        return said_sizes(*said)
 
 
 def read_weights(path: Path) -> WeightFile:

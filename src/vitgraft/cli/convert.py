@@ -17,7 +17,9 @@ def convert(
     checkpoint: Annotated[
         str | None, typer.Option(help="The backbone's weights in a local file; none: timm's.")
     ] = None,
-    image_size: Annotated[int | None, typer.Option(help="Pixels a side; none: the backbone's own.")] = None,
+    image_size: Annotated[
+        str | None, typer.Option(help="Pixels a side, or 192x256; none: the backbone's own.")
+    ] = None,
     classes: Annotated[
         Path | None, typer.Option(help="A text file with a class name a line; none: numbers.")
     ] = None,

@@ -66,9 +66,13 @@ def _recipe(model: "Model", out: Path) -> str:
     """Python that loads the merged file without vitgraft."""
     from vitgraft.backbones.catalogue import BUILT_IN
     from vitgraft.backbones.create import FOLDER
+    from vitgraft.backbones.sizes import for_timm
 
     source = dict(model.backbone.config["source"])
-    arguments = {"img_size": source["image_size"], "global_pool": source["global_pool"]}
+    arguments = {
+        "img_size": for_timm(source["image_size"]),
+        "global_pool": source["global_pool"],
+    }
     chosen = {key: value for key, value in arguments.items() if value is not None}
     chosen["num_classes"] = len(model.class_names)
     if source["name"] == BUILT_IN:

@@ -30,7 +30,9 @@ def sensitivity(
     out: Annotated[Path, typer.Option(help=f"The file to write, ending in {SUFFIX}.", show_default=False)],
     backbone: Annotated[str | None, typer.Option(help="A timm name, a short one, or figures.")] = None,
     checkpoint: Files = None,
-    image_size: Annotated[int | None, typer.Option(help="Pixels a side; none: the backbone's own.")] = None,
+    image_size: Annotated[
+        str | None, typer.Option(help="Pixels a side, or 192x256; none: the backbone's own.")
+    ] = None,
     method: Annotated[
         str, typer.Option(help="spt-lora or spt-adapter, with what scores and prices.")
     ] = "spt-lora",
@@ -64,7 +66,7 @@ def sensitivity(
         raise ConfigError(f"'{out}' must end in {SUFFIX}, the only format that is written.")
     for path in (out, out.with_suffix(".json")):
         guard.check_free(path, force)
-    given = {"backbone": backbone, "checkpoint": checkpoint, "image_size": image_size}
+    given: dict[str, str | int | None] = {"backbone": backbone, "checkpoint": checkpoint, "image_size": image_size}
     given |= {"method": method, "seed": seed, "device": device, **images}
     config = RunConfig.of({key: value for key, value in given.items() if value is not None})
     record = _look(config, chosen, wanted, out)

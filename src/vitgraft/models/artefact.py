@@ -42,13 +42,14 @@ DIGEST = "digest"
 class BackboneId:
     """Which backbone a graft stands on, and how it was made: `checkpoint` is a file of the user's, if any.
 
+    `image_size` is pixels a side, or a text such as 192x256, height x width.
     `rebuildable` is False for a model object that the user built: only its fingerprint is known.
     """
 
     name: str
     fingerprint: str
     checkpoint: str | None = None
-    image_size: int | None = None
+    image_size: int | str | None = None
     global_pool: str | None = None
     rebuildable: bool = True
 

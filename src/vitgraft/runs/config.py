@@ -14,6 +14,7 @@ from typing import Any, Literal, Self, get_type_hints
 
 from vitgraft import methods
 from vitgraft.backbones import catalogue
+from vitgraft.backbones.sizes import canonical_size
 from vitgraft.data.benchmarks.names import RETRAIN, mentioned
 from vitgraft.data.ranges import AUTO, MAX_PIXELS, asked
 from vitgraft.data.split_names import FRACTION
@@ -67,7 +68,9 @@ class RunConfig:
     checkpoint: str | None = _key(
         "weights: a local file (.safetensors, .pth, .npz), or a hub's folder", "Model", None
     )
-    image_size: int | None = _key("pixels a side; none: the backbone's own", "Model", None)
+    image_size: int | str | None = _key(
+        "pixels a side, or height x width as 192x256; none: the backbone's own", "Model", None
+    )
     global_pool: str | None = _key("timm's pooling, such as avg; none: the backbone's own", "Model", None)
     start_from: str | None = _key(
         "a run or saved graft whose values this run begins with, and whose model it is; --from is short",
@@ -90,7 +93,7 @@ class RunConfig:
         method = methods.parse(self.method)
         filled = protocols.named(self.protocol).filled(method, self.data)
         object.__setattr__(self, "method", protocols.spelled(method, filled))
-        name, size = catalogue.spelled_out(self.backbone, self.image_size)
+        name, size = catalogue.spelled_out(self.backbone, canonical_size(self.image_size))
         object.__setattr__(self, "backbone", name)
         object.__setattr__(self, "image_size", size)
         asked(self.pixel_range)
