@@ -11,7 +11,7 @@ from tests.pictures import write
 from tests.runs import CHANNELS, arguments, done, measured, photo, photos, refused, weights
 from vitgraft.data.source import load as load_task
 from vitgraft.data.task import Split, Task
-from vitgraft.errors import ConfigError, DataError, Told
+from vitgraft.errors import ConfigError, DataError, DivergedError, Told
 
 
 @pytest.fixture(scope="module")
@@ -263,3 +263,12 @@ def test_fit__a_model_that_knows_numbers_takes_the_names(home: Path, tmp_path: P
         vitgraft.fit(vitgraft.graft(frozen, "linear", 5), task.splits["train"], epochs=1)
     with pytest.raises(DataError, match="no class 'blue'"):
         vitgraft.fit(vitgraft.graft(frozen, "linear", ("a", "b", "c")), task.splits["train"], epochs=1)
+
+
+def test_evaluate__answers_that_are_not_finite_are_no_result(run: Path, tmp_path: Path) -> None:
+    few(tmp_path / "new", red=1)
+    model = vitgraft.load(run)
+    for value in model.tuned.parameters():
+        value.data.fill_(float("inf"))
+    with pytest.raises(DivergedError, match="not finite"):
+        model.evaluate(tmp_path / "new")

@@ -134,6 +134,10 @@ def trained_on(split: Split, kept: Kept, some: bool = False) -> list[str]:
     ]
 
 
+def _images(count: int) -> str:
+    return f"{count:,} image{'s' * (count != 1)}"
+
+
 def _holds(contents: set[str], kept: Kept) -> bool:
     """Whether a source's contents are a model's own data: most of its training images, and of its test's."""
     sets = [found for name in ("train", "test") if (found := kept.digests(name))]
@@ -158,7 +162,7 @@ def _chosen(task: Task, asked: str | None, keeps: bool) -> Part:
         raise DataError(f"{task.name} has no {name} split. Choose another (--split): {have}.")
     if asked is not None:
         return Part(task.splits[name], name, task.name, notes, missing)
-    others = [f"{other} ({len(split):,} images)" for other, split in task.splits.items() if other != name]
+    others = [f"{other} ({_images(len(split))})" for other, split in task.splits.items() if other != name]
     also = f"; there is {', '.join(others)}, too" if others else ""
     told = f"{task.name} has splits of its own: {name} is measured{also}."
     return Part(task.splits[name], name, task.name, (*notes, told), missing)

@@ -104,6 +104,7 @@ def to_measure(
             if isinstance(data, Task)
             else source.load(data, to_measure=True, skip_missing=wishes.allow_missing)
         )
+        notes += () if isinstance(data, Task) else task.notes
         found = measured.part_of(task, part, kept, allow_missing=wishes.allow_missing)
         split = found.split
         notes += found.notes

@@ -1,5 +1,6 @@
 """Measuring a model on labelled images, and asking it about pictures."""
 
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -12,6 +13,7 @@ from vitgraft.core.tuned import Tuned
 from vitgraft.data.preprocessing import Preprocessing
 from vitgraft.data.task import Split
 from vitgraft.data.transforms import evaluation
+from vitgraft.errors import DivergedError
 from vitgraft.features.feed import Feed, Reader, check_labels, moved
 from vitgraft.machine.placement import Placement, place
 from vitgraft.train.batches import in_order
@@ -32,12 +34,19 @@ def evaluate(
 
     Raises:
         DataError: an empty split, a label that the model has no class for, or an unreadable image.
+        DivergedError: answers that are not finite.
     """
     check_labels("given", split, model.classes)
     here = place(device)
     model.to(here.device)
     feed = Reader(preprocessing, workers=workers).feed(split.images, limit=0)
-    return measure(model, feed, torch.tensor(split.labels), here, batch_size=batch_size, precision=precision)
+    found = measure(model, feed, torch.tensor(split.labels), here, batch_size=batch_size, precision=precision)
+    if not math.isfinite(found.loss):
+        raise DivergedError(
+            f"The model's answers to some of these {found.n:,} images are not finite: nothing can be measured. "
+            "Compute in fp32 (precision), or train again with a lower lr or clip_norm=1."
+        )
+    return found
 
 
 def measure(
