@@ -236,6 +236,13 @@ def test_paths__without_suffix_are_found(pool: Path) -> None:
     assert any("written in another form than their files, such as '0.PNG': '0.png'" in one for one in task.notes)
 
 
+def test_paths__of_other_formats_are_found_and_named(pool: Path) -> None:
+    (pool / "x.jxl").write_bytes(b"\xff\x0a" + bytes(30))
+    for name, text in (("a.csv", "id,label\nx,a\n1,b\n"), ("b.csv", "x.jxl,a\n1.png,b\n")):
+        with pytest.raises(DataError, match=r"1 of 2 images cannot be read.*\n.*x\.jxl.*JPEG XL"):
+            load(write(pool / name, text))
+
+
 def test_paths__elsewhere(pool: Path) -> None:
     picture(pool / "images" / "x" / "a.png")
     rows = "path,label\nx/a.png,a\nx/b.png,b\n"

@@ -123,6 +123,11 @@ def told_counts(left: LeftOut) -> str:
     return _counted(left.by_suffix())
 
 
+def called_like_image(name: str) -> bool:
+    """Whether a name ends like that of a picture, be it one that is read here or not."""
+    return looks_like_image(name) or _suffix(name) in FOREIGN
+
+
 def look(path: Path, name: str) -> Left | None:
     """A file that is left out; None for one that is read. It is opened only if its suffix is no picture's."""
     if looks_like_image(path.name):

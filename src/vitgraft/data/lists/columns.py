@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Self
 
-from vitgraft.data.decode import looks_like_image
+from vitgraft.data.left_out import called_like_image
 from vitgraft.data.lists.defects import Defect, some
 from vitgraft.data.lists.splits import AUTO, FLAGS, NO_COLUMN, Splits, read_splits
 from vitgraft.data.lists.text import Line
@@ -121,7 +121,7 @@ def layout_of(file: Path, header: Sequence[str], lines: Sequence[Line], asked: C
 
 def headless(first: Sequence[str]) -> bool:
     """Whether a table's first line is a row already: it begins with the name of an image."""
-    return len(first) >= 2 and looks_like_image(first[0])
+    return len(first) >= 2 and called_like_image(first[0])
 
 
 def titled(first: Sequence[str]) -> bool:

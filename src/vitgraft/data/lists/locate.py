@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vitgraft.data.decode import looks_like_image
+from vitgraft.data.left_out import called_like_image
 from vitgraft.data.lists.defects import Defect, some
 from vitgraft.data.rows import Row
 
@@ -90,7 +90,7 @@ class Places:
             self._folders[file.parent] = _listed(file.parent)
         known = self._folders[file.parent]
         names = known.get(_key(file.name), [])
-        if not names and not looks_like_image(file.name):
+        if not names and not called_like_image(file.name):
             names = known.get(f"{_key(file.name)}.*", [])
             names = [name for name in names if os.path.splitext(name)[0] == file.name] or names
         return [file.parent / name for name in names]
@@ -131,7 +131,7 @@ def _listed(folder: Path) -> dict[str, list[str]]:
         return {}
     for name in names:
         found.setdefault(_key(name), []).append(name)
-        if looks_like_image(name):
+        if called_like_image(name):
             found.setdefault(f"{_key(os.path.splitext(name)[0])}.*", []).append(name)
     return found
 
