@@ -272,3 +272,13 @@ def test_evaluate__answers_that_are_not_finite_are_no_result(run: Path, tmp_path
         value.data.fill_(float("inf"))
     with pytest.raises(DivergedError, match="not finite"):
         model.evaluate(tmp_path / "new")
+
+
+def test_evaluate__takes_what_it_is_computed_with(run: Path, tmp_path: Path) -> None:
+    few(tmp_path / "new", red=3, blue=2)
+    model = vitgraft.load(run)
+    alone = model.evaluate(tmp_path / "new", batch_size=1, device="cpu", workers=1)
+    assert alone.loss == pytest.approx(model.evaluate(tmp_path / "new").loss)
+    for wrong in ({"batch_size": 0}, {"precision": "fp8"}, {"device": "tpu"}, {"workers": -1}, {"batchsize": 2}):
+        with pytest.raises(ConfigError, match=next(iter(wrong))):
+            model.evaluate(tmp_path / "new", **wrong)

@@ -1,16 +1,21 @@
 """Labelled images as a model takes them: with its own classes, and never what it was trained on for others."""
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vitgraft.data import measured, source
 from vitgraft.data.kept import Kept
 from vitgraft.data.naming import matched
 from vitgraft.data.task import Split, Task
-from vitgraft.errors import ConfigError, DataError, Told
+from vitgraft.errors import ConfigError, DataError, Told, unknown
+from vitgraft.kinds import whole
+from vitgraft.train.settings import Training
 
 Labelled = Split | Task | Path | str
+SETTINGS = ("device", "batch_size", "precision", "workers")
 
 
 @dataclass(frozen=True)
@@ -68,8 +73,19 @@ def kept_in(folder: Path) -> Kept | None:
     try:
         return Kept.read(folder)
     except DataError as error:
-        warnings.warn(str(error), Told, stacklevel=4)
+        warnings.warn(str(error), Told, stacklevel=3)
         return None
+
+
+def settings_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What images are measured with: device, batch_size, precision, workers. Raises ConfigError for another."""
+    for name in values:
+        if name not in SETTINGS:
+            raise ConfigError(unknown("setting of evaluate", name, SETTINGS))
+    if "batch_size" in values:
+        whole("batch_size", values["batch_size"], least=1)
+    Training(**{name: value for name, value in values.items() if name != "batch_size"})  # it knows what is right
+    return dict(values)
 
 
 def to_measure(
@@ -110,5 +126,5 @@ def to_measure(
         notes += found.notes
     match = matched(split, names, ignore_unknown=wishes.ignore_unknown, by_index=wishes.by_index)
     for note in (*notes, *match.notes):
-        warnings.warn(note, Told, stacklevel=3)
+        warnings.warn(note, Told, stacklevel=4)
     return match.split

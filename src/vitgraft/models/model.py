@@ -122,7 +122,7 @@ class Model:
         """
         wishes = labelled.Wishes(ignore_unknown, by_index, allow_missing)
         images = labelled.to_measure(data, split, self.class_names, self.kept, wishes)
-        return loop.evaluate(self.tuned, images, self.preprocessing, **settings)
+        return loop.evaluate(self.tuned, images, self.preprocessing, **labelled.settings_of(settings))
 
     def merge(self) -> nn.Module:
         """A plain library model with the same logits. Raises NotFoldable."""
