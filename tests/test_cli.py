@@ -125,7 +125,7 @@ def test_help__lists_every_key_of_a_run_and_nothing_else() -> None:
         timeout=60,
         env={"COLUMNS": "200", "PATH": ""},
     ).stdout
-    found = {word.strip("-.;,") for word in output.split() if word.startswith("--")}
+    found = {word.strip("-.;") for words in output.split() for word in words.split(",") if word.startswith("--")}
     found -= {word for word in found if word.startswith("no-")}
     actions = {"config", "resume", "force", "print-config", "help", "from"}
     examples = {word for word in found if word in {"method", "backbone", "epochs", "lr", "out"}}
@@ -590,3 +590,26 @@ def test_fit__goes_on_with_weights_of_another_name_if_they_are_the_same(
     assert "backbone is '" in refused("fit", "--resume", "--out", out, "--checkpoint", other)
     assert call("fit", "--resume", "--out", out, "--checkpoint", renamed).exit_code == 0
     assert store.read(out / store.FILE).history.epochs == 2
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_predict__a_part_of_the_runs_own_images(home: Path, run: Path, tmp_path: Path, workers: int) -> None:
+    """What eval measures, row by row; images that came later are no part of it."""
+    photos, out = tmp_path / "photos", tmp_path / "run"
+    shutil.copytree(home / "photos", photos)
+    shutil.copytree(run, out)
+    for number, name in enumerate(CLASSES):
+        picture(photos / name / "later.png", 2 - number, 900 + number)
+    options = ("--format", "json", "--workers", workers)
+    shown = json.loads(call("eval", out, photos, "--split", "test", "--json").stdout)
+    rows = json.loads(call("predict", out, photos, "--split", "test", *options).stdout)
+    listed = {row["path"] for row in csv.DictReader((run / "split.csv").open()) if row["split"] == "test"}
+    assert {Path(row["image"]).relative_to(photos).as_posix() for row in rows} == listed
+    right = sum(Path(row["image"]).parent.name == row["label"] for row in rows)
+    assert shown["top1"] == pytest.approx(100 * right / len(rows))
+    new = json.loads(call("predict", out, photos, "--split", "new", *options).stdout)
+    assert {Path(row["image"]).name for row in new} == {"later.png"}
+    own = json.loads(call("predict", run, "--split", "test", *options).stdout)
+    assert [row["probability"] for row in own] == pytest.approx([row["probability"] for row in rows], abs=1e-5)
+    assert "is of one data set" in refused("predict", out, photos, photos, "--split", "test")
+    assert "--split test" in refused("predict", out)

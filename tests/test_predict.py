@@ -246,10 +246,10 @@ def test_stream__answers_come_before_the_rest_is_read(
     monkeypatch.setattr(models_stream, "decode", lambda path, **_: read.append(path.stem) or real(path))
     asker = models_stream.Asker({"a": vitgraft.load(home / "run")}, "cpu")
     paths = [home / "photos" / f"{number % 3}.png" for number in range(40)]
-    answers = models_stream.stream(asker, paths, batch_size=2, workers=workers)
+    answers = models_stream.stream(asker, asker.files(paths), batch_size=2, workers=workers)
     assert next(answers).error is None
     assert 2 <= len(read) <= 2 + workers * 2 + 2
-    assert [answer.path for answer in answers] == paths[1:]
+    assert [answer.image for answer in answers] == list(map(str, paths[1:]))
     assert len(read) == 40
 
 

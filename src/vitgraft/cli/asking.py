@@ -170,6 +170,32 @@ def format_of(format: Format | None, out: Path | None, fallback: Format = Format
     return SUFFIXES[out.suffix.lower()]
 
 
+@dataclass(frozen=True)
+class Writes:
+    """What is written of each image's answer, how, and where: None is standard output."""
+
+    format: Format
+    out: Path | None
+    replace: bool
+    top: int
+    skip_unreadable: bool
+
+
+def writes(
+    format: Annotated[
+        Format | None, typer.Option(help="How to write; by default a table, or what the file's name says.")
+    ] = None,
+    out: Out = None,
+    replace: Replace = False,
+    top: Annotated[int, typer.Option(min=1, help="How many classes an image.")] = 1,
+    skip_unreadable: Annotated[
+        bool, typer.Option("--skip-unreadable", help="Leave out of the results images that cannot be read.")
+    ] = False,
+) -> Writes:
+    """Raises ConfigError if nothing says the format of a file."""
+    return Writes(format_of(format, out), out, replace, top, skip_unreadable)
+
+
 @contextmanager
 def results(out: Path | None, replace: bool = False) -> Iterator[TextIO]:
     """Where results go: standard output, or a file that is written aside and takes its name when all is written.

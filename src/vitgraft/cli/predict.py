@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,18 +13,17 @@ from vitgraft.cli import guard
 from vitgraft.cli.asking import (
     STDIN,
     Checkpoints,
-    Format,
     OtherWeights,
-    Out,
-    Replace,
     RunsOn,
+    Writes,
     check_named,
-    format_of,
     results,
     runs_on,
     standard_input,
     tell_arithmetic,
+    writes,
 )
+from vitgraft.cli.evaluate import Asked
 from vitgraft.cli.options import given_by
 from vitgraft.cli.rows import Expected, Row, Writer, writing
 from vitgraft.errors import DataError
@@ -32,19 +32,20 @@ from vitgraft.machine.progress import counted
 if TYPE_CHECKING:
     from vitgraft.data.left_out import Left
     from vitgraft.models.bundle import Bundle
-    from vitgraft.models.stream import Answer
+    from vitgraft.models.stream import Answer, Asker, Item
 
 SOME_UNREADABLE = 3
 """The exit code when some images could not be read, and the others were answered."""
 
 
-@given_by(runs_on)
+@given_by(runs_on, writes)
 def predict(
     on: RunsOn,
+    to: Writes,
     paths: Annotated[
         list[str],
         typer.Argument(
-            metavar="[RUN] IMAGES...",
+            metavar="[RUN] [IMAGES...]",
             help="The folder that fit wrote, then image files, folders (searched at any depth), quoted globs, or "
             "- for paths from standard input (a line each, or as find -print0 gives them).",
             show_default=False,
@@ -54,16 +55,14 @@ def predict(
         list[Path] | None,
         typer.Option("--with", help="A run to ask, too; all share one pass through the backbone.", metavar="RUN"),
     ] = None,
-    format: Annotated[
-        Format | None, typer.Option(help="How to write; by default a table, or what the file's name says.")
+    split: Annotated[
+        Asked | None,
+        typer.Option(
+            help="Images of the run's own data: a split that it listed when it began, or new ones; of other "
+            "data, if these are named in place of images.",
+            show_default=False,
+        ),
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="How many classes an image.")] = 1,
-    out: Out = None,
-    replace: Replace = False,
-    skip_unreadable: Annotated[
-        bool,
-        typer.Option("--skip-unreadable", help="Leave out of the results images that cannot be read."),
-    ] = False,
     checkpoint: Checkpoints = None,
     force: OtherWeights = False,
 ) -> None:
@@ -81,26 +80,37 @@ def predict(
 
       find holiday -name '*.jpg' -print0 | vitgraft predict runs/photos - --format jsonl
 
+      vitgraft predict runs/photos --split test -o test.csv
+
       vitgraft predict --with runs/animals --with runs/weather holiday/
     """
-    written = format_of(format, out)
-    runs, images = _runs(paths, others or [])
-    files = _files(images)
-    with results(out, replace) as file:
+    runs, named = _runs(paths, others or [], split is not None)
+    images = _files(named) if split is None else _part(runs[0], str(split), named)
+    with results(to.out, to.replace) as file:
         from vitgraft.models.bundle import Bundle
 
         bundle = Bundle.load(runs, checkpoint=checkpoint or None, force=force)
-        expected = Expected(list(map(str, files)), runs, bundle.class_names)
+        expected = Expected(images.names, runs, bundle.class_names)
         unread = 0
-        with writing(written, file, expected) as write:
-            for answer in _answers(bundle, files, on, apart=out is not None or not sys.stdout.isatty()):
-                _tell(answer, write, top, skip_unreadable)
+        with writing(to.format, file, expected) as write:
+            for answer in _answers(bundle, images, on, apart=to.out is not None or not sys.stdout.isatty()):
+                _tell(answer, write, to)
                 unread += answer.error is not None
-    _end(len(files), unread, skip_unreadable, out)
+    _end(len(images.names), unread, to)
 
 
-def _runs(paths: Sequence[str], others: Sequence[Path]) -> tuple[list[str], list[str]]:
+@dataclass(frozen=True)
+class Images:
+    """What is asked about: what each image is called, and how they are read."""
+
+    names: list[str]
+    items: "Callable[[Asker], Iterator[Item]]"
+
+
+def _runs(paths: Sequence[str], others: Sequence[Path], own: bool = False) -> tuple[list[str], list[str]]:
     """The runs and the images that a command line names. The first path is a run; with --with it need not be.
+
+    A run's `own` images need not be named.
 
     Raises:
         DataError: no images are left.
@@ -109,12 +119,28 @@ def _runs(paths: Sequence[str], others: Sequence[Path]) -> tuple[list[str], list
 
     first = not others or (Path(paths[0]) / CARD).is_file()
     images = list(paths[first:])
-    if not images:
-        raise DataError(f"'{paths[0]}' is taken for the run, and no images are named. Add image files or folders.")
+    if not images and not own:
+        raise DataError(
+            f"'{paths[0]}' is taken for the run, and no images are named. Add image files or folders, or name a "
+            "part of its own: --split test."
+        )
     return list(dict.fromkeys([*paths[:first], *map(str, others)])), images
 
 
-def _files(images: Sequence[str]) -> list[Path]:
+def _part(run: str, split: str, data: Sequence[str]) -> Images:
+    """A part of the images that a run was trained and tested on, or of other data."""
+    from vitgraft.runs.kept_split import part_of_run
+
+    if len(data) > 1:
+        raise DataError(f"--split {split} is of one data set, and {len(data)} are named. Name one, or none.")
+    part = part_of_run(Path(run), split, data=data[0] if data else None)
+    for note in part.notes:
+        guard.note(note)
+    source = part.split.images
+    return Images([source.name(index) for index in range(len(source))], lambda asker: asker.images(source))
+
+
+def _files(images: Sequence[str]) -> Images:
     """The image files that a command line names, each once; what lies among them and is left out is told.
 
     A file from standard input need not be there: it has a row that says so.
@@ -136,7 +162,7 @@ def _files(images: Sequence[str]) -> list[Path]:
         renamed.update(dict.fromkeys(some.left_out.renamed))
     for line in LeftOut(tuple(one for one in left if Path(one.path) not in found), tuple(renamed)).notes():
         guard.note(line)
-    return list(found)
+    return Images(list(map(str, found)), lambda asker: asker.files(found))
 
 
 def _paths(images: Sequence[str]) -> Iterator[tuple[str, bool]]:
@@ -148,8 +174,8 @@ def _paths(images: Sequence[str]) -> Iterator[tuple[str, bool]]:
             yield image, False
 
 
-def _answers(bundle: "Bundle", files: Sequence[Path], on: RunsOn, apart: bool) -> "Iterator[Answer]":
-    """An answer for each file, in order; how many there are when the user stops is told.
+def _answers(bundle: "Bundle", images: Images, on: RunsOn, apart: bool) -> "Iterator[Answer]":
+    """An answer for each image, in order; how many there are when the user stops is told.
 
     A bar shows them if results go `apart` from the terminal.
     """
@@ -159,30 +185,30 @@ def _answers(bundle: "Bundle", files: Sequence[Path], on: RunsOn, apart: bool) -
     tell_arithmetic(on, asker.here)
     told = 0
     try:
-        with counted("images", len(files), apart) as done:
-            for answer in stream(asker, files, batch_size=on.batch_size, workers=on.workers):
+        with counted("images", len(images.names), apart) as done:
+            for answer in stream(asker, images.items(asker), batch_size=on.batch_size, workers=on.workers):
                 yield answer
                 told += 1
                 done()
     except KeyboardInterrupt:
-        guard.note(f"Stopped after {told:,} of {len(files):,} images.")
+        guard.note(f"Stopped after {told:,} of {len(images.names):,} images.")
         raise
 
 
-def _tell(answer: "Answer", write: Writer, top: int, skip_unreadable: bool) -> None:
+def _tell(answer: "Answer", write: Writer, to: Writes) -> None:
     """Write an answer's rows; an error is told on standard error, too."""
-    image = str(answer.path)
+    image = answer.image
     if answer.error is not None:
-        guard.note(f"Left out: {answer.error}" if skip_unreadable else answer.error)
-        if not skip_unreadable:
+        guard.note(f"Left out: {answer.error}" if to.skip_unreadable else answer.error)
+        if not to.skip_unreadable:
             write(Row(image, error=answer.error))
     for run, (names, probabilities) in answer.by_run.items():
-        best = probabilities.topk(min(top, len(names)))
+        best = probabilities.topk(min(to.top, len(names)))
         labels = [names[label] for label in best.indices.tolist()]
         write(Row(image, run, list(zip(labels, best.values.tolist(), strict=True))))
 
 
-def _end(asked: int, unread: int, skip_unreadable: bool, out: Path | None) -> None:
+def _end(asked: int, unread: int, to: Writes) -> None:
     """Say what came of all images; the exit code says it to programs.
 
     Raises:
@@ -190,9 +216,9 @@ def _end(asked: int, unread: int, skip_unreadable: bool, out: Path | None) -> No
     """
     if unread == asked:
         raise DataError("No image could be read.")
-    if out is not None:
-        guard.note(f"Wrote {asked - unread:,} of {asked:,} images' answers to {out}.")
-    if unread and skip_unreadable:
+    if to.out is not None:
+        guard.note(f"Wrote {asked - unread:,} of {asked:,} images' answers to {to.out}.")
+    if unread and to.skip_unreadable:
         guard.note(f"{unread} of {asked} images were left out.")
     elif unread:
         guard.note(f"{unread} of {asked} images could not be read. --skip-unreadable leaves such images out.")

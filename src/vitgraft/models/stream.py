@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from vitgraft.core.shared import answers
 from vitgraft.data.decode import Decoded, decode
 from vitgraft.data.preprocessing import Preprocessing
 from vitgraft.data.ranges import MAX_PIXELS
+from vitgraft.data.task import ImageSource, ranged
 from vitgraft.data.transforms import evaluation
 from vitgraft.errors import DataError
 from vitgraft.machine.placement import Placement, place
@@ -29,11 +31,15 @@ Prepared = tuple[Tensor, ...]
 """One picture as each group of grafts that preprocess alike sees it, (3, H, W) each."""
 
 
+Item = tuple[str, Callable[[], Prepared]]
+"""What an image is called, and what reads it, in any thread."""
+
+
 @dataclass(frozen=True)
 class Answer:
-    """What is known of one image file: by the graft's name its classes and probabilities (C,), or an error."""
+    """What is known of one image: by the graft's name its classes and probabilities (C,), or an error."""
 
-    path: Path
+    image: str
     by_run: Mapping[str, tuple[Sequence[str], Tensor]] = field(default_factory=dict)
     error: str | None = None
 
@@ -59,6 +65,23 @@ class Asker:
         """A picture as each group sees it. Raises UnreadableImage."""
         return tuple(transform(picture.picture(ranges)) for transform, ranges in self._seen)
 
+    def files(self, paths: Iterable[Path], max_pixels: int = MAX_PIXELS) -> Iterator[Item]:
+        """Image files, to be read when their turn comes."""
+
+        def read(path: Path) -> Prepared:
+            return self.prepared(decode(path, max_pixels=max_pixels))
+
+        return ((str(path), partial(read, path)) for path in paths)
+
+    def images(self, source: ImageSource) -> Iterator[Item]:
+        """Images of a task, each as each group sees it."""
+        seen = [(transform, ranged(source, ranges)) for transform, ranges in self._seen]
+
+        def read(index: int) -> Prepared:
+            return tuple(transform(images[index]) for transform, images in seen)
+
+        return ((source.name(index), partial(read, index)) for index in range(len(source)))
+
     @torch.no_grad()
     def answers(self, batch: Sequence[Prepared]) -> dict[str, Tensor]:
         """Probabilities (n, C) of some pictures by the graft's name, on the CPU."""
@@ -71,48 +94,40 @@ class Asker:
         return {name: found[name] for name in self.members}
 
 
-def stream(
-    asker: Asker,
-    paths: Iterable[Path],
-    *,
-    batch_size: int = 64,
-    workers: int = 0,
-    max_pixels: int = MAX_PIXELS,
-) -> Iterator[Answer]:
-    """An answer for every file, in order and as soon as its batch is; `workers` threads read ahead.
+def stream(asker: Asker, items: Iterable[Item], *, batch_size: int = 64, workers: int = 0) -> Iterator[Answer]:
+    """An answer for every image, in order and as soon as its batch is; `workers` threads read ahead.
 
-    A file that cannot be read has an answer that says why, and does not stop the others.
+    An image that cannot be read has an answer that says why, and does not stop the others.
     """
-
-    def read(path: Path) -> Prepared | str:
-        try:
-            return asker.prepared(decode(path, max_pixels=max_pixels))
-        except DataError as error:
-            return str(error)
-
-    left = _ahead(read, paths, AHEAD * batch_size, workers) if workers else ((path, read(path)) for path in paths)
+    left = _ahead(items, AHEAD * batch_size, workers) if workers else ((name, _read(one)) for name, one in items)
     while batch := list(islice(left, batch_size)):
         good = [one for _, one in batch if not isinstance(one, str)]
         found = asker.answers(good) if good else {}
         number = 0
-        for path, one in batch:
+        for image, one in batch:
             if isinstance(one, str):
-                yield Answer(path, error=one)
+                yield Answer(image, error=one)
             else:
                 members = asker.members.items()
-                yield Answer(path, {name: (model.class_names, found[name][number]) for name, model in members})
+                yield Answer(image, {name: (model.class_names, found[name][number]) for name, model in members})
                 number += 1
 
 
-def _ahead(
-    read: Callable[[Path], Prepared | str], paths: Iterable[Path], ahead: int, workers: int
-) -> Iterator[tuple[Path, Prepared | str]]:
-    """Files and what reading them gives, in order; at most `ahead` are read before they are asked for."""
-    waiting: deque[tuple[Path, Future[Prepared | str]]] = deque()
+def _read(read: Callable[[], Prepared]) -> Prepared | str:
+    """What an image gives, or why it cannot be read."""
+    try:
+        return read()
+    except DataError as error:
+        return str(error)
+
+
+def _ahead(items: Iterable[Item], ahead: int, workers: int) -> Iterator[tuple[str, Prepared | str]]:
+    """Images and what reading them gives, in order; at most `ahead` are read before they are asked for."""
+    waiting: deque[tuple[str, Future[Prepared | str]]] = deque()
     pool = ThreadPoolExecutor(workers)
     try:
-        for path in paths:
-            waiting.append((path, pool.submit(read, path)))
+        for name, read in items:
+            waiting.append((name, pool.submit(_read, read)))
             if len(waiting) >= ahead:
                 first, result = waiting.popleft()
                 yield first, result.result()
