@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import vitgraft
 from tests.test_cli import call, home
-from vitgraft.backbones import catalogue, create, hub, loading
+from vitgraft.backbones import catalogue, checkpoints, create, hub, loading
 from vitgraft.backbones.create import create_model
 from vitgraft.errors import BackboneError, Told
 from vitgraft.runs import run as running
@@ -210,3 +210,15 @@ def test_on_disk__is_what_the_hub_cache_holds(tmp_path: Path, monkeypatch: pytes
     (repository / "snapshots" / "abc").mkdir(parents=True)
     (repository / "snapshots" / "abc" / "model.safetensors").write_bytes(b"x")
     assert hub.on_disk("timm/some model.safetensors")
+
+
+@pytest.mark.parametrize("row", [row for row in catalogue.TIMM if row.short], ids=lambda row: row.short)
+def test_misfit__names_the_backbone_that_the_file_is_of(row: catalogue.Listed) -> None:
+    """From timm's own model: sizes, tokens and parts tell its family, or one that is built alike."""
+    with torch.device("meta"):
+        model = timm.create_model(row.name, num_classes=0)
+    told = checkpoints._called(dict(model.state_dict()))
+    alike = {"vit-s16", "deit-s", "dino-s"}, {"vit-b16", "deit-b", "dino-b", "mae-b"}, {"vit-l16", "mae-l"}
+    alike += {"clip-b16", "openclip-b16"}, {"siglip-b16", "siglip2-b16"}
+    same = next((group for group in alike if row.short in group), {row.short})
+    assert set(told.removeprefix(" (as ").rpartition(" ")[0].split(", ")) == same

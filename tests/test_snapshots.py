@@ -9,10 +9,13 @@ import timm
 import torch
 from safetensors.torch import save_file
 
+from tests.test_cli import call, home
 from tests.test_layouts import CLIP, CLOSE, SIZES, ours, pictures, their_tokens, theirs
 from tests.vit_files import refused, same, tensors_of, tiny, torch_file
 from vitgraft.backbones.checkpoints import load_weights
 from vitgraft.backbones.loading import load_backbone
+
+__all__ = ["home"]
 
 
 def in_parts(folder: Path, tensors: dict[str, torch.Tensor], suffix: str = "safetensors") -> Path:
@@ -163,3 +166,20 @@ def test_card__names_what_the_user_named(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").symlink_to(tmp_path / "blobs" / "1a2b")
     backbone = load_backbone("test_vit", checkpoint=tmp_path / "model.safetensors")
     assert backbone.config["source"]["checkpoint"] == str(tmp_path / "model.safetensors")
+
+
+def test_folder__from_the_command_line(home: Path, tmp_path: Path) -> None:
+    """A run on a copy of a hub's repository, which is found again beside the run when it has moved."""
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 64, "num_hidden_layers": 6, "num_attention_heads": 2, "intermediate_size": 192}
+    torch.manual_seed(0)
+    source = transformers.ViTModel(transformers.ViTConfig(**sizes, image_size=160, patch_size=16))
+    source.save_pretrained(tmp_path / "vit-tiny")
+    out = tmp_path / "run"
+    options = ("--backbone", "test_vit", "--image-size", 32, "--method", "linear", "--epochs", 1, "--out", out)
+    result = call("fit", home / "photos", "--checkpoint", tmp_path / "vit-tiny", *options)
+    assert result.exit_code == 0, result.output
+    assert "vit-tiny (transformers ViT): resampled pos_embed (10 x 10 to 2 x 2); left out pooler" in result.stderr
+    (tmp_path / "vit-tiny").rename(out / "vit-tiny")
+    result = call("eval", out)
+    assert result.exit_code == 0, result.output

@@ -8,6 +8,7 @@ The full name keeps timm's own size.
 import csv
 import json
 import warnings
+from collections.abc import Set
 from dataclasses import asdict, dataclass, fields
 from importlib.resources import files
 from typing import Any, get_type_hints
@@ -25,6 +26,9 @@ HUB_FILE = "model.safetensors"
 
 CHANNELS, EXPANSION = 3, 4
 """Colours of a picture; width of a listed model's mlps over its own."""
+
+SCALED, NORMED = ("dinov2", "deit3"), ("clip", "openclip")
+"""Families with layer scales, and those with a norm before the first block."""
 
 USUAL = 224
 """Pixels a side at which short names are used."""
@@ -53,6 +57,11 @@ class Listed:
     licence: str
     pretraining: str
     file: str
+
+    @property
+    def family(self) -> str:
+        """`dinov2` of dinov2-s."""
+        return self.short.partition("-")[0]
 
     @property
     def image_size(self) -> int:
@@ -100,6 +109,31 @@ def own_size(name: str) -> int | None:
     """Pixels a side that the backbone of a short name was published for; None for other names."""
     row = _row(name)
     return None if row is None else row.own_size
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What weights show of their model: sizes, prefix tokens, layer scales, and first parts of timm's names."""
+
+    width: int
+    depth: int
+    patch: int
+    prefix: int
+    scaled: bool
+    parts: Set[str]
+
+
+def like(looks: Looks) -> list[str]:
+    """Short names of the listed backbones that look so."""
+    sizes = (looks.width, looks.depth, looks.patch, looks.prefix)
+    return [
+        row.short
+        for row in TIMM
+        if row.short
+        and (row.width, row.depth, row.patch, row.prefix) == sizes
+        and (row.family in SCALED, row.family in NORMED) == (looks.scaled, "norm_pre" in looks.parts)
+        and (row.pooling == "map") == ("attn_pool" in looks.parts)
+    ]
 
 
 def short_names() -> list[str]:

@@ -20,12 +20,14 @@ from timm.layers import GELU, GELUTanh, QuickGELU, resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from vitgraft.backbones.catalogue import Looks, like
 from vitgraft.backbones.containers import shortened
 from vitgraft.backbones.layouts import HEADS, JAX, Named, first_part, translate
 from vitgraft.backbones.weight_files import WeightFile, read_weights
 from vitgraft.errors import CheckpointError
 
 POSITIONS = "pos_embed"
+PATCH_AXES = 4  # of a convolution's weight: (D, colours, p, p)
 
 ACTIVATIONS = {
     "gelu": "gelu",
@@ -243,9 +245,22 @@ def _misfit(report: LoadReport, found: Mapping[str, Tensor], own: Mapping[str, T
     seems = _described(found) or f"no vision transformer: its names begin with {shortened(sorted(found))}"
     return (
         f"{report.path} ({report.layout} layout) does not fit the model. {' '.join(told)} The file seems to hold "
-        f"{seems}; the model is {_described(own)}. Choose the backbone and pooling that belong to the file, or "
-        "the file that belongs to the backbone."
+        f"{seems}{_called(found)}; the model is {_described(own)}. Choose the backbone and pooling that belong to "
+        "the file, or the file that belongs to the backbone."
     )
+
+
+def _called(tensors: Mapping[str, Tensor]) -> str:
+    """` (as dinov2-s has)`: the listed backbones of the file's sizes and parts, by their short names."""
+    patch, parts = tensors.get("patch_embed.proj.weight"), {first_part(name) for name in tensors}
+    if patch is None or patch.ndim != PATCH_AXES:
+        return ""
+    registers = tensors.get("reg_token")
+    prefix = len(parts & {"cls_token", "dist_token"}) + (0 if registers is None else registers.shape[1])
+    blocks = {name.split(".")[1] for name in tensors if first_part(name) == "blocks"}
+    scaled = any(name.endswith(".ls1.gamma") for name in tensors)
+    found = like(Looks(patch.shape[0], len(blocks), patch.shape[2], prefix, scaled, parts))
+    return f" (as {', '.join(found)} {'has' if len(found) == 1 else 'have'})" if found else ""
 
 
 def _described(tensors: Mapping[str, Tensor]) -> str:
@@ -253,7 +268,7 @@ def _described(tensors: Mapping[str, Tensor]) -> str:
     patch, positions = tensors.get("patch_embed.proj.weight"), tensors.get(POSITIONS)
     blocks = {name.split(".")[1] for name in tensors if first_part(name) == "blocks"}
     facts = [f"{len(blocks)} blocks"] if blocks else []
-    if patch is not None and patch.ndim == 4:
+    if patch is not None and patch.ndim == PATCH_AXES:
         facts = [f"width {patch.shape[0]}", *facts, f"{patch.shape[2]} x {patch.shape[3]} patches"]
     if positions is not None and positions.ndim > 1:
         facts.append(f"{positions.shape[1]} positions")

@@ -144,7 +144,7 @@ def _alike(kind: str, config: Mapping[str, Any]) -> list[Any]:
     return [
         row
         for row in TIMM
-        if row.short.partition("-")[0] == FAMILIES.get(kind)
+        if row.family == FAMILIES.get(kind)
         and (row.width, row.depth, row.patch) == sizes
         and (not registers or row.prefix > registers)
         and (registers or row.prefix <= DISTILLED)
