@@ -170,7 +170,7 @@ def test_load_folder__unreadable_images(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         load_folder(root)
     text = str(error.value)
-    assert text.startswith("2 of 9 images cannot be read. Replace or delete them, or leave them out with skip_un")
+    assert text.startswith("2 of 9 images cannot be read. Replace or convert them, or leave them out with skip_un")
     assert f"'{root}/a/02.png': it is empty (0 bytes)" in text
     assert f"'{root}/b/gone.png': there is no such file" in text
     task = load_folder(root, skip_unreadable=True)

@@ -94,7 +94,7 @@ def test_unread__every_kind_that_is_not_read_says_what_to_do() -> None:
         assert kind.opener is not None or kind.fix, name
         assert not {"delete", "Delete"} & set(fix.split()), "a picture that cannot be read here is still a picture"
     assert unread("HEIC") == (
-        "its content is HEIC, which Pillow reads with a plugin only",
+        "its content is HEIC, which Pillow reads with pillow-heif only",
         "pip install pillow-heif, or convert it: heif-convert in.heic out.png.",
     )
 

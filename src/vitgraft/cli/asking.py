@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
 from vitgraft.cli import guard
+from vitgraft.data.ranges import AUTO, MAX_PIXELS, asked
 from vitgraft.errors import ConfigError, DataError
 from vitgraft.train.settings import check_device
 
@@ -105,6 +106,35 @@ def runs_on(
     """Raises ConfigError for what is no device's name."""
     check_device(device)
     return RunsOn(device, batch_size, str(precision), _cores() if workers is None else workers)
+
+
+@dataclass(frozen=True)
+class Reads:
+    """How files are read: black and white of those above 8 bits, and how many pixels they may have."""
+
+    pixel_range: str
+    max_pixels: int
+
+    def given(self) -> dict[str, Any]:
+        """Keys of a run that say so, of those that are not what they are without it."""
+        asked_for = {"pixel_range": self.pixel_range, "max_pixels": self.max_pixels}
+        return {key: value for key, value in asked_for.items() if value not in (AUTO, MAX_PIXELS)}
+
+
+def reads(
+    pixel_range: Annotated[
+        str,
+        typer.Option(
+            help="Black and white of images above 8 bits, as 0:4095, or dtype; by default those of training.",
+            metavar="auto|dtype|LOW:HIGH",
+            show_default=False,
+        ),
+    ] = AUTO,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Images of more pixels are not read.")] = MAX_PIXELS,
+) -> Reads:
+    """Raises ConfigError for what is no range."""
+    asked(pixel_range)
+    return Reads(pixel_range, max_pixels)
 
 
 def _cores() -> int:

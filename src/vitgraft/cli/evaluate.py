@@ -15,9 +15,11 @@ from vitgraft.cli.asking import (
     Checkpoint,
     OtherWeights,
     Out,
+    Reads,
     Replace,
     RunsOn,
     list_given,
+    reads,
     results,
     runs_on,
     tell_arithmetic,
@@ -112,10 +114,11 @@ def wanted(
     return Wanted(part, reading, ignore_unknown, by_index, allow_missing, skip_unreadable)
 
 
-@given_by(wanted, runs_on)
+@given_by(wanted, runs_on, reads)
 def evaluate(
     which: Wanted,
     on: RunsOn,
+    how: Reads,
     run: Annotated[Path, typer.Argument(help="The folder that fit wrote.", show_default=False)],
     data: Annotated[
         str | None,
@@ -150,11 +153,13 @@ def evaluate(
     if out is not None and out.suffix.lower() != JSON:
         raise ConfigError(f"'{out}' must end in {JSON}: what eval measures is written as JSON.")
     with results(out, replace) as file, list_given(data) as source:
+        from vitgraft.data.survey import as_the_model_reads
         from vitgraft.models.model import load
 
-        model = load(run, checkpoint=checkpoint, force=force)
-        reading = which.reading if source is data else {"root": os.getcwd(), **which.reading}
+        model = load(run, checkpoint=checkpoint, force=force).with_pixel_range(how.pixel_range)
+        reading = {**({} if source is data else {"root": os.getcwd()}), **which.reading, **how.given()}
         part, match, notes = _images(run, source, which, reading, model.class_names)
+        notes += as_the_model_reads(match.split.images, model.preprocessing.pixel_range)
         for note in notes:
             guard.note(note)
         metrics = _metrics(model, match.split, on)

@@ -14,9 +14,11 @@ from vitgraft.cli.asking import (
     STDIN,
     Checkpoints,
     OtherWeights,
+    Reads,
     RunsOn,
     Writes,
     check_named,
+    reads,
     results,
     runs_on,
     standard_input,
@@ -38,10 +40,11 @@ SOME_UNREADABLE = 3
 """The exit code when some images could not be read, and the others were answered."""
 
 
-@given_by(runs_on, writes)
+@given_by(runs_on, writes, reads)
 def predict(
     on: RunsOn,
     to: Writes,
+    how: Reads,
     paths: Annotated[
         list[str],
         typer.Argument(
@@ -85,11 +88,12 @@ def predict(
       vitgraft predict --with runs/animals --with runs/weather holiday/
     """
     runs, named = _runs(paths, others or [], split is not None)
-    images = _files(named) if split is None else _part(runs[0], str(split), named)
+    images = _files(named, how) if split is None else _part(runs[0], str(split), named, how)
     with results(to.out, to.replace) as file:
         from vitgraft.models.bundle import Bundle
 
         bundle = Bundle.load(runs, checkpoint=checkpoint or None, force=force)
+        bundle = bundle.with_pixel_range(how.pixel_range)
         expected = Expected(images.names, runs, bundle.class_names)
         unread = 0
         with writing(to.format, file, expected) as write:
@@ -127,20 +131,20 @@ def _runs(paths: Sequence[str], others: Sequence[Path], own: bool = False) -> tu
     return list(dict.fromkeys([*paths[:first], *map(str, others)])), images
 
 
-def _part(run: str, split: str, data: Sequence[str]) -> Images:
+def _part(run: str, split: str, data: Sequence[str], how: Reads) -> Images:
     """A part of the images that a run was trained and tested on, or of other data."""
     from vitgraft.runs.kept_split import part_of_run
 
     if len(data) > 1:
         raise DataError(f"--split {split} is of one data set, and {len(data)} are named. Name one, or none.")
-    part = part_of_run(Path(run), split, data=data[0] if data else None)
+    part = part_of_run(Path(run), split, data=data[0] if data else None, reading=how.given())
     for note in part.notes:
         guard.note(note)
     source = part.split.images
     return Images([source.name(index) for index in range(len(source))], lambda asker: asker.images(source))
 
 
-def _files(images: Sequence[str]) -> Images:
+def _files(images: Sequence[str], how: Reads) -> Images:
     """The image files that a command line names, each once; what lies among them and is left out is told.
 
     A file from standard input need not be there: it has a row that says so.
@@ -162,7 +166,7 @@ def _files(images: Sequence[str]) -> Images:
         renamed.update(dict.fromkeys(some.left_out.renamed))
     for line in LeftOut(tuple(one for one in left if Path(one.path) not in found), tuple(renamed)).notes():
         guard.note(line)
-    return Images(list(map(str, found)), lambda asker: asker.files(found))
+    return Images(list(map(str, found)), lambda asker: asker.files(found, how.max_pixels))
 
 
 def _paths(images: Sequence[str]) -> Iterator[tuple[str, bool]]:

@@ -163,8 +163,8 @@ def _check_size(size: tuple[int, int], limit: int) -> None:
     """Raise NoPicture if a picture has too many pixels."""
     if size[0] * size[1] > limit:
         raise NoPicture(
-            f"it unpacks to {size[0]:,} x {size[1]:,} pixels, and no more than {limit:,} are read unasked",
-            f"If you trust it, ask for them: --max-pixels {size[0] * size[1]} (in Python, max_pixels=...).",
+            f"it unpacks to {size[0]:,} x {size[1]:,} pixels, and no more than {limit:,} are read (--max-pixels)",
+            f"If you trust it, say so: --max-pixels {size[0] * size[1]} (in Python, max_pixels=...).",
         )
 
 

@@ -66,11 +66,6 @@ class Memory:
         except OSError:  # it is gone, which whoever reads it will say
             return None
 
-    def decoded(self, path: str, rules: str) -> bool:
-        """Whether a file, as it is now, was decoded by the same rules before."""
-        seen = self.known(path)
-        return seen is not None and seen.rules == rules
-
     def digest(self, path: str, rules: str = "") -> str:
         """The digest of a file, which is read unless it is known; `rules` says that it was just decoded by them.
 

@@ -19,6 +19,7 @@ from PIL import Image
 
 from vitgraft.data import told
 from vitgraft.data.decode import RULES, UnreadableImage, decode, read_image
+from vitgraft.data.deep.samples import Samples
 from vitgraft.data.digests import WORKERS, digests, memory
 from vitgraft.data.left_out import LeftOut
 from vitgraft.data.ranges import AUTO, MAX_PIXELS, OLD, Ranges, asked, merged
@@ -29,6 +30,9 @@ from vitgraft.data.survey import survey
 from vitgraft.data.task import Split, Task
 from vitgraft.errors import ConfigError, DataError, unknown
 from vitgraft.kinds import check_fields, whole
+
+DEEP = "+"
+"""Follows the rules by which a file of more than 8 bits was decoded, where they are kept."""
 
 SHOWN = 5  # how many broken images a message lists
 
@@ -173,9 +177,10 @@ def finish(found: Found, reading: Reading) -> Task:
         DataError: an unreadable image, or a class that loses all its training images.
     """
     skipped: dict[str, str] = {}
+    deep: list[str] | None = None
     if reading.check:
         paths = [item.path for items in found.splits.values() for item in items]
-        skipped = unreadable(found.root, paths, reading.max_pixels)
+        skipped, deep = check_all(found.root, paths, reading.max_pixels)
         if skipped and not reading.skip_unreadable:
             raise DataError(_broken(found.root, skipped, len(paths)))
     given = {name: [item for item in items if item.path not in skipped] for name, items in found.splits.items()}
@@ -190,7 +195,7 @@ def finish(found: Found, reading: Reading) -> Task:
     if reading.check:
         notes += told.of_twins(found.root, splits, found.classes)
     paths_of = {name: [item.path for item in items] for name, items in splits.items()}
-    ranges, found_ranges = survey(found.root, paths_of, reading.pixel_range, reading.max_pixels)
+    ranges, found_ranges = survey(found.root, paths_of, deep, reading)
     like = FileImages(found.root, (), ranges, reading.max_pixels)
     return Task(
         name=found.name,
@@ -210,8 +215,15 @@ def _refuse_lost(found: Found, left: Sequence[Item], skipped: Mapping[str, str])
         raise DataError(f"{what}: '{next(iter(skipped))}' and others. Replace them, or remove the class.")
 
 
-def unreadable(root: Path, paths: Sequence[str], max_pixels: int = MAX_PIXELS) -> dict[str, str]:
-    """Decode every file once, in threads: those that fail, with the reason, in the given order.
+class Checked(NamedTuple):
+    """What decoding every file found: why some cannot be read, and which have more than 8 bits."""
+
+    reasons: dict[str, str]
+    deep: list[str]
+
+
+def check_all(root: Path, paths: Sequence[str], max_pixels: int = MAX_PIXELS) -> Checked:
+    """Decode every file once, in threads.
 
     A file that was decoded by an earlier run, and is as it was then, is not decoded again.
     """
@@ -219,20 +231,28 @@ def unreadable(root: Path, paths: Sequence[str], max_pixels: int = MAX_PIXELS) -
 
     def reason(path: str) -> str | None:
         try:
-            decode(root / path, max_pixels=max_pixels)
+            found = decode(root / path, max_pixels=max_pixels).found
         except UnreadableImage as error:
             return error.reason
-        known.digest(path, rules)
+        depths[path] = rules + (DEEP if isinstance(found, Samples) else "")
+        known.digest(path, depths[path])
         return None
 
-    new = [path for path in paths if not known.decoded(path, rules)]
+    depths = {path: seen.rules for path in paths if (seen := known.known(path)) is not None}
+    new = [path for path in paths if depths.get(path) not in (rules, rules + DEEP)]
     pool = ThreadPoolExecutor(WORKERS)
     try:
         reasons = list(_progress(pool.map(reason, new), len(new)))
     finally:
         pool.shutdown(cancel_futures=True)  # so that Ctrl-C does not wait for the whole folder
         known.keep()
-    return {path: why for path, why in zip(new, reasons, strict=True) if why is not None}
+    broken = {path: why for path, why in zip(new, reasons, strict=True) if why is not None}
+    return Checked(broken, [path for path in paths if depths.get(path) == rules + DEEP])
+
+
+def unreadable(root: Path, paths: Sequence[str], max_pixels: int = MAX_PIXELS) -> dict[str, str]:
+    """Files that cannot be decoded, with the reason, in the given order."""
+    return check_all(root, paths, max_pixels).reasons
 
 
 def check_classes(names: Iterable[str], where: str | Path) -> tuple[str, ...]:
@@ -279,7 +299,7 @@ def _split(like: FileImages, items: Sequence[Item]) -> Split:
 def _broken(root: Path, reasons: Mapping[str, str], total: int) -> str:
     lines = [f"  '{root / path}': {why}" for path, why in list(reasons.items())[:SHOWN]]
     more = [f"  ... and {len(reasons) - SHOWN} more"] if len(reasons) > SHOWN else []
-    fix = "Replace or delete them, or leave them out with skip_unreadable (--skip-unreadable)."
+    fix = "Replace or convert them, or leave them out with skip_unreadable (--skip-unreadable)."
     return "\n".join([f"{len(reasons)} of {total} images cannot be read. {fix}", *lines, *more])
 
 

@@ -97,7 +97,7 @@ def readable(part: Part, skip_unreadable: bool) -> Part:
     more = f"\n  ... and {len(named) - SHOWN:,} more" if len(named) > SHOWN else ""
     what = f"{len(named):,} of {len(part.split):,} images cannot be read"
     if not skip_unreadable or len(named) == len(part.split):
-        fix = "Replace or delete them, or leave them out: skip_unreadable (--skip-unreadable)."
+        fix = "Replace or convert them, or leave them out: skip_unreadable (--skip-unreadable)."
         raise DataError(f"{what}. {fix}{told}{more}")
     left = [index for index in range(len(part.split)) if index not in reasons]
     split = Split(chosen(part.split.images, left), part.split.labels[left], part.split.classes)
@@ -117,7 +117,7 @@ def _unreadable(images: ImageSource) -> dict[int, str]:
         return found
     if not isinstance(images, FileImages):
         return {}
-    reasons = unreadable(images.root, images.paths)
+    reasons = unreadable(images.root, images.paths, images.max_pixels)
     return {index: reasons[path] for index, path in enumerate(images.paths) if path in reasons}
 
 

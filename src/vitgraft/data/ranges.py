@@ -28,17 +28,23 @@ def asked(text: str) -> Ranges | None:
     """
     if text == AUTO:
         return None
+    if not isinstance(text, str):
+        raise _neither(text)
     if text == DTYPE:
         return TYPES
     number = r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*"
     found = re.fullmatch(f"{number}:{number}", text)
     low, high = map(float, found.groups()) if found else (0.0, 0.0)
     if not low < high < float("inf") or low == -float("inf"):
-        raise ConfigError(
-            f"pixel_range {text!r}: expected auto, dtype, or the values that are black and white, as 0:4095 (the "
-            "smaller one first)."
-        )
+        raise _neither(text)
     return ((ANY, low, high),)
+
+
+def _neither(text: object) -> ConfigError:
+    return ConfigError(
+        f"pixel_range {text!r}: expected auto, dtype, or the values that are black and white, as 0:4095 (the "
+        "smaller one first)."
+    )
 
 
 def merged(known: Ranges, own: Ranges) -> Ranges:

@@ -270,5 +270,8 @@ def unread(name: str) -> tuple[str, str]:
     kind = KINDS[name]
     what = f"its content is {kind.name}"
     if kind.plugin is not None:
-        return f"{what}, which Pillow reads with a plugin only", f"pip install {kind.plugin[0]}, or {kind.fix}."
+        return (
+            f"{what}, which Pillow reads with {kind.plugin[0]} only",
+            f"pip install {kind.plugin[0]}, or {kind.fix}.",
+        )
     return f"{what}, which is not read here", f"{kind.fix or EXPORT}."

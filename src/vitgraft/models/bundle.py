@@ -14,7 +14,7 @@ from vitgraft.core.backbone import Backbone
 from vitgraft.data.given import Pictures, each
 from vitgraft.data.ranges import AUTO, MAX_PIXELS
 from vitgraft.errors import ArtefactError, CheckpointError, ConfigError, VitgraftError
-from vitgraft.kinds import check_fields, checked, whole
+from vitgraft.kinds import check_fields, converted, whole
 from vitgraft.models import artefact
 from vitgraft.models import model as models
 from vitgraft.models.artefact import BackboneId
@@ -71,12 +71,10 @@ class Bundle:
         """Every class of any of them, once."""
         return tuple(dict.fromkeys(name for model in self.members.values() for name in model.class_names))
 
-    @checked
     def with_pixel_range(self, pixel_range: str) -> "Bundle":
         """The same grafts, which read pictures of more than 8 bits as `Model.with_pixel_range` says."""
         return Bundle({name: model.with_pixel_range(pixel_range) for name, model in self.members.items()})
 
-    @checked
     def predict(
         self,
         images: Pictures,
@@ -86,7 +84,7 @@ class Bundle:
         max_pixels: int = MAX_PIXELS,
     ) -> dict[str, Tensor]:
         """Probabilities (n, C) of what `Model.predict` takes, by the graft's name, on the CPU."""
-        asker = Asker(self.with_pixel_range(pixel_range).members, device)
+        asker = Asker(self.with_pixel_range(pixel_range).members, converted("device", device, str))
         left = map(asker.prepared, each(images, whole("max_pixels", max_pixels, least=1)))
         found = {name: [torch.empty(0, len(model.class_names))] for name, model in self.members.items()}
         while batch := list(islice(left, BATCH)):

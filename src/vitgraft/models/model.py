@@ -83,7 +83,6 @@ class Model:
             self if known is None else replace(self, preprocessing=replace(self.preprocessing, pixel_range=known))
         )
 
-    @checked
     def predict(self, images: Pictures, *, pixel_range: str = AUTO, max_pixels: int = MAX_PIXELS) -> Tensor:
         """Probabilities (n, C) of one picture or of several, on the CPU.
 

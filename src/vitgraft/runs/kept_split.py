@@ -12,7 +12,7 @@ from typing import Any
 from vitgraft.data import source
 from vitgraft.data.benchmarks.find import recognised
 from vitgraft.data.benchmarks.names import mentioned
-from vitgraft.data.files import FileImages
+from vitgraft.data.files import FileImages, Reading
 from vitgraft.data.kept import FILE, SPLITS, Kept, Today, compared
 from vitgraft.data.lists.splits import AUTO
 from vitgraft.data.measured import Part, part_of
@@ -224,7 +224,7 @@ def _surveyed(config: RunConfig, splits: Mapping[str, Split]) -> Mapping[str, Sp
         return splits
     root = next(iter(files.values())).root
     paths = {name: images.paths for name, images in files.items()}
-    ranges, _ = survey(root, paths, config.pixel_range, config.max_pixels)
+    ranges, _ = survey(root, paths, None, Reading(pixel_range=config.pixel_range, max_pixels=config.max_pixels))
     return {name: replace(splits[name], images=replace(images, ranges=ranges)) for name, images in files.items()}
 
 
