@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -213,22 +214,22 @@ def test_predict__to_a_file(home: Path, tmp_path: Path) -> None:
     assert "probability" in table.stdout
 
 
-@pytest.mark.parametrize("format", ["json", "csv"])
+@pytest.mark.parametrize(("format", "number"), [("json", signal.SIGINT), ("csv", signal.SIGTERM)])
 def test_predict__what_was_answered_before_a_stop_is_kept(
-    home: Path, tmp_path: Path, format: str, monkeypatch: pytest.MonkeyPatch
+    home: Path, tmp_path: Path, format: str, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = models_stream.decode
 
     def stopped(path: Path, **options: object) -> Decoded:
         if path.name == "5.png":
-            raise KeyboardInterrupt
+            signal.raise_signal(number)
         return read(path)
 
     monkeypatch.setattr(models_stream, "decode", stopped)
     out = tmp_path / f"r.{format}"
     options = ("--batch-size", 2, "--workers", 0, "-o", out)
     result = call("predict", home / "run", home / "photos", *options)
-    assert result.exit_code == 130
+    assert result.exit_code == 128 + number
     assert "Stopped after 4 of 7 images" in result.stderr
     assert f"'{out}.part'" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == [f"r.{format}.part"]

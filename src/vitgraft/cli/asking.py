@@ -2,7 +2,9 @@
 
 import os
 import secrets
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ import typer
 from vitgraft.cli import guard
 from vitgraft.data.ranges import AUTO, MAX_PIXELS, asked
 from vitgraft.errors import ConfigError, DataError
+from vitgraft.machine.interrupt import BY_SIGNAL
 from vitgraft.train.settings import check_device
 
 if TYPE_CHECKING:
@@ -230,7 +233,7 @@ def writes(
 def results(out: Path | None, replace: bool = False) -> Iterator[TextIO]:
     """Where results go: standard output, or a file that is written aside and takes its name when all is written.
 
-    What was written before a failure or Ctrl-C is kept in FILE.part, and told.
+    What was written before a failure, Ctrl-C or SIGTERM is kept in FILE.part, and told.
 
     Raises:
         ArtefactError: the file is there and not to be replaced, or is a folder.
@@ -247,12 +250,29 @@ def results(out: Path | None, replace: bool = False) -> Iterator[TextIO]:
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        with _opened(aside, "x") as file:
+        with _ended_by_sigterm(), _opened(aside, "x") as file:
             yield file
         os.replace(aside, path)
     except BaseException:
         _keep_part(aside, path.with_name(f"{path.name}.part"))
         raise
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends the process as it always does, but not before what it does on its way out."""
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(BY_SIGNAL + number)
+
+    if threading.current_thread() is not threading.main_thread():  # no other may say so
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _opened(path: Path, mode: str) -> TextIO:

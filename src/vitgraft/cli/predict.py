@@ -194,7 +194,7 @@ def _answers(bundle: "Bundle", images: Images, on: RunsOn, apart: bool) -> "Iter
                 yield answer
                 told += 1
                 done()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
         guard.note(f"Stopped after {told:,} of {len(images.names):,} images.")
         raise
 
