@@ -179,8 +179,10 @@ def _of_own(today: Today, asked: str, title: str, allow_missing: bool) -> Part:
     found = [one for name in (*names, *([NEW] if asked == ALL else [])) if (one := today.split(name)) is not None]
     differs = today.differs(names)
     if not found:
-        what = f"no image of {title} is new" if asked == NEW else f"no {asked} image of {title} is there any more"
-        raise DataError(f"There is nothing to measure: {what}.")
+        if asked == NEW:
+            raise DataError(f"{title} has no image that the run has not seen: there is nothing to measure.")
+        what = f"none of the run's {asked} images is in {title} any more"
+        raise DataError(f"There is nothing to measure: {what}. Name the folder or list that has them.")
     split = joined(found)
     if gone and not allow_missing:
         raise DataError(
