@@ -9,6 +9,7 @@ import pytest
 from tests.pictures import dataset, picture, sizes, write
 from vitgraft.data.folder import load_folder
 from vitgraft.data.kept import FILE, Kept, Today, compared
+from vitgraft.data.measured import part_of
 from vitgraft.data.task import ArrayImages, Split
 from vitgraft.errors import DataError
 
@@ -131,3 +132,24 @@ def test_with_seen__what_was_trained_on_once_stays_so(root: Path) -> None:
     assert len(both.entries) == len(kept.entries) + 1
     assert test._replace(split="train") in both.entries
     assert test not in both.entries
+
+
+def test_with_earlier__what_an_earlier_model_saw_is_no_split_of_this_run(root: Path, tmp_path: Path) -> None:
+    kept = kept_of(root)
+    other = tmp_path / "others"
+    for number in range(12):
+        picture(other / "dog" / f"{number}.png", (number, 3, 200))
+        picture(other / "cat" / f"{number}.png", (number, 4, 201))
+    before = kept_of(other)
+    both = kept.with_earlier(before)
+    both.write(tmp_path / "run")
+    assert Kept.read(tmp_path / "run") == both
+    assert both.sizes() == kept.sizes()
+    assert both.trained() == kept.trained() | before.trained()
+    now = today(both, root)
+    assert not now.differs()
+    assert {name: len(now.split(name) or ()) for name in kept.sizes()} == kept.sizes()
+    part = part_of(load_folder(other, to_measure=True), None, both)
+    assert (part.name, len(part.split)) == ("all", 24)
+    known = before.sizes()["train"] + before.sizes()["val"]
+    assert f"on {known} of these 24 images" in part.notes[0]

@@ -22,6 +22,12 @@ SPLITS = ("train", "val", "test")
 NEW = "new"
 """What images are that a model has not seen."""
 
+BEFORE = "before"
+"""The split of images that are none of a run's own: the model that it began with had seen them."""
+
+RANK = {name: rank for rank, name in enumerate(("train", "val", BEFORE, "test"))}
+"""Which split an image is in that is in two: what was trained on once stays so."""
+
 SHOWN = 3  # images that a sentence names
 
 
@@ -70,7 +76,7 @@ class Kept:
             entries = tuple(Entry(*row) for row in rows)
         except (ValueError, TypeError, csv.Error) as error:
             raise _damaged(path, str(error)) from None
-        if tuple(header) != Entry._fields or not {entry.split for entry in entries} <= set(SPLITS):
+        if tuple(header) != Entry._fields or not {entry.split for entry in entries} <= {*SPLITS, BEFORE}:
             raise _damaged(path, f"its columns are {', '.join(Entry._fields)}; splits are {', '.join(SPLITS)}")
         return cls(entries)
 
@@ -84,16 +90,25 @@ class Kept:
         found: dict[tuple[str, str], Entry] = {}
         for entry in (*self.entries, *(others.entries if others else ())):
             before = found.setdefault((entry.path, entry.digest), entry)
-            if SPLITS.index(entry.split) < SPLITS.index(before.split):
+            if RANK[entry.split] < RANK[before.split]:
                 found[entry.path, entry.digest] = entry
         return Kept(tuple(found.values()))
 
+    def with_earlier(self, others: "Kept | None") -> "Kept":
+        """These, and what others were trained or selected on, which is `BEFORE`."""
+        known = self.digests()
+        seen = [
+            one for one in (others.entries if others else ()) if one.split != "test" and one.digest not in known
+        ]
+        return Kept((*self.entries, *(one._replace(split=BEFORE) for one in seen)))
+
     def sizes(self) -> dict[str, int]:
         """How many images each split has."""
-        found: dict[str, int] = {}
-        for entry in self.entries:
-            found[entry.split] = found.get(entry.split, 0) + 1
-        return found
+        return {name: count for name in SPLITS if (count := sum(one.split == name for one in self.entries))}
+
+    def trained(self) -> set[str]:
+        """Contents of all images that a model was trained or selected on, by whatever run."""
+        return {entry.digest for entry in self.entries if entry.split != "test"}
 
     def digests(self, split: str | None = None) -> set[str]:
         """Contents of one split's images, or of all."""
@@ -225,7 +240,7 @@ class _Search:
         for place, pair in enumerate(pairs):
             found[place] = self._take([exact[pair]] if pair in exact else [])
         by_content: dict[str, list[int]] = {}
-        for number in sorted(range(len(self.entries)), key=lambda one: SPLITS.index(self.entries[one].split)):
+        for number in sorted(range(len(self.entries)), key=lambda one: RANK[self.entries[one].split]):
             by_content.setdefault(self.entries[number].digest, []).append(number)
         for place, (_, digest) in enumerate(pairs):
             if found[place] is None:

@@ -123,7 +123,7 @@ def _unreadable(images: ImageSource) -> dict[int, str]:
 
 def trained_on(split: Split, kept: Kept, some: bool = False) -> list[str]:
     """A sentence on how many of these images a model was trained on; none if on none, or with `some` if on all."""
-    seen = kept.digests("train") | kept.digests("val")
+    seen = kept.trained()
     places = [index for index, (_, digest) in enumerate(listed(split.images) or ()) if digest in seen]
     if not places or (some and len(places) == len(split)):
         return []
