@@ -109,6 +109,7 @@ def test_checkpoint__no_value_is_left_uninitialised(tmp_path: Path) -> None:
         ("vit_bas_patch16_224.mae", {}, "Did you mean vit_base_patch16_224.mae"),
         ("figure", {}, "Did you mean figures"),
         ("hf-hub:", {}, "names nothing"),
+        ("timm/some", {}, "A repository of the hub is named hf-hub:timm/some, a folder local-dir:timm/some."),
         ("hf_hub", {}, "no backbone 'hf_hub'"),
         ("https://timm/some", {}, "no backbone 'https://timm/some'"),
         ("", {}, "no backbone ''"),

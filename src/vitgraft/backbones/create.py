@@ -116,6 +116,8 @@ def _unknown_name(name: str, architecture: str) -> str:
     short = near(name, short_names(), 1, 0.75)
     close = same or short + near(name, listed, 1, 0.9) + near(architecture, known, 2, 0.6)
     hint = f" Did you mean {' or '.join(dict.fromkeys(close))}?" if close else ""
+    if "/" in name:
+        hint = f" A repository of the hub is named hf-hub:{name}, a folder local-dir:{name}."
     return f"There is no backbone {name!r} in timm {timm.__version__}.{hint} `vitgraft backbones` lists some."
 
 
