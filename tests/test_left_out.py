@@ -127,6 +127,22 @@ def test_load_folder__beside_the_splits(tmp_path: Path) -> None:
         load(root, path_column="x", classes=["a", "b"])
 
 
+def test_load_folder__what_may_be_meant_otherwise(tmp_path: Path) -> None:
+    years = load_folder(
+        dataset(tmp_path / "years", {f"{year}/{name}": 2 for year in (2019, 2020) for name in "ab"})
+    )
+    assert years.classes == ("2019", "2020")
+    assert "The classes are '2019', '2020', and not 'a', 'b', which are folders in each of them." in years.notes
+    root = dataset(tmp_path / "one", {"images": 3})
+    write(root / "labels.csv", "id,label\n00,a\n01,b\n02,a\n")
+    with pytest.raises(DataError, match=r"one class only, 'images'\. If '.*labels\.csv' lists the images"):
+        load_folder(root)
+    with pytest.raises(
+        DataError, match=r"holds 2 images but no class folders.*are for predict: move '.*test' away"
+    ):
+        load_folder(dataset(tmp_path / "two", {"train/a": 2, "train/b": 2, "test": 2}))
+
+
 def test_twins__are_told(tmp_path: Path) -> None:
     root = dataset(tmp_path, {"train/a": 4, "train/b": 4, "test/a": 2, "test/b": 2})
     assert load_folder(root).notes == ("The data have no val: val (15 %) is cut from train, class by class.",)

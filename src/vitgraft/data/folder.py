@@ -11,19 +11,17 @@ are ignored; of others without an image's suffix the content decides, and those 
 import os
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from vitgraft.data.decode import looks_like_image
 from vitgraft.data.files import Found, Item, Reading, check_classes, finish
-from vitgraft.data.left_out import HIDDEN, SYSTEM, Left, LeftOut, Role, look, told_counts
+from vitgraft.data.left_out import Left, Role, told_counts
 from vitgraft.data.lists.defects import some
 from vitgraft.data.split_names import ALL, SPLITS, needs_telling, split_hinted, split_named
 from vitgraft.data.task import Task
+from vitgraft.data.walk import Walk, entries_of, folders_in, is_folder
 from vitgraft.errors import DataError
 from vitgraft.kinds import checked
 
-IGNORED = ("__MACOSX", "@eaDir", "lost+found")  # resource forks, thumbnails, file-system repair
 LAYOUT = "Images lie in <folder>/<class>/, or in <folder>/train/<class>/ with val/ and test/ beside train/"
 
 
@@ -62,6 +60,7 @@ def find_folder(root: str | Path, to_measure: bool = False) -> Found:
     notes = _told_of_splits(root, homes, walk)
     homes = homes or {ALL if to_measure else "train": root}
     folders = {split: _class_folders(homes[split], walk) for split in (*SPLITS, ALL) if split in homes}
+    notes = (*notes, *_told_of_groups([folder for one in folders.values() for folder in one.values()]))
     if to_measure:
         classes = tuple(sorted({name for by_name in folders.values() for name in by_name}))
     else:
@@ -84,76 +83,26 @@ def find_folder(root: str | Path, to_measure: bool = False) -> Found:
     return Found(root.resolve().name, root, classes, splits, notes, walk.found())
 
 
-def images_below(folder: Path) -> tuple[list[Path], LeftOut]:
-    """Every image file at any depth below a folder, sorted, and what else is there; each real folder is entered
-    once."""
-    walk = Walk(folder)
-    return [folder / path for path in sorted(walk.below(folder))], walk.found()
-
-
-@dataclass
-class Walk:
-    """A way through the folders below `root`, which notes what is left out."""
-
-    root: Path
-    left: list[Left] = field(default_factory=list)
-    renamed: list[str] = field(default_factory=list)
-
-    def found(self) -> LeftOut:
-        return LeftOut(tuple(sorted(self.left)), tuple(sorted(self.renamed)))
-
-    def below(self, folder: Path) -> list[str]:
-        """Image files below a folder, relative to it. Each real folder is entered once: links cannot loop."""
-        found: list[str] = []
-        entered: set[str] = set()
-        pending = [(folder, "")]
-        while pending:
-            current, before = pending.pop()
-            real = os.path.realpath(current)
-            if real in entered:
-                continue
-            entered.add(real)
-            deeper = []
-            for entry in _entries(current, hidden_images=True):
-                if _is_folder(entry):
-                    deeper.append((current / entry.name, f"{before}{entry.name}/"))
-                elif self.takes(current, entry):
-                    found.append(before + entry.name)
-            pending.extend(reversed(deeper))
-        return found
-
-    def takes(self, folder: Path, entry: os.DirEntry[str]) -> bool:
-        """Whether a file is an image, by its name or else by its content; one that is not is noted.
-
-        A link that leads nowhere is reported later; a pipe or a socket is never opened.
-        """
-        if entry.name.startswith("."):
-            name = Path(os.path.relpath(folder / entry.name, self.root)).as_posix()
-            self.left.append(Left(name, Role.other, HIDDEN))
-            return False
-        if looks_like_image(entry.name):
-            return entry.is_symlink() or entry.is_file()
-        if entry.name.lower() in SYSTEM or not _is_file(entry):
-            return False
-        name = Path(os.path.relpath(folder / entry.name, self.root)).as_posix()
-        left = look(folder / entry.name, name)
-        if left is None:
-            self.renamed.append(name)
-        else:
-            self.left.append(left)
-        return left is None
-
-
 def _told_of_splits(root: Path, homes: Mapping[str, Path], walk: Walk) -> tuple[str, ...]:
     """What lies beside split folders and is not read, and which names were guessed."""
     if not homes:
         return ()
-    for entry in _entries(root):
-        if not _is_folder(entry) and walk.takes(root, entry):
+    for entry in entries_of(root):
+        if not is_folder(entry) and walk.takes(root, entry):
             walk.left.append(Left(entry.name, Role.unknown, ""))
     guessed = [f"{home.name}/ is taken as {split}." for split, home in homes.items() if needs_telling(home.name)]
-    unread = [f"{folder.name}/" for folder in _folders(root) if folder not in homes.values()]
+    unread = [f"{folder.name}/" for folder in folders_in(root) if folder not in homes.values()]
     return (*guessed, *([f"Not read, since it is no split: {', '.join(unread)}."] if unread else []))
+
+
+def _told_of_groups(folders: list[Path]) -> list[str]:
+    """A note where all class folders hold folders of the same names, which may be meant to be the classes."""
+    inner = [{one.name for one in folders_in(folder)} for folder in folders]
+    shared = sorted(set.intersection(*inner)) if len(folders) > 1 else []
+    if len(shared) < 2:
+        return []
+    names = dict.fromkeys(folder.name for folder in folders)
+    return [f"The classes are {some(names)}, and not {some(shared)}, which are folders in each of them."]
 
 
 def _split_homes(root: Path, to_measure: bool) -> dict[str, Path]:
@@ -163,25 +112,25 @@ def _split_homes(root: Path, to_measure: bool) -> dict[str, Path]:
     """
     homes: dict[str, Path] = {}
     others = []
-    for folder in _folders(root):
+    for folder in folders_in(root):
         split = split_named(folder.name)
-        if split is None or (needs_telling(folder.name) and not _folders(folder)):  # a class called dev
+        if split is None or (needs_telling(folder.name) and not folders_in(folder)):  # a class called dev
             others.append(folder)
         elif split in homes:
             what = f"'{root}' has two folders for {split}, '{homes[split].name}' and '{folder.name}'"
             raise DataError(f"{what}. Merge them, or remove one.")
         else:
             homes[split] = folder
-    if not homes or (others and not ("train" in homes and _folders(homes["train"]))):
+    if not homes or (others and not ("train" in homes and folders_in(homes["train"]))):
         return {}
-    if to_measure and ("train" not in homes or not all(map(_folders, homes.values()))):
-        return homes if all(map(_folders, homes.values())) else {}  # a class may be called train, or test
+    if to_measure and ("train" not in homes or not all(map(folders_in, homes.values()))):
+        return homes if all(map(folders_in, homes.values())) else {}  # a class may be called train, or test
     if "train" not in homes:
         given = " and ".join(f"{home.name}/" for home in homes.values())
         raise DataError(f"'{root}' has {given} but no train/. Add train/<class>/ folders.")
-    known = {folder.name for folder in _folders(homes["train"])}
+    known = {folder.name for folder in folders_in(homes["train"])}
     for other in others:
-        if known & {folder.name for folder in _folders(other)}:
+        if known & {folder.name for folder in folders_in(other)}:
             what = f"'{other}' holds classes of train/ but is no known split"
             raise DataError(f"{what}. Call it val or test, or move it out of '{root}'.")
     return homes
@@ -190,12 +139,12 @@ def _split_homes(root: Path, to_measure: bool) -> dict[str, Path]:
 def _class_folders(home: Path, walk: Walk) -> dict[str, Path]:
     """Class folders by class name."""
     beside = Walk(walk.root)
-    files = [entry for entry in _entries(home) if not _is_folder(entry)]
+    files = [entry for entry in entries_of(home) if not is_folder(entry)]
     loose = [entry.name for entry in files if beside.takes(home, entry)]
     left = beside.found()
     walk.left += left.files
     folders: dict[str, Path] = {}
-    for folder in _folders(home):
+    for folder in folders_in(home):
         first = folders.setdefault(_composed(folder.name), folder)
         if first != folder:
             raise DataError(f"'{first}' and '{folder}' differ in Unicode form alone. Merge them.")
@@ -206,6 +155,8 @@ def _class_folders(home: Path, walk: Walk) -> dict[str, Path]:
         return folders
     lists = [file.path for file in left.files if file.path.lower().endswith((".csv", ".tsv"))]
     hint = f" If '{walk.root / lists[0]}' lists them with their labels, name that file." if lists else ""
+    if loose and home != walk.root:
+        hint = f" Images without classes are for predict: move '{home}' away.{hint}"
     if loose:
         raise DataError(f"'{home}' holds {len(loose)} images but no class folders. {LAYOUT}.{hint}")
     seen = f", only other files ({told_counts(left)})" if left.files else ""
@@ -217,14 +168,17 @@ def _classes(root: Path, folders: Mapping[str, Path]) -> tuple[str, ...]:
 
     Folders called like splits that hold the same folders are splits under names that are not known.
     """
-    inner = [{one.name for one in _folders(folder)} for folder in folders.values()]
+    inner = [{one.name for one in folders_in(folder)} for folder in folders.values()]
     shared = set.intersection(*inner)
     if len(folders) > 1 and len(shared) > 1 and any(map(split_hinted, folders)):
         what = f"{some(folders)} in '{root}' look like splits, since all hold {some(sorted(shared))}"
         raise DataError(f"{what}. Call them train, val and test (or, if they are classes, call them otherwise).")
     if len(folders) == 1:
         (only,) = folders.values()
-        if len(_folders(only)) > 1:
+        if lists := sorted(one for one in root.iterdir() if one.suffix.lower() in (".csv", ".tsv")):
+            what = f"'{root}' has one class only, {only.name!r}"
+            raise DataError(f"{what}. If '{lists[0]}' lists the images with their labels, name that file.")
+        if len(folders_in(only)) > 1:
             what = f"'{root}' has one class only, {only.name!r}, which itself holds folders"
             raise DataError(f"{what}. Did you mean '{only}'?")
     return check_classes(sorted(folders), root)
@@ -268,43 +222,3 @@ def _refuse_shared(root: Path, splits: Mapping[str, list[Item]]) -> None:
 def _composed(name: str) -> str:
     """A name in one Unicode form, since file systems differ."""
     return unicodedata.normalize("NFC", name)
-
-
-def _is_file(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_file()
-    except OSError:  # a link to itself
-        return False
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
-
-
-def _folders(folder: Path) -> list[Path]:
-    return [folder / entry.name for entry in _entries(folder) if _is_folder(entry)]
-
-
-def _entries(folder: Path, hidden_images: bool = False) -> list[os.DirEntry[str]]:
-    """What a folder holds, sorted by name, without hidden and foreign things, but perhaps with hidden images.
-
-    Raises:
-        DataError: a folder that cannot be listed.
-    """
-    try:
-        with os.scandir(folder) as entries:
-            kept = [entry for entry in entries if _shows(entry, hidden_images)]
-    except OSError as error:
-        raise DataError(f"Cannot list folder '{folder}': {error.strerror}. Check its permissions.") from error
-    return sorted(kept, key=lambda entry: entry.name)
-
-
-def _shows(entry: os.DirEntry[str], hidden_images: bool) -> bool:
-    if entry.name.startswith("."):  # a resource fork is called ._name, and is no image
-        return (
-            hidden_images and not entry.name.startswith("._") and looks_like_image(entry.name) and _is_file(entry)
-        )
-    return entry.name not in IGNORED

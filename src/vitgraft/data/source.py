@@ -11,7 +11,7 @@ from vitgraft.data.benchmarks.find import recognised
 from vitgraft.data.benchmarks.names import RETRAIN, Mention, mentioned, near
 from vitgraft.data.decode import looks_like_image
 from vitgraft.data.files import Reading
-from vitgraft.data.folder import images_below, load_folder
+from vitgraft.data.folder import load_folder
 from vitgraft.data.left_out import LeftOut, sorted_out, together, told_counts
 from vitgraft.data.listing import list_to_measure, load_list, train_list
 from vitgraft.data.lists.columns import column_options
@@ -19,6 +19,7 @@ from vitgraft.data.rows import LISTS
 from vitgraft.data.split import retraining
 from vitgraft.data.split_names import FRACTION
 from vitgraft.data.task import Task
+from vitgraft.data.walk import images_below
 from vitgraft.errors import ConfigError, DataError, Told, unknown
 from vitgraft.errors import near as nearest
 from vitgraft.kinds import checked, converted
