@@ -292,3 +292,17 @@ def test_predict__what_is_left_out_of_a_folder_is_told(home: Path, tmp_path: Pat
         assert "1 .exr" in told
         assert "OpenEXR" in told
         assert "Read as images by their content, not their name: 1 without a suffix" in told
+
+
+def test_predict__mistakes_leave_nothing_on_standard_output(home: Path, tmp_path: Path) -> None:
+    photo = home / "photos" / "0.png"
+    for words, told in (
+        ((home / "run", photo, "--device", "cuda:7"), "torch finds "),
+        ((home / "run", "--split", "test"), "Name the images: vitgraft predict"),
+        ((tmp_path, "--split", "test"), "holds no graft.json"),
+        ((home / "run", photo, "-o", tmp_path / "no" / "r.txt"), "ends in none of"),
+    ):
+        result = call("predict", *words)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert told in result.stderr
+    assert not list(tmp_path.iterdir())

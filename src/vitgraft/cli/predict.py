@@ -28,7 +28,7 @@ from vitgraft.cli.asking import (
 from vitgraft.cli.evaluate import Asked
 from vitgraft.cli.options import given_by
 from vitgraft.cli.rows import Expected, Row, Writer, writing
-from vitgraft.errors import DataError
+from vitgraft.errors import DataError, command
 from vitgraft.machine.progress import counted
 
 if TYPE_CHECKING:
@@ -92,12 +92,12 @@ def predict(
     with results(to.out, to.replace) as file:
         from vitgraft.models.bundle import Bundle
 
-        bundle = Bundle.load(runs, checkpoint=checkpoint or None, force=force)
-        bundle = bundle.with_pixel_range(how.pixel_range)
+        bundle = Bundle.load(runs, checkpoint=checkpoint or None, force=force).with_pixel_range(how.pixel_range)
+        asker = _asker(bundle, on)  # before the first line: the device may not be there
         expected = Expected(images.names, runs, bundle.class_names)
         unread = 0
         with writing(to.format, file, expected) as write:
-            for answer in _answers(bundle, images, on, apart=to.out is not None or not sys.stdout.isatty()):
+            for answer in _answers(asker, images, on, apart=to.out is not None or not sys.stdout.isatty()):
                 _tell(answer, write, to)
                 unread += answer.error is not None
     _end(len(images.names), unread, to)
@@ -133,11 +133,19 @@ def _runs(paths: Sequence[str], others: Sequence[Path], own: bool = False) -> tu
 
 def _part(run: str, split: str, data: Sequence[str], how: Reads) -> Images:
     """A part of the images that a run was trained and tested on, or of other data."""
+    from vitgraft.models import artefact
+    from vitgraft.runs.config import KEPT
     from vitgraft.runs.kept_split import part_of_run
 
+    home = Path(run)
+    artefact.read_card(home)
+    if not data and not (home / KEPT).is_file():
+        raise DataError(
+            f"'{run}' does not say what it was trained on. Name the images: {command('predict', run)} IMAGES"
+        )
     if len(data) > 1:
         raise DataError(f"--split {split} is of one data set, and {len(data)} are named. Name one, or none.")
-    part = part_of_run(Path(run), split, data=data[0] if data else None, reading=how.given())
+    part = part_of_run(home, split, data=data[0] if data else None, reading=how.given())
     for note in part.notes:
         guard.note(note)
     source = part.split.images
@@ -178,15 +186,21 @@ def _paths(images: Sequence[str]) -> Iterator[tuple[str, bool]]:
             yield image, False
 
 
-def _answers(bundle: "Bundle", images: Images, on: RunsOn, apart: bool) -> "Iterator[Answer]":
+def _asker(bundle: "Bundle", on: RunsOn) -> "Asker":
+    from vitgraft.models.stream import Asker
+
+    asker = Asker(bundle.members, on.device, on.precision)
+    tell_arithmetic(on, asker.here)
+    return asker
+
+
+def _answers(asker: "Asker", images: Images, on: RunsOn, apart: bool) -> "Iterator[Answer]":
     """An answer for each image, in order; how many there are when the user stops is told.
 
     A bar shows them if results go `apart` from the terminal.
     """
-    from vitgraft.models.stream import Asker, stream
+    from vitgraft.models.stream import stream
 
-    asker = Asker(bundle.members, on.device, on.precision)
-    tell_arithmetic(on, asker.here)
     told = 0
     try:
         with counted("images", len(images.names), apart) as done:
