@@ -19,6 +19,7 @@ OTHERS: dict[str, Any] = {  # a value for every key, none of them its default
     "split_column": "none",
     "suffix": ".jpg",
     "val_fraction": 0.2,
+    "start_from": "runs/before",
     "test_fraction": 1e-05,
     "split_seed": 5,
     "skip_unreadable": True,

@@ -299,6 +299,10 @@ def test_lock__the_same_run_twice_is_refused_and_a_kill_frees_it(home: Path, tmp
         said = refused("fit", *options(home, out=out, method="linear", epochs=1))
         assert f"{out} is in use: process {other.pid} on " in said
         assert [path.name for path in out.iterdir()] == [folder.LOCK]
+        (out / state.FILE).write_bytes(b"of the run that is there")
+        for more in ((), ("--resume",), ("--force",)):  # what is in use is not called stopped
+            assert f"{out} is in use" in refused("fit", *options(home, out=out, method="linear"), *more)
+        (out / state.FILE).unlink()
         model = vitgraft.graft(tiny.backbone(), "lora", toy.CLASSES)
         with pytest.raises(ConfigError, match="is in use: process"):
             vitgraft.fit(model, toy.split(), out=out, epochs=1, device="cpu", cache="off")

@@ -28,14 +28,14 @@ def fit(
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume", help="Go on with the run in --out; begin one if there is none.", rich_help_panel="Run"
+            "--resume", help="Go on with the run in --out. If there is none, begin one.", rich_help_panel="Run"
         ),
     ] = False,
     force: Annotated[
         bool,
         typer.Option(
             "--force",
-            help="Replace what is in --out; it stays until the new run is finished.",
+            help="Replace what is in --out. It stays until the new run is finished.",
             rich_help_panel="Run",
         ),
     ] = False,

@@ -63,6 +63,13 @@ def is_moving(folder: Path) -> bool:
     return new.exists() and ((new / store.FILE).exists() or not (new / store.KEPT).exists())
 
 
+def check_unused(folder: Path) -> None:
+    """Raise ConfigError if another process is writing a run into a folder."""
+    if (folder / LOCK).exists() and not is_ours(folder):
+        with held(folder):  # it is what a kill has left
+            return
+
+
 def run_files(folder: Path) -> list[Path]:
     """What tells of a run in a folder: its record first, then its configuration, log, images, state."""
     return [folder / name for name in (*own_files(), store.NEXT)]

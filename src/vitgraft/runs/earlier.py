@@ -57,6 +57,7 @@ def begin(config: RunConfig, resume: bool, force: bool) -> Start:
     for path, option in ((home, "--out"), (config.records and Path(config.records), "--records")):
         if path and path.exists() and not path.is_dir():
             raise ConfigError(f"'{path}' is a file. Name a folder with {option}.")
+    folder.check_unused(home)
     if folder.is_moving(home):  # it was killed then
         with folder.held(home):
             folder.complete(home)
