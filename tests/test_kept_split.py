@@ -285,3 +285,17 @@ def test_resume__the_range_of_deep_pictures_is_that_of_the_beginning(tmp_path: P
         assert [np.asarray(one).max() for one, _ in again.splits[name]] == [
             np.asarray(one).max() for one, _ in split
         ]
+
+
+def test_from__what_the_other_run_was_trained_on_stays_known(home: Path, begun: Path) -> None:
+    photos(home / "second", 6, first=50)
+    done("fit", home / "second", "--from", home / "run", "--epochs=1", "--batch-size=8", "--out", home / "warm")
+    kept = Kept.read(home / "warm")
+    assert kept is not None
+    assert sum(kept.sizes().values()) == 18
+    then = len(members(home, "train") + members(home, "val"))
+    assert sum(entry.split == "before" for entry in kept.entries) == then
+    shown = measured(home / "warm", home / "photos")
+    assert f"on {then} of these 30 images" in shown["notes"][0]
+    assert measured(home / "warm")["n"] == kept.sizes()["test"]
+    assert measured(home / "warm", home / "photos", "--split", "new")["n"] == 30 - then

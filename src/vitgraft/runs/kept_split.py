@@ -58,9 +58,16 @@ def task_of(config: RunConfig, resume: bool, tell: Callable[[str], None]) -> Tas
 
 
 def list_of(config: RunConfig, task: Task, resume: bool) -> Kept | None:
-    """The list of a run's images, None where they are not kept one by one; a run that goes on has its own."""
-    kept = Kept.read(config.folder) if resume else None
-    return Kept.of(task.splits) if kept is None else kept
+    """The list of a run's images, None where they are not kept one by one; a run that goes on has its own.
+
+    Where it begins with the values of another run, what that was trained on is listed, too.
+    """
+    if resume and (own := Kept.read(config.folder)) is not None:
+        return own
+    kept = Kept.of(task.splits)
+    if kept is None or config.start_from is None:
+        return kept
+    return kept.with_earlier(Kept.read(Path(config.start_from).expanduser()))
 
 
 def going_on(config: RunConfig, tell: Callable[[str], None]) -> Task:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vitgraft.core.backbone import Backbone
-from vitgraft.data.kept import Kept
+from vitgraft.data.kept import BEFORE, Kept
 from vitgraft.data.naming import matched
 from vitgraft.data.preprocessing import preset
 from vitgraft.data.task import Task
@@ -60,7 +60,7 @@ def _check_unseen(config: RunConfig, task: Task) -> None:
     if theirs is None or ours is None:
         return
     for split in ("val", "test"):
-        if both := ours.digests(split) & theirs.digests("train"):
+        if both := ours.digests(split) & (theirs.digests("train") | theirs.digests(BEFORE)):
             raise ConfigError(
                 f"{len(both)} {split} images of {task.name} are among those that {config.start_from} was trained "
                 "on: measured on them, it would look better than it is. Say which images are train, val and test "
