@@ -14,7 +14,7 @@ from PIL import Image
 import vitgraft
 from tests.deep_files import png16, tiff
 from tests.pictures import encoded
-from tests.runs import call
+from tests.runs import arguments, call, done, measured, weights
 from tests.tiny import vit
 from vitgraft.data.decode import UnreadableImage, decode, read_image
 from vitgraft.data.deep.samples import of_array
@@ -412,23 +412,21 @@ def test_images__of_files_carry_what_they_are_read_with(tmp_path: Path) -> None:
 def test_commands__read_with_the_range_of_training(tmp_path: Path) -> None:
     """fit finds the range over train, and eval and predict use it, whatever range their images have."""
     data, run = folder(tmp_path / "data"), tmp_path / "run"
-    fit = call("fit", data, "--method", "linear", "--epochs", 1, "--device", "cpu", "--cache", "off", "--out", run)
-    assert fit.exit_code == 0, fit.output
+    tiny = arguments(weights(tmp_path / "w.safetensors"), method="linear", epochs=1, device="cpu", cache="off")
+    fit = done("fit", data, *tiny, "--out", run)
     assert "Pixel values 0 to 4095 in 20 16-bit pictures are mapped to 0..255, as found over train" in fit.output
     model = vitgraft.load(run)
     assert model.preprocessing.pixel_range == (("uint16", 0, 4095),)
     other = folder(tmp_path / "other", top=16000)
     for options, asked_for in (((), "0:4095"), (("--pixel-range", "0:32000"), "0:32000")):
-        done = call("eval", run, other, "--split", "test", "--json", "--device", "cpu", *options)
-        assert done.exit_code == 0, done.output
-        facts = json.loads(done.stdout)
+        facts = measured(run, other, "--split", "test", "--device", "cpu", *options)
         split = vitgraft.load_task(other, pixel_range=asked_for).splits["test"]
         probabilities = model.predict([split.images[index] for index in range(len(split))])
         loss = -probabilities.log()[range(len(split)), split.labels].mean()
         assert facts["loss"] == pytest.approx(float(loss), abs=1e-5)
         assert any(f"Pixel values 0 to {asked_for[2:]} in 4 16-bit pictures" in note for note in facts["notes"])
         file = other / "test/dark/0.tif"
-        told = call("predict", run, file, "--format", "json", "--top", 2, "--device", "cpu", *options)
+        told = done("predict", run, file, "--format", "json", "--top", 2, "--device", "cpu", *options)
         found = {one["label"]: one["probability"] for one in json.loads(told.stdout)[0]["classes"]}
         expected = model.predict(file, pixel_range=asked_for)[0]
         assert [found[name] for name in model.class_names] == pytest.approx(expected.tolist(), abs=1e-6)
@@ -443,10 +441,9 @@ def test_commands__read_with_the_range_of_training(tmp_path: Path) -> None:
 def test_resume__goes_on_with_its_range(tmp_path: Path) -> None:
     """Images that came since are brighter, and change nothing."""
     data, run = folder(tmp_path / "data"), tmp_path / "run"
-    options = ("--method", "linear", "--device", "cpu", "--cache", "off", "--out", run)
-    assert call("fit", data, *options, "--epochs", 1).exit_code == 0
+    tiny = arguments(weights(tmp_path / "w.safetensors"), method="linear", epochs=1, device="cpu", cache="off")
+    done("fit", data, *tiny, "--out", run)
     (run / "record.json").unlink()
     (data / "train/dark/new.tif").write_bytes(tiff(np.full((16, 16), 60000, np.uint16)))
-    again = call("fit", data, *options, "--epochs", 1, "--resume")
-    assert again.exit_code == 0, again.output
+    done("fit", data, *tiny, "--out", run, "--resume")
     assert vitgraft.load(run).preprocessing.pixel_range == (("uint16", 0, 4095),)
