@@ -17,6 +17,9 @@ from torch import nn
 from tests import toy
 from tests.test_resume import Watched, plain
 from vitgraft.data.task import Split
+from vitgraft.results import store
+from vitgraft.runs.config import RunConfig
+from vitgraft.runs.run import run
 from vitgraft.train import loop
 from vitgraft.train.loop import fit
 from vitgraft.train.settings import Training
@@ -62,7 +65,7 @@ def train(method: str, settings: Training, folder: Path, stop_at: int | None = N
     torch.save(result, folder / f"result{rank}.pt")
 
 
-def _process(rank: int, port: int, *arguments: Any) -> None:
+def _environment(rank: int, port: int) -> None:
     os.environ |= {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
@@ -72,8 +75,19 @@ def _process(rank: int, port: int, *arguments: Any) -> None:
         "MASTER_PORT": str(port),
         "OMP_NUM_THREADS": "1",
     }
+
+
+def _process(rank: int, port: int, *arguments: Any) -> None:
+    _environment(rank, port)
     train(*arguments)
     torch.distributed.destroy_process_group()
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+    return port
 
 
 def in_two_processes(
@@ -81,10 +95,7 @@ def in_two_processes(
 ) -> list[dict[str, Any]]:
     """The results of both processes, see `train`."""
     folder.mkdir(exist_ok=True)
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    context = multiprocessing.get_context("fork")
+    context, port = multiprocessing.get_context("fork"), _free_port()
     arguments = (port, method, settings, folder, stop_at)
     children = [context.Process(target=_process, args=(rank, *arguments)) for rank in range(2)]
     for child in children:
@@ -134,3 +145,33 @@ def test_two_processes__stop_together_and_go_on(method: str, tmp_path: Path) -> 
         assert torch.equal(again[0]["values"][name], value), name
         assert torch.equal(again[0]["values"][name], again[1]["values"][name])
     assert plain(again[0]["history"]) == plain(whole[0]["history"])
+
+
+def _one_run(rank: int, port: int, digits: str, out: str) -> None:
+    _environment(rank, port)
+    run(RunConfig.of({"data": digits, "method": "linear", "epochs": 2, "batch_size": 20, "out": out}), tell=print)
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes__write_one_run(tmp_path: Path) -> None:
+    """As `torchrun -m vitgraft fit` does, with the device that nobody named."""
+    if torch.accelerator.is_available():
+        pytest.skip("processes would each take an accelerator")
+    digits = str(toy.some_digits(tmp_path / "digits", 60))
+    alone = {"data": digits, "method": "linear", "epochs": 2, "batch_size": 20, "device": "cpu"}
+    one = run(RunConfig.of({**alone, "out": str(tmp_path / "one")}))
+    context, port = multiprocessing.get_context("fork"), _free_port()
+    arguments = (port, digits, str(tmp_path / "two"))
+    children = [context.Process(target=_one_run, args=(rank, *arguments)) for rank in range(2)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(120)
+    assert [child.exitcode for child in children] == [0, 0]
+    two = store.read(tmp_path / "two" / store.FILE)
+    assert len((tmp_path / "two" / "log.jsonl").read_text().splitlines()) == 2
+    assert one.test is not None
+    assert two.test is not None
+    assert (two.test.top1, two.test.n) == (one.test.top1, one.test.n)
+    assert two.history.train_loss == pytest.approx(one.history.train_loss, rel=1e-4)
+    assert not (tmp_path / "two" / ".lock").exists()
