@@ -381,3 +381,10 @@ def test_lists__of_mutated_bytes_are_read_or_refused(pool: Path, name: str) -> N
     assert read > 5
     assert len(told) > 5
     assert all(text.endswith((".", "?")) for text in told)
+
+
+@pytest.mark.parametrize("titles", ["", "path   label      split"])
+def test_spaces__line_up_columns(pool: Path, titles: str) -> None:
+    """As in labels.csv of a data set of solar cells, which is a table in columns of a fixed width."""
+    task = load(table(pool, titles, "{0}.png  {1}                 {2}", NAMED))
+    assert (sizes(task), task.classes) == ({"train": 6, "val": 2, "test": 2}, ("a", "b"))

@@ -107,4 +107,6 @@ def _delimiter(first: str, tabs: bool) -> str:
     if tabs and "\t" in outside:
         return "\t"
     best = max(DELIMITERS, key=outside.count)
-    return best if best in outside else ("\t" if tabs else ",")
+    if best in outside:
+        return best
+    return "\t" if tabs else " " if len(first.split()) > 1 else ","  # columns that spaces line up
