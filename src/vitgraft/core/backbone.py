@@ -69,6 +69,7 @@ class Backbone(nn.Module):
         self._view = (view,)
         self.name = name
         self.config = dict(config or {})
+        self.known_as: str | None = None
         self._verify()
 
     @property
@@ -88,6 +89,11 @@ class Backbone(nn.Module):
     @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type that it computes in, but for autocast."""
+        return next(self.model.parameters()).dtype
 
     @cached_property
     def _homes(self) -> dict[str, list[tuple[int, str]]]:
@@ -202,7 +208,12 @@ class Backbone(nn.Module):
         return x[:, :count], readings  # prompts stand last
 
     def fingerprint(self) -> str:
-        """A digest of every weight of the backbone (head excluded), whatever its device."""
+        """A digest of every weight of the backbone (head excluded), whatever its device.
+
+        A twin in another floating-point type has that of its original (`twins`).
+        """
+        if self.known_as is not None:
+            return self.known_as
         digest = hashlib.sha256()
         for name in self.parameter_names():
             value = self.model.get_parameter(name).detach().cpu().contiguous()

@@ -200,8 +200,16 @@ class BlockView(StageView, ABC):
         return Before(lambda x: at.through(place, x, plain), trained)
 
     def _row_edits(self, group: str, place: str | None, at: Visitor) -> list[RowEdit]:
-        """The group's edits as changes of module rows; empty if that is not all there is to do."""
-        if not torch.is_grad_enabled() or (place is not None and not at.repeats(place)):
+        """The group's edits as changes of module rows; empty if that is not all there is to do.
+
+        Also in a graph that torch.compile captures: what it keeps and what it computes again it decides itself,
+        and an operation of our own would cut the graph at every block.
+        """
+        if (
+            not torch.is_grad_enabled()
+            or torch.compiler.is_compiling()
+            or (place is not None and not at.repeats(place))
+        ):
             return []
         linears = self.linears(group)
         found = []

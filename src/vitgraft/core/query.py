@@ -69,7 +69,7 @@ class _AbsorbedAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(q: Tensor, h: Tensor, k_weight: Tensor, v_weight: Tensor, heads: int) -> tuple[Tensor, Tensor]:
-        shared = len(q) < len(h)
+        shared = q.shape[0] < h.shape[0]
         k_rows, v_rows = (_by_head(weight, heads, q.dtype) for weight in (k_weight, v_weight))
         q = q * k_rows.shape[1] ** -0.5
         same = _to_tokens(q, k_rows) if shared else None
@@ -85,7 +85,7 @@ class _AbsorbedAttention(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         q, h, k_weight, v_weight, ctx.heads = inputs
-        ctx.shared = len(q) < len(h)
+        ctx.shared = q.shape[0] < h.shape[0]
         ctx.mark_non_differentiable(output[1])
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(h, output[1], k_weight, v_weight)
@@ -120,9 +120,12 @@ class _AbsorbedAttention(torch.autograd.Function):
 
 
 def _images_at_a_time(h: Tensor, rows: int) -> list[slice]:
-    """Even slices of the batch of h (B, N, D), such that neither h nor `rows` vectors an image exceed CHUNK."""
-    if h.device.type != "cpu":
-        return [slice(0, len(h))]
+    """Even slices of the batch of h (B, N, D), such that neither h nor `rows` vectors an image exceed CHUNK.
+
+    One, on an accelerator and in a graph that torch captures, which is to serve for every size of a batch.
+    """
+    if h.device.type != "cpu" or torch.compiler.is_compiling():
+        return [slice(None)]
     count = -(-len(h) * max(rows, h.shape[1]) * h.shape[2] * 4 // CHUNK)
     size = max(1, -(-len(h) // count))
     return [slice(start, start + size) for start in range(0, len(h), size)]
@@ -136,7 +139,7 @@ def _by_head(weight: Tensor, heads: int, dtype: torch.dtype) -> Tensor:
 
 def _products(h: Tensor, wanted: Tensor) -> Tensor:
     """h (B, N, D) with wanted (B or 1, M, D): (B, N, M). In this order a CPU's product is faster."""
-    if len(wanted) == len(h):
+    if wanted.shape[0] == h.shape[0]:
         return h @ wanted.transpose(1, 2)
     return h @ wanted[0].t()
 
@@ -145,6 +148,8 @@ def _to_tokens(x: Tensor, weight: Tensor) -> Tensor:
     """x (B, T, A) through each head's rows of weight (heads, d, D): (B, T heads, D)."""
     heads, size, width = weight.shape
     by_head = x.reshape(-1, heads, size).transpose(0, 1)  # (heads, B T, d)
+    if torch.compiler.is_compiling():
+        return torch.bmm(by_head, weight).transpose(0, 1).reshape(x.shape[0], -1, width)
     out = x.new_empty(by_head.shape[1], heads, width)
     torch.bmm(by_head, weight, out=out.transpose(0, 1))  # straight into the order of tokens
     return out.view(len(x), -1, width)
@@ -154,5 +159,5 @@ def _from_tokens(x: Tensor, weight: Tensor) -> Tensor:
     """x (B, T heads, D) through each head's rows of weight (heads, d, D), transposed: (B, T, A)."""
     heads, size, width = weight.shape
     by_head = x.reshape(-1, heads, width).transpose(0, 1)  # (heads, B T, D)
-    joined: Tensor = (by_head @ weight.transpose(1, 2)).transpose(0, 1).reshape(len(x), -1, heads * size)
+    joined: Tensor = (by_head @ weight.transpose(1, 2)).transpose(0, 1).reshape(x.shape[0], -1, heads * size)
     return joined

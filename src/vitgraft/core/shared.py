@@ -24,7 +24,7 @@ def answers(models: Sequence[Tuned], images: Tensor) -> list[Tensor]:
             "vitgraft.load(folder, backbone=first.backbone)."
         )
     taps = frozenset(tap for model in models if model.prefix is not None for tap in model.prefix.taps)
-    readings = backbone.read(images, taps) if taps else {}
+    readings = backbone.read(images.to(backbone.dtype), taps) if taps else {}
     return [
         model(images if model.prefix is None else {tap: readings[tap] for tap in model.prefix.taps})
         for model in models

@@ -12,6 +12,7 @@ from vitgraft.core.backbone import Backbone, Edits, Features
 from vitgraft.core.merge import merged
 from vitgraft.core.plan import Head, Plan
 from vitgraft.core.sites import Recompute, Tap
+from vitgraft.core.twins import in_type
 from vitgraft.errors import ConfigError, unknown
 
 Inputs = Tensor | Mapping[Tap, Tensor]
@@ -58,7 +59,7 @@ class Tuned(nn.Module):
                 if name in plan.unfreeze
             }
         )
-        self.to(backbone.device)
+        self.to(backbone.device, backbone.dtype)
 
     @property
     def backbone(self) -> Backbone:
@@ -80,10 +81,10 @@ class Tuned(nn.Module):
     def features(self, inputs: Inputs) -> Features:
         """What the head reads, of images or of the readings that `prefix` names."""
         if isinstance(inputs, Tensor):
-            return self._walk(inputs, self.plan.taps)
+            return self._walk(inputs.to(self.backbone.dtype), self.plan.taps)
         assert self.prefix is not None, "readings stand in for images only where a prefix is frozen"
         start, stream = self.prefix.start, self.prefix.stream
-        kind = next(self.backbone.parameters()).dtype
+        kind = self.backbone.dtype
         if start is None or stream is None:
             pooled = inputs.get(Tap(self.backbone.depth, "pooled"), torch.empty(0))
             return Features(pooled.new_empty(0), pooled.to(kind), inputs)
@@ -117,11 +118,16 @@ class Tuned(nn.Module):
         return merged(self.backbone, self.edits(), self.head)
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "Tuned":
-        """Moving a tuned model moves the backbone that it shares, too; a change of dtype does not."""
+        """Moving a tuned model moves the backbone that it shares, for all who do.
+
+        A change of dtype (`half()`, `to(torch.float64)`) gives it a twin of the backbone in that type, and leaves
+        the shared one as it is: other grafts still compute on what they were trained on.
+        """
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        target = fn(torch.empty(0, device=self.backbone.device)).device
-        if target != self.backbone.device:
-            self.backbone.to(target)
+        probe = fn(torch.empty(0, device=self.backbone.device, dtype=self.backbone.dtype))
+        if probe.device != self.backbone.device:
+            self.backbone.to(probe.device)
+        self._shared = (in_type(self.backbone, probe.dtype),)
         return self
 
 

@@ -28,5 +28,5 @@ class Prompt(Graft):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         kept = y[:, : y.shape[1] - self.replaces]
-        prompts = self.dropout(self.tokens.to(y.dtype).expand(len(y), -1, -1))
+        prompts = self.dropout(self.tokens.to(y.dtype).expand(y.shape[0], -1, -1))
         return torch.cat((kept, prompts), dim=1)

@@ -4,6 +4,9 @@ Only the chosen values are trained, each as its distance δ from the frozen one:
 of an optimizer's state. Positions are no part of a graft's state, since whoever plans one knows them.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -48,14 +51,18 @@ class SparseDelta(Graft):
         self.index: Tensor | None
         self.values = None if weight is None else nn.Parameter(torch.zeros(len(weight)))
         self.bias = None if bias is None else _Vector(bias, shape[0])
-        self._entries: Entries | None = None
+        self._place()
 
-    @property
-    def entries(self) -> Entries | None:
-        """Where the chosen entries stand, on the device of their values."""
-        if self.index is not None and (self._entries is None or self._entries.index.device != self.index.device):
-            self._entries = Entries.of(self.index, self.shape)
-        return self._entries
+    def _place(self) -> None:
+        """Find out where the chosen entries stand, on the device of their values; on none, nothing is known."""
+        known = self.index is not None and not self.index.is_meta
+        self.entries = Entries.of(self.index, self.shape) if self.index is not None and known else None
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "SparseDelta":
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self.index is not None and (self.entries is None or self.entries.index.device != self.index.device):
+            self._place()
+        return self
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         entries = self.entries
@@ -100,7 +107,10 @@ class NormDelta(Graft):
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         (norm,) = self._shared
         chosen = {"weight": self.scale, "bias": self.shift}
-        values = {name: one.on(norm.get_parameter(name)) for name, one in chosen.items() if one is not None}
+        # In the graft's own type, which is not the norm's where the model was moved to another one.
+        kind = next(self.parameters()).dtype
+        values = {name: value.to(kind) for name, value in norm.named_parameters()}
+        values |= {name: one.on(values[name]) for name, one in chosen.items() if one is not None}
         edited: Tensor = functional_call(norm, values, (x,))
         return edited
 

@@ -58,5 +58,5 @@ class MlpHead(Head):
 
     def forward(self, features: Features, backbone: Backbone) -> Tensor:
         with torch.autocast(features.pooled.device.type, enabled=False):
-            logits: Tensor = self.classifier(self.hidden(features.pooled.float()))
+            logits: Tensor = self.classifier(self.hidden(features.pooled.to(self.classifier.weight.dtype)))
         return logits

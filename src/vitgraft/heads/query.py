@@ -95,7 +95,7 @@ class QueryHead(Head):
     def read(self, features: Features, backbone: Backbone) -> Tensor:
         """The normalised features (B, D + L T D), or (B, D + L D) if the outputs are summed up."""
         pieces = [features.taps[Tap(backbone.depth, "pooled")].to(self.queries.dtype)]
-        each = len(pieces[0]) if self.training and self.dropout.p else 1  # else images have them in common
+        each = pieces[0].shape[0] if self.training and self.dropout.p else 1  # else images have them in common
         for block, view in enumerate(backbone.view.blocks):
             u = self.dropout(self.queries[block].expand(each, -1, -1))
             attended, added = read_block(view, u, features.taps[Tap(block, "norm1")], nn.Identity())

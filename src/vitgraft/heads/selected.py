@@ -96,7 +96,7 @@ class SelectedHead(Head):
         return frozenset(tap for tap, count in zip(self.order, self.counts, strict=True) if count)
 
     def forward(self, features: Features, backbone: Backbone) -> Tensor:
-        logits: Tensor = self.classifier(self.read(features))
+        logits: Tensor = self.classifier(self.read(features).to(self.classifier.weight.dtype))
         return logits
 
     def read(self, features: Features) -> Tensor:

@@ -44,7 +44,7 @@ class Dropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0:
             return x
-        if x.device.type != "cpu":
+        if x.device.type != "cpu" or torch.compiler.is_compiling():
             return F.dropout(x, self.p)
         dropped = min(round(self.p * 2**16), 2**16 - 1)
         words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
@@ -76,7 +76,7 @@ class DropPath(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0:
             return x
-        kept = torch.rand(len(x), *[1] * (x.dim() - 1), device=x.device) >= self.p
+        kept = torch.rand(x.shape[0], *[1] * (x.dim() - 1), device=x.device) >= self.p
         return x * (kept / (1 - self.p))
 
 
@@ -99,7 +99,7 @@ class QueryAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         kv = self.kv_norm(x)
-        shares = self.shares(x, kv) if self.compares else x.new_ones(len(x), 1, 1)
+        shares = self.shares(x, kv) if self.compares else x.new_ones(x.shape[0], 1, 1)
         mixed = self.dropout(shares) @ self.v(kv)
         out: Tensor = self.out_dropout(self.proj(mixed))
         return out
@@ -202,7 +202,7 @@ class SynqtHead(Head):
         for block, synthesis in enumerate(self.synthesis):
             tokens = features.taps[Tap(block, "norm1")]
             before = self.feature_scale * outputs[-1].unsqueeze(1) if outputs else None
-            u = synthesis(before, len(tokens))
+            u = synthesis(before, tokens.shape[0])
             attended, added = read_block(views[block], u, tokens, self.drop_paths[block], not self.extraction)
             attention.append(attended.mean(dim=1))
             mlp.append(added.mean(dim=1))

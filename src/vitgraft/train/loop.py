@@ -38,6 +38,9 @@ __all__ = ["Fitted", "Metrics", "evaluate", "fit", "fit_together", "predict"]
 
 DEFAULT = Recipe()
 
+WIDE = (torch.float32, torch.float64)
+"""Types that trained values may have."""
+
 NO_BF16 = "This device has no bf16 arithmetic, and would take many times as long to emulate it: computed in fp32."
 
 
@@ -185,6 +188,11 @@ def _resolved(settings: Training, recipe: Recipe) -> Training:
 
 
 def _check(model: Tuned, splits: Mapping[str, Split | None], settings: Training) -> None:
+    if half := sorted({str(value.dtype) for value in model.parameters() if value.dtype not in WIDE}):
+        raise ConfigError(
+            f"The model is in {', '.join(half)}, in which small steps of training are lost. Train it in fp32 "
+            "(model.tuned.float()); precision='bf16' computes in bf16, and keeps the trained values in fp32."
+        )
     for name, split in splits.items():
         if split is not None:
             check_labels(name, split, model.classes)
