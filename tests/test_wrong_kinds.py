@@ -388,3 +388,11 @@ def test_wrong_values__are_found_by_the_walk() -> None:
         told(lambda: 1 // 0)
     with pytest.raises(ConfigError, match="images: expected a whole number"):
         raise ConfigError("images: expected a whole number")
+
+
+@pytest.mark.parametrize("name", ["seed", "split_seed"])
+def test_run__a_seed_beyond_what_files_hold(name: str) -> None:
+    """Told by the name that the user gave: split_seed was said to be a wrong seed."""
+    with pytest.raises(ConfigError, match=rf"^{name}=1180591620717411303424: .* below 2\*\*63"):
+        RunConfig.of({"data": "digits", name: 2**70})
+    assert RunConfig.of({"data": "digits", "split_seed": 2**63 - 1}).split_seed == 2**63 - 1

@@ -19,6 +19,7 @@ from vitgraft.data.benchmarks.names import RETRAIN, mentioned
 from vitgraft.data.ranges import AUTO, MAX_PIXELS, asked
 from vitgraft.data.split_names import FRACTION
 from vitgraft.errors import ConfigError, unknown
+from vitgraft.kinds import whole
 from vitgraft.results.store import KEPT as KEPT
 from vitgraft.results.store import slug
 from vitgraft.runs import protocols
@@ -97,6 +98,8 @@ class RunConfig:
         object.__setattr__(self, "backbone", name)
         object.__setattr__(self, "image_size", size)
         asked(self.pixel_range)
+        if self.split_seed is not None:
+            whole("split_seed", self.split_seed)
 
     def check_choosing(self) -> None:
         """Raise ConfigError if something is to be chosen on a val that is trained on."""
