@@ -21,8 +21,9 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
+from tests.runs import call, refused
 from vitgraft.backbones.timm_vit import wrap
 from vitgraft.cli import app, listings
 from vitgraft.core.shape import measure
@@ -34,22 +35,6 @@ from vitgraft.runs.config import RunConfig, keys
 HEAVY = ("torch", "timm", "torchvision", "sklearn", "accelerate", "matplotlib")
 SIZE = 32
 CLASSES = ("blue", "green", "red")
-
-
-def call(*arguments: object) -> Result:
-    """The command line, in this process; a bug is raised."""
-    result = CliRunner().invoke(app, [str(one) for one in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
-
-
-def refused(*arguments: object) -> str:
-    """What a command that must fail with a sentence says."""
-    result = call(*arguments)
-    assert result.exit_code == 2, result.output
-    assert "Traceback" not in result.output
-    return " ".join(result.stderr.split())
 
 
 def picture(path: Path, channel: int, seed: int) -> None:
