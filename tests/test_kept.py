@@ -9,8 +9,10 @@ import pytest
 from tests.pictures import dataset, picture, sizes, write
 from vitgraft.data.folder import load_folder
 from vitgraft.data.kept import FILE, Kept, Today, compared
+from vitgraft.data.listing import load_list
 from vitgraft.data.measured import part_of
-from vitgraft.data.task import ArrayImages, Split
+from vitgraft.data.split import retraining
+from vitgraft.data.task import ArrayImages, Split, Task
 from vitgraft.errors import DataError
 
 
@@ -153,3 +155,27 @@ def test_with_earlier__what_an_earlier_model_saw_is_no_split_of_this_run(root: P
     assert (part.name, len(part.split)) == ("all", 24)
     known = before.sizes()["train"] + before.sizes()["val"]
     assert f"on {known} of these 24 images" in part.notes[0]
+
+
+def test_compared__another_split_of_the_data_is_told_and_not_taken(root: Path) -> None:
+    rows = [f"{name}/{n:02}.png,{name}" for name in ("cat", "dog") for n in range(12)]
+
+    def listed(name: str, *splits: str) -> Path:
+        each = [f"{row},{splits[place % len(splits)]}" for place, row in enumerate(rows)]
+        return write(root / name, "\n".join(["path,label,split", *each, ""]))
+
+    def told(before: Task, after: Path) -> tuple[int, list[str]]:
+        kept = Kept.of(before.splits)
+        assert kept is not None
+        part = part_of(load_list(after, to_measure=True), "test", kept, own=True)
+        return len(part.split), [note for note in part.notes if "another split" in note]
+
+    three = load_list(listed("a.csv", "train", "val", "test"))
+    assert told(three, root / "a.csv") == (8, [])
+    count, notes = told(three, listed("b.csv", "train", "test", "val"))
+    assert count == 8
+    assert "b gives 16 images another split than when it was trained on" in notes[0]
+    two = listed("c.csv", "train", "test")
+    assert told(load_list(two), two) == (12, [])  # val is cut from train
+    assert told(retraining(three), root / "a.csv") == (8, [])
+    assert told(load_list(two), listed("d.csv", "train")) == (12, [])

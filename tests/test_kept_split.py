@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.deep_files import png16
 from tests.pictures import write
@@ -96,6 +97,23 @@ def test_eval__what_is_gone_is_counted_and_needs_a_word(home: Path) -> None:
     shown = measured(home / "run", "--allow-missing")
     assert (shown["n"], shown["missing"]) == (len(rest), 1)
     assert measured(home / "run", "--split", "train")["n"] == len(members(home, "train"))
+    options = ("--split", "test", "--format", "json")
+    assert "allow_missing (--allow-missing)" in refused("predict", home / "run", *options)
+    rows = json.loads(done("predict", home / "run", *options, "--allow-missing").stdout)
+    assert [Path(row["image"]).name for row in rows] == [Path(path).name for path in rest]
+
+
+def test_eval__a_copy_in_another_size_or_format_is_told(home: Path) -> None:
+    for path in (home / "photos").rglob("*.png"):
+        copy = home / "small" / path.relative_to(home / "photos").with_suffix(".bmp")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(path).resize((24, 24)).save(copy)
+    shown = measured(home / "run", home / "small")
+    count = len(members(home, "train"))
+    assert shown["n"] == 30
+    assert f"{count} of these 30 images are called like images that the model was trained on" in shown["notes"][0]
+    photos(home / "others", 2, first=60)
+    assert not measured(home / "run", home / "others")["notes"]
 
 
 def test_eval__renamed_files_stay_in_their_split(home: Path) -> None:

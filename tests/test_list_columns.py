@@ -50,6 +50,13 @@ NAMED = ["train"] * 6 + ["val"] * 2 + ["test"] * 2
         ("is_valid", LAST, {"train": 8, "val": 2}),
         ("test", ["no"] * 8 + ["yes"] * 2, {"train": 8, "test": 2}),
         ("is_train", ["1.0"] * 8 + ["0.0"] * 2, {"train": 8, "test": 2}),
+        ("held_out", ["no"] * 8 + ["yes"] * 2, {"train": 8, "test": 2}),
+        ("isTest", LAST, {"train": 8, "test": 2}),
+        ("testset", LAST, {"train": 8, "test": 2}),
+        ("val_set", LAST, {"train": 8, "val": 2}),
+        ("is_training_image", [1] * 8 + [0] * 2, {"train": 8, "test": 2}),
+        ("used for training", [1] * 8 + [0] * 2, {"train": 8, "test": 2}),
+        ("is_eval", LAST, {"train": 8, "val": 2}),
     ],
 )
 def test_split_column__is_the_users_own(
@@ -89,7 +96,7 @@ def test_split_column__contradictions_are_refused(pool: Path) -> None:
 
 
 def test_split_column__no_names_of_splits(pool: Path) -> None:
-    for title in ("fold", "split", "Partition", "set"):
+    for title in ("fold", "split", "Partition", "set", "kfold", "split_id", "cv_fold"):
         file = table(pool, f"path,label,{title}", "{0}.png,{1},{2}", [index % 5 for index in range(10)])
         with pytest.raises(
             DataError, match=rf"column '{title}' holds '0', '1', '2', '3', '4'.*--split-column none"

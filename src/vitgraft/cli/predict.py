@@ -66,6 +66,9 @@ def predict(
             show_default=False,
         ),
     ] = None,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Of --split, answer for what is left where images are gone.")
+    ] = False,
     checkpoint: Checkpoints = None,
     force: OtherWeights = False,
 ) -> None:
@@ -88,7 +91,11 @@ def predict(
       vitgraft predict --with runs/animals --with runs/weather holiday/
     """
     runs, named = _runs(paths, others or [], split is not None)
-    images = _files(named, how) if split is None else _part(runs[0], str(split), named, how)
+    images = (
+        _files(named, how)
+        if split is None
+        else _part(runs[0], str(split), named, how, allow_missing=allow_missing)
+    )
     with results(to.out, to.replace) as file:
         from vitgraft.models.bundle import Bundle
 
@@ -131,7 +138,7 @@ def _runs(paths: Sequence[str], others: Sequence[Path], own: bool = False) -> tu
     return list(dict.fromkeys([*paths[:first], *map(str, others)])), images
 
 
-def _part(run: str, split: str, data: Sequence[str], how: Reads) -> Images:
+def _part(run: str, split: str, data: Sequence[str], how: Reads, *, allow_missing: bool) -> Images:
     """A part of the images that a run was trained and tested on, or of other data."""
     from vitgraft.models import artefact
     from vitgraft.runs.config import KEPT
@@ -145,7 +152,8 @@ def _part(run: str, split: str, data: Sequence[str], how: Reads) -> Images:
         )
     if len(data) > 1:
         raise DataError(f"--split {split} is of one data set, and {len(data)} are named. Name one, or none.")
-    part = part_of_run(home, split, data=data[0] if data else None, reading=how.given())
+    named = data[0] if data else None
+    part = part_of_run(home, split, data=named, reading=how.given(), allow_missing=allow_missing)
     for note in part.notes:
         guard.note(note)
     source = part.split.images

@@ -146,6 +146,7 @@ class Today:
     renamed: tuple[int, ...] = ()
     changed: tuple[int, ...] = ()
     relabelled: tuple[int, ...] = ()
+    recut: tuple[int, ...] = ()
     copies: tuple[str, ...] = ()
 
     def gone(self, split: str | None = None) -> list[str]:
@@ -222,6 +223,7 @@ def compared(kept: Kept, task: Task) -> Today:
         renamed=tuple(renamed),
         changed=tuple(changed),
         relabelled=tuple(_relabelled(kept, images, at)),
+        recut=tuple(_recut(kept, task, at)),
         copies=tuple(images.images.name(place) for place in free if pairs[place][1] in known),
     )
 
@@ -269,6 +271,18 @@ def _relabelled(kept: Kept, images: Split, at: Sequence[int | None]) -> Iterator
             found = index[images.classes[images.labels[place]]]
             if found is None or names[found] != kept.entries[number].label:
                 yield number
+
+
+def _recut(kept: Kept, task: Task, at: Sequence[int | None]) -> Iterator[int]:
+    """Entries whose split is another than the data say now; what is cut from train they do not say."""
+    says = [name for name, split in task.splits.items() for _ in range(len(split))]
+    given, had = set(task.splits), kept.sizes()
+    for number, place in enumerate(at):
+        now, then = (None if place is None else says[place]), kept.entries[number].split
+        cut = now == "train" and then not in given
+        retrained = now == "val" and then == "train" and "val" not in had
+        if now in SPLITS and then in SPLITS and now != then and not cut and not retrained:
+            yield number
 
 
 def _plain(path: str) -> str:

@@ -4,6 +4,8 @@ Images that are nobody's splits are measured whole; of splits, the test. Where t
 model was trained on, these are never taken for others: the split that was kept says which they are.
 """
 
+import os
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -71,7 +73,7 @@ def part_of(
             raise DataError(f"{task.name} has no image that the run has not seen.")
         return Part(Split(chosen(images.images, left), images.labels[left], images.classes), NEW, task.name)
     part = _chosen(task, asked, True)
-    return replace(part, notes=(*part.notes, *trained_on(part.split, kept)))
+    return replace(part, notes=(*part.notes, *trained_on(part.split, kept), *_called_alike(part.split, kept)))
 
 
 def _missed(task: Task) -> tuple[str, ...]:
@@ -132,6 +134,32 @@ def trained_on(split: Split, kept: Kept, some: bool = False) -> list[str]:
         f"The model was trained or selected on {len(places):,} of these {len(split):,} images ({named}), and they "
         "say nothing about others. Without them: split new (--split new)."
     ]
+
+
+def _called_alike(split: Split, kept: Kept) -> list[str]:
+    """A sentence where most of a model's training images are here by path and class, with other contents: they may
+    be the same pictures in another size or format.
+    """
+    ours = {_name(entry.path, entry.label) for entry in kept.entries if entry.split == "train"}
+    seen, classes = kept.digests(), split.classes or ()
+    found = [
+        place
+        for place, (path, digest) in enumerate(listed(split.images) or ())
+        if classes and digest not in seen and _name(path, classes[split.labels[place]]) in ours
+    ]
+    if not found or len(found) < OWN * len(ours):
+        return []
+    named = ", ".join(repr(split.images.name(index)) for index in found[:3])
+    return [
+        f"{len(found):,} of these {len(split):,} images are called like images that the model was trained on "
+        f"({named}), and have another content. If they are the same pictures, saved again, they say nothing about "
+        "others: measure the run without naming data, or only such as it has not seen."
+    ]
+
+
+def _name(path: str, label: str) -> tuple[str, str]:
+    """How an image is called whatever its format."""
+    return unicodedata.normalize("NFC", os.path.splitext(path)[0]).casefold(), label
 
 
 def _images(count: int) -> str:
@@ -196,6 +224,12 @@ def _of_own(today: Today, asked: str, title: str, allow_missing: bool) -> Part:
 def _told(today: Today, asked: str, title: str, differs: Iterable[str]) -> list[str]:
     """How a model's own data differ from what they were."""
     notes = [f"{title} has changed since it was trained on: {'; '.join(differs)}."] if differs else []
+    if today.recut:
+        some = ", ".join(repr(today.kept.entries[number].path) for number in today.recut[:3])
+        notes.append(
+            f"{title} gives {_images(len(today.recut))} another split than when it was trained on ({some}): the "
+            "split that the run kept holds."
+        )
     added = today.additions()
     if added and asked not in (NEW, ALL):
         how = " The new ones are split new (--split new)." if today.new else ""

@@ -7,7 +7,7 @@ from typing import Self
 
 from vitgraft.data.left_out import called_like_image
 from vitgraft.data.lists.defects import Defect, some
-from vitgraft.data.lists.splits import AUTO, FLAGS, NO_COLUMN, Splits, read_splits
+from vitgraft.data.lists.splits import AUTO, NO_COLUMN, Splits, flag_of, read_splits
 from vitgraft.data.lists.text import Line
 from vitgraft.errors import ConfigError, DataError, unknown
 
@@ -167,7 +167,7 @@ def _is_flag(lines: Sequence[Line], column: int) -> bool:
 def _flags_that_are_classes(header: Sequence[str], lines: Sequence[Line], free: Sequence[int]) -> set[int]:
     """Columns called like a flag of a split (`train`) that are one-hot labels, as those beside them are."""
     marks = [column for column in free if _is_flag(lines, column)]
-    called = {column for column in marks if _plain(header[column]) in FLAGS}
+    called = {column for column in marks if flag_of(header[column]) is not None}
     others = [column for column in marks if column not in called]
     if not called or not others or _one_each(lines, others) or not _one_each(lines, marks):
         return set()

@@ -5,6 +5,7 @@ names of splits. Each such column leaves a row some splits: `is_test` = 0 leaves
 leave is the row's split.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -19,16 +20,18 @@ from vitgraft.errors import unknown
 AUTO, NO_COLUMN = "auto", "none"
 """What a user says of the split's column: that it is found, or that there is none."""
 
-STRONG = ("split", "splits", "subset", "fold", "folds", "partition", "data_split", "dataset_split", "split_name")
+WORDS = ("split", "splits", "subset", "fold", "folds", "kfold", "partition")
 WEAK = ("set", "phase", "usage", "data_set", "stage", "train_test", "train_val_test")
-"""Names of columns that hold names of splits. A weak one may be about something else, which its values tell."""
+"""Words in titles of columns that hold names of splits, and titles that may be about something else, which their
+values tell."""
 
-FLAGS = {  # names of columns that hold yes or no -> the split that is meant
-    **dict.fromkeys(("is_train", "is_training", "train", "training", "in_train", "is_training_img"), "train"),
-    **dict.fromkeys(("is_val", "is_valid", "is_validation", "is_dev", "in_val", "in_valid"), "val"),
-    **dict.fromkeys(("val", "valid", "validation"), "val"),
-    **dict.fromkeys(("is_test", "is_testing", "in_test", "is_holdout", "holdout", "test", "testing"), "test"),
-}
+BEFORE = ("is", "in", "for", "use", "used")
+BEHIND = ("set", "img", "image", "images", "sample", "samples", "data", "split", "flag")
+"""Words of a title that say nothing of which split is meant: `is_test`, `in_train_set`, `is_val_image`."""
+
+SHORT = ("tr", "trn", "tst", "te", "dev", "eval", "development", "evaluation")
+"""Names of splits that alone, as a title, may well be about something else."""
+
 TRUTH = {
     **dict.fromkeys(("1", "1.0", "true", "yes", "t", "y"), True),
     **dict.fromkeys(("0", "0.0", "false", "no", "f", "n"), False),
@@ -101,13 +104,13 @@ def read_splits(
 def _said(file: str, title: str, lines: Sequence[Line], column: int, asked: bool) -> _Said:
     """What a column says, if it is about splits."""
     name, values = _plain(title), [line.cells[column] for line in lines]
-    flag = FLAGS.get(name)
-    sure = asked or name in STRONG or (flag is not None and name.startswith("is_"))
+    flag = flag_of(title)
+    sure = asked or _is_strong(name) or (flag is not None and _flag_words(title)[0])
     if not any(values):
         return _Said(note=f"Column {title!r} is empty: it is not taken as the split." if flag or sure else None)
     if flag is not None and all(value.lower() in TRUTH for value in values):
         yes = sum(TRUTH[value.lower()] for value in values)
-        if name == "valid" and not asked and 2 * yes > len(values):
+        if _flag_words(title)[1] == "valid" and not asked and 2 * yes > len(values):
             what = f"'{file}': column {title!r} is true of {yes:,} of {len(values):,} images"
             return _Said(defects=(Defect(f"{what}: it may mark good ones, or the val", BOTH.format(title)),))
         others = frozenset(SPLITS) - {flag}
@@ -128,6 +131,29 @@ def _said(file: str, title: str, lines: Sequence[Line], column: int, asked: bool
         )
         return _Said(unclear=Defect(f"'{file}': {holds}, {rule}", ADVICE))
     return _Said(note=f"{holds[0].upper()}{holds[1:]}: it is not taken as the split.")
+
+
+def flag_of(title: str) -> str | None:
+    """The split that a column of yes and no is about by its title, if it is about one."""
+    prefixed, word = _flag_words(title)
+    return None if word in SHORT and not prefixed else split_named(word)
+
+
+def _flag_words(title: str) -> tuple[bool, str]:
+    """Whether a title begins as that of a yes or no does (`is_test`, `isTest`), and what it says apart from that."""
+    words = _plain(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", title.strip())).split("_")
+    if len(words) == 1 and words[0].startswith(BEFORE[0]) and split_named(words[0][2:]) is not None:
+        words = [BEFORE[0], words[0][2:]]
+    first = next((place for place, word in enumerate(words) if word not in BEFORE), len(words))
+    rest = words[first:]
+    while len(rest) > 1 and rest[-1] in BEHIND:
+        rest.pop()
+    return first > 0, "".join(rest)
+
+
+def _is_strong(name: str) -> bool:
+    """True of a title that is about splits whatever its values: `split`, `split_id`, `cv_fold`."""
+    return any(word.rstrip("0123456789") in WORDS for word in name.split("_"))
 
 
 def _misspelt(file: str, line: Line, value: str) -> Defect:
