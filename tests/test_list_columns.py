@@ -395,3 +395,9 @@ def test_spaces__line_up_columns(pool: Path, titles: str) -> None:
     """As in labels.csv of a data set of solar cells, which is a table in columns of a fixed width."""
     task = load(table(pool, titles, "{0}.png  {1}                 {2}", NAMED))
     assert (sizes(task), task.classes) == ({"train": 6, "val": 2, "test": 2}, ("a", "b"))
+
+
+@pytest.mark.parametrize("kind", ["label_column", "path_column"])
+def test_columns__one_is_not_both(pool: Path, kind: str) -> None:
+    with pytest.raises(DataError, match="would be both the path and the label"):
+        load(table(pool, "path,label", "{0}.png,{1}"), **{kind: "path" if kind == "label_column" else "label"})

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import re
+import shlex
 import shutil
 import threading
 import time
@@ -21,6 +22,7 @@ from tests import tiny, toy
 from tests.test_artefact import Killed, first_value, graft
 from tests.test_cli import call, home, options, refused
 from tests.test_records import record
+from vitgraft.data.kept import Kept
 from vitgraft.errors import ArtefactError, ConfigError, DivergedError
 from vitgraft.models import artefact, folder
 from vitgraft.models.artefact import CARD, TENSORS
@@ -446,6 +448,7 @@ def test_from__goes_on_when_the_other_run_is_gone(
 def test_from__what_does_not_fit_is_told(home: Path, run: Path, tmp_path: Path) -> None:
     out = ("--out", tmp_path / "out")
     assert "holds no graft.json" in refused("fit", home / "photos", "--from", tmp_path / "nowhere", *out)
+    assert "nowhere' holds no run and no saved graft" in refused("fit", "--from", tmp_path / "nowhere", *out)
     assert "holds values of linear, and the method is ssf" in refused(
         "fit", "--from", run, "--method", "ssf", *out
     )
@@ -461,6 +464,12 @@ def test_from__what_does_not_fit_is_told(home: Path, run: Path, tmp_path: Path) 
 def test_from__images_that_were_learned_are_not_tested_on(home: Path, run: Path, tmp_path: Path) -> None:
     said = refused("fit", home / "photos", "--from", run, "--split-seed", 5, "--out", tmp_path / "out")
     assert re.search(r"\d+ (val|test) images of photos are among those that .*run was trained on", said)
+    advice = shlex.split(said[said.index("vitgraft fit") :])[1:]
+    assert call(*advice, "--out", tmp_path / "out", "--epochs", 1).exit_code == 0
+    before, after = (Kept.read(folder) for folder in (run, tmp_path / "out"))
+    assert before is not None
+    assert after is not None
+    assert all(before.digests(name) == after.digests(name) for name in ("train", "val", "test"))
 
 
 def test_from__classes_are_matched_by_name(home: Path, run: Path, tmp_path: Path) -> None:

@@ -28,6 +28,11 @@ def inherited(values: Mapping[str, Any], of_data: tuple[str, ...], read: Any) ->
         theirs = read(run / KEPT)
         wanted = OF_MODEL if "data" in values else (*OF_MODEL, *of_data)
         return {**{key: theirs[key] for key in wanted if key in theirs}, **values}
+    if "data" not in values and not (run / CARD).exists():
+        raise ConfigError(
+            f"'{run}' holds no run and no saved graft to begin with. Name the folder that `vitgraft fit --out` or "
+            "`model.save` wrote."
+        )
     return {**_of_card(run / CARD), **values}
 
 

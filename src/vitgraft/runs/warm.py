@@ -3,16 +3,17 @@
 What it begins with is copied into its folder, so that it can go on whatever becomes of the other run.
 """
 
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from vitgraft.core.backbone import Backbone
-from vitgraft.data.kept import BEFORE, Kept
+from vitgraft.data.kept import BEFORE, FILE, Kept
 from vitgraft.data.naming import matched
 from vitgraft.data.preprocessing import preset
 from vitgraft.data.task import Task
-from vitgraft.errors import ConfigError
+from vitgraft.errors import ConfigError, command
 from vitgraft.methods import parse, spec_of
 from vitgraft.models import artefact
 from vitgraft.models import model as models
@@ -20,7 +21,7 @@ from vitgraft.models.folder import START
 from vitgraft.models.model import Model
 from vitgraft.models.planting import own_preprocessing
 from vitgraft.results.record import Origin
-from vitgraft.runs.config import RunConfig
+from vitgraft.runs.config import KEPT, RunConfig, read_toml
 from vitgraft.train.settings import Training
 
 
@@ -64,8 +65,20 @@ def _check_unseen(config: RunConfig, task: Task) -> None:
             raise ConfigError(
                 f"{len(both)} {split} images of {task.name} are among those that {config.start_from} was trained "
                 "on: measured on them, it would look better than it is. Say which images are train, val and test "
-                "(folders of these names, or a list with a column split)."
+                f"(folders of these names, or a list with a column split).{_as_it_was(config, theirs)}"
             )
+
+
+def _as_it_was(config: RunConfig, theirs: Kept) -> str:
+    """How to train on with the split of the run before, which is a list that can be read."""
+    run = Path(str(config.start_from)).expanduser()
+    if not (run / KEPT).is_file() or any(entry.split == BEFORE for entry in theirs.entries):
+        return ""
+    told = read_toml(run / KEPT)
+    data = Path(str(told["data"])).expanduser()
+    root = data if data.is_dir() else told.get("root") or data.parent
+    how = f"{command('fit', run / FILE)} --root {shlex.quote(str(root))} --from {shlex.quote(str(run))}"
+    return f" The split of {config.start_from} is one, without images that came later: {how}"
 
 
 def begun(config: RunConfig, task: Task, backbone: Backbone, tell: Callable[[str], None]) -> Model:

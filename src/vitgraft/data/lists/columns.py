@@ -89,6 +89,9 @@ def layout_of(file: Path, header: Sequence[str], lines: Sequence[Line], asked: C
         raise DataError(_lacking(file, header, "path"))
     free.remove(path)
     label = _named(file, header, "label", asked.label_column)
+    if label == path:
+        what = f"'{file}': column {header[path]!r} would be both the path and the label"
+        raise DataError(f"{what}. Name the other: --path-column or --label-column (in Python path_column=).")
     free = [column for column in free if column != label]
     classes = _flags_that_are_classes(header, lines, free) if label is None else set()
     splits = _splits(file, header, lines, [column for column in free if column not in classes], asked)

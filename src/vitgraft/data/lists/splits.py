@@ -140,7 +140,7 @@ def flag_of(title: str) -> str | None:
 
 
 def _flag_words(title: str) -> tuple[bool, str]:
-    """Whether a title begins as that of a yes or no does (`is_test`, `isTest`), and what it says apart from that."""
+    """Whether a title begins as that of a yes or no (`is_test`, `isTest`), and what it says apart from that."""
     words = _plain(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", title.strip())).split("_")
     if len(words) == 1 and words[0].startswith(BEFORE[0]) and split_named(words[0][2:]) is not None:
         words = [BEFORE[0], words[0][2:]]
