@@ -78,12 +78,15 @@ def test_origin__tells_of_several_versions_of_the_code() -> None:
 def test_origin__tells_of_runs_on_other_copies_of_the_data() -> None:
     """A JPEG copy and a lossless one are of the same sizes; train and val as one are of others."""
     one = done("a", 1.0, 0)
+    one = replace(one, task=replace(one.task, sizes={"train": 8, "val": 2, "test": 5}))
     jpeg = replace(one, task=replace(one.task, fingerprint="g", copy="lists, JPEG"))
-    joined = replace(one, task=replace(one.task, fingerprint="h", sizes={"train": 10}))
+    joined = replace(one, task=replace(one.task, fingerprint="h", sizes={"train": 10, "test": 5}))
     said = render.origin(Origin.of([one, joined]))
     assert "copies" not in said
     said = render.origin(Origin.of([one, joined, jpeg]))
     assert said.endswith("Pictures: lists, JPEG. Not to be compared, as runs had different copies of the data: a.")
+    grown = replace(one, task=replace(one.task, fingerprint="i", sizes={"train": 9, "val": 2, "test": 6}))
+    assert "different copies of the data: a." in render.origin(Origin.of([one, grown]))
 
 
 def test_difference__is_taken_seed_by_seed() -> None:

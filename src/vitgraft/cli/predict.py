@@ -36,6 +36,18 @@ if TYPE_CHECKING:
     from vitgraft.models.bundle import Bundle
     from vitgraft.models.stream import Answer, Asker, Item
 
+Its = Annotated[
+    Asked | None,
+    typer.Option(
+        help="Images of the run's own data: a split that it listed when it began, or new ones; of other "
+        "data, if these are named in place of images.",
+        show_default=False,
+    ),
+]
+LeftOver = Annotated[
+    bool, typer.Option("--allow-missing", help="Of --split, answer for what is left where images are gone.")
+]
+
 SOME_UNREADABLE = 3
 """The exit code when some images could not be read, and the others were answered."""
 
@@ -58,17 +70,8 @@ def predict(
         list[Path] | None,
         typer.Option("--with", help="A run to ask, too; all share one pass through the backbone.", metavar="RUN"),
     ] = None,
-    split: Annotated[
-        Asked | None,
-        typer.Option(
-            help="Images of the run's own data: a split that it listed when it began, or new ones; of other "
-            "data, if these are named in place of images.",
-            show_default=False,
-        ),
-    ] = None,
-    allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Of --split, answer for what is left where images are gone.")
-    ] = False,
+    split: Its = None,
+    allow_missing: LeftOver = False,
     checkpoint: Checkpoints = None,
     force: OtherWeights = False,
 ) -> None:
@@ -138,7 +141,7 @@ def _runs(paths: Sequence[str], others: Sequence[Path], own: bool = False) -> tu
     return list(dict.fromkeys([*paths[:first], *map(str, others)])), images
 
 
-def _part(run: str, split: str, data: Sequence[str], how: Reads, *, allow_missing: bool) -> Images:
+def _part(run: str, split: str, data: Sequence[str], how: Reads, allow_missing: bool) -> Images:
     """A part of the images that a run was trained and tested on, or of other data."""
     from vitgraft.models import artefact
     from vitgraft.runs.config import KEPT

@@ -178,11 +178,16 @@ SHORT = 7
 
 
 def _mixed(records: Sequence[Record]) -> tuple[str, ...]:
-    """Tasks whose runs had splits of the same sizes, but not the same images in them."""
-    found: dict[tuple[str, str], set[str]] = {}
+    """Tasks whose runs did not have the same images, though train and val may be one for some of them."""
+    prints: dict[tuple[str, str], set[str]] = {}
+    counts: dict[str, set[tuple[int, int]]] = {}
     for record in records:
-        found.setdefault((record.task.name, repr(record.task.sizes)), set()).add(record.task.fingerprint)
-    return tuple(sorted({task for (task, _), prints in found.items() if len(prints) > 1}))
+        name, sizes = record.task.name, record.task.sizes
+        prints.setdefault((name, repr(sizes)), set()).add(record.task.fingerprint)
+        chosen_on = sizes.get("train", 0) + sizes.get("val", 0)
+        counts.setdefault(name, set()).add((chosen_on, sizes.get("test", 0)))
+    others = {name for name, found in counts.items() if len(found) > 1}
+    return tuple(sorted({*(task for (task, _), found in prints.items() if len(found) > 1), *others}))
 
 
 def _code(record: Record) -> str:
