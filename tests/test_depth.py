@@ -1,6 +1,7 @@
 """Pictures of more than 8 bits: the right grey for every type and container, by a range that is the data set's."""
 
 import json
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from vitgraft.data.files import FileImages
 from vitgraft.data.preprocessing import Preprocessing
 from vitgraft.data.ranges import OLD, TYPES, Ranges, asked
 from vitgraft.data.task import joined, ranges_of
-from vitgraft.errors import ConfigError, DataError
+from vitgraft.errors import ConfigError, DataError, Told
 
 TWELVE: Ranges = (("uint16", 0.0, 4095.0),)
 RNG = np.random.default_rng(0)
@@ -197,6 +198,12 @@ def test_found__a_hot_pixel_darkens_nothing() -> None:
     signed = [one - 1024.0 for one in plain]
     signed[1][0, 0], signed[2][0, 0] = 30000, -1024
     assert of(*signed, kind=np.int16) == (-1024, -769)
+    each = [np.where(np.arange(1024).reshape(32, 32) == 7, 65535, one) for one in plain]
+    assert of(*each) == (0, 255)  # a hot pixel in each small picture
+    dead = [np.where(np.arange(1024).reshape(32, 32) == 7, -32768, one - 100) for one in plain]
+    assert of(*dead, kind=np.int16) == (-100, 155)
+    stars = [np.where(np.arange(1024).reshape(32, 32) % 256 == 7, 65535, one) for one in plain]
+    assert of(*stars) == (0, 65535)  # four in a thousand are part of what is shown
     bright = [*plain[:-1], plain[-1] * 16]  # a picture that is bright belongs to the set
     assert of(*bright) == (0, 4095)
 
@@ -294,6 +301,16 @@ def test_task__range_can_be_asked_for(tmp_path: Path) -> None:
     assert typed.fingerprint() == task.fingerprint(), "the data are the same"
 
 
+def test_task__dim_images_are_told(tmp_path: Path) -> None:
+    folder(tmp_path, 65535)
+    for index in range(3):
+        (tmp_path / "train" / "dark" / f"dim{index}.png").write_bytes(
+            png16(np.linspace(0, 4000, 256).reshape(16, 16))
+        )
+    told = [note for note in vitgraft.load_task(tmp_path).notes if "darkest" in note]
+    assert [note[:64] for note in told] == ["3 of 15 such train images stay in the darkest 16th of that and t"]
+
+
 def test_task__eight_bits_are_left_as_they_are(tmp_path: Path) -> None:
     for label in "ab":
         (tmp_path / label).mkdir()
@@ -364,6 +381,32 @@ def test_fit__refuses_another_range(tmp_path: Path) -> None:
     again = vitgraft.load_task(tmp_path / "b", pixel_range="0:4095")
     vitgraft.fit(model, again.splits["train"], epochs=1, device="cpu", cache="off")
     assert model.preprocessing.pixel_range == (("uint16", 0, 4095),)
+
+
+def test_predict__pictures_of_another_range_are_told(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    model = vitgraft.graft(vit(), "linear", 3)
+    model.preprocessing = replace(model.preprocessing, pixel_range=TWELVE)
+    ramp = np.linspace(0, 1, 1024).reshape(32, 32)
+    colour = np.stack([ramp * 4095] * 3, -1).astype(np.uint16)
+    (tmp_path / "c.png").write_bytes(png16(colour))
+    halved = np.asarray(Image.open(tmp_path / "c.png"))  # the upper bytes, as Pillow has it
+    plain = (ramp * 255).astype(np.uint8)
+    for picture, says in (
+        ((ramp * 65535).astype(np.uint16), "many values outside 0:4095, which are clipped"),
+        ((ramp * 250).astype(np.uint16), "hardly a value above the darkest 16th of 0:4095"),
+        (halved, "give the file itself, its path or its bytes"),
+        ((ramp * 4095).astype(np.uint16), None),
+        ((ramp * 4095).astype(np.int32), None),
+        (plain, None),
+    ):
+        for ask in (model.predict, vitgraft.Bundle({"one": model}).predict):
+            recwarn.clear()
+            ask([picture, picture])
+            told = [str(warning.message) for warning in recwarn if warning.category is Told]
+            assert len(told) == (says is not None)
+            assert all(says in line and "2 pictures" in line for line in told)
+    with pytest.raises(vitgraft.VitgraftError, match="int16 values from -1000 to 1000"):
+        model.predict((ramp * 2000 - 1000).astype(np.int16))
 
 
 def test_predict__range_can_be_said(tmp_path: Path) -> None:

@@ -271,3 +271,9 @@ def test_split__tensors_are_read_with_the_models_range(model: Model, tmp_path: P
     file = train.images.name(0)
     assert torch.equal(train.tensors(other.transform)[0][0], other.transform(file))
     assert torch.equal(train.tensors(model.transform)[0][0], model.with_pixel_range("0:16383").transform(file))
+
+
+@pytest.mark.parametrize("tensor", [torch.zeros(3, 8, 8).to_sparse(), torch.zeros(3, 8, 8, device="meta")])
+def test_predict__tensors_without_dense_values(tensor: torch.Tensor) -> None:
+    with pytest.raises(DataError, match="is sparse or has no values"):
+        taken(tensor)

@@ -7,7 +7,8 @@ taken to be one of the *data set*, so that no picture looks brighter or darker t
 - `auto`, the default, looks at all training pictures of a type (uint16, int16, ..., float) together. Values that
   are none below zero have the smallest of the `TOPS` that holds them; floats 0..1 where they fill a quarter of it
   or more, else one of `FLOAT_TOPS`. Signed and other values have the range from their smallest to their greatest.
-  Up to one value in 10,000 may lie outside, for a hot pixel must not darken a whole data set;
+  Up to one value in 10,000 may lie outside, for a hot pixel must not darken a whole data set, and one in 500 where
+  they would make the range more than eight times as wide;
 - `dtype`: what the type can hold: 0..65535 for uint16, -32768..32767 for int16, 0..1 for floats;
 - `LOW:HIGH`: these values, for every type but 8 bits.
 
@@ -36,6 +37,8 @@ TOPS = (1, 3, 7, 15, 31, 63, 255, 1023, 4095, 16383, 65535)
 FLOAT_TOPS = (1, 255, 1023, 4095, 16383, 65535)
 FILLED = 4  # floats that fill less than a quarter of 0..1 or 0..255 have their own range
 OUTSIDE = 10_000  # one value in so many may lie outside
+FAR_OUTSIDE, FAR = 500, 8  # of values that make the range more than `FAR` times as wide one in so many
+DIM = 16  # a picture that stays below this part of its range has next to no contrast left
 KEPT = 64  # how many extreme pixels of a picture are remembered, and may lie outside
 DARK = 16383  # a single 16-bit picture that does not exceed this may hold 8, 10, 12 or 14 bits
 
@@ -50,7 +53,7 @@ def rgb(samples: Samples, ranges: Ranges | None) -> NDArray[np.uint8]:
     Raises:
         UnknownRange: no range says what is black and white, and the values do not, either.
     """
-    low, high = _bounds(samples, ranges)
+    low, high = bounds(samples, ranges)
     if samples.alpha is None:
         grey = _scaled(samples.values, low, high)
         grey = 255 - grey if samples.inverted else grey
@@ -90,8 +93,8 @@ def _table(kind: str, low: float, high: float) -> NDArray[np.uint8]:
     return (np.clip(grey, 0, 255) + 0.5).astype(np.uint8)
 
 
-def _bounds(samples: Samples, ranges: Ranges | None) -> tuple[float, float]:
-    """Which value is black and which is white. Raises UnknownRange."""
+def bounds(samples: Samples, ranges: Ranges | None) -> tuple[float, float]:
+    """Which value of a picture is black and which is white, by what is known of its type. Raises UnknownRange."""
     known = {kind: (low, high) for kind, low, high in ranges or ()}
     if ANY in known:
         return known[ANY]
@@ -100,8 +103,8 @@ def _bounds(samples: Samples, ranges: Ranges | None) -> tuple[float, float]:
     if samples.kind in known:
         return known[samples.kind]
     integers = [bounds for kind, bounds in known.items() if kind != FLOAT]
-    if samples.kind != FLOAT and len(set(integers)) == 1:  # an array of another integer type than the files'
-        return integers[0]
+    if samples.kind != FLOAT and len(set(integers)) == 1 and not Extent.of(samples).exceeds(*integers[0]):
+        return integers[0]  # an array of another integer type than the files'
     low, high = float(samples.values.min()), float(samples.values.max())
     return _of_old(samples.kind, low, high) if ranges is OLD else _obvious(samples.kind, low, high)
 
@@ -151,6 +154,17 @@ class Extent:
             low, high = np.partition(low, KEPT - 1)[:KEPT], np.partition(high, -KEPT)[-KEPT:]
         return cls(samples.kind, len(seen), np.sort(low.astype(np.float64)), np.sort(high.astype(np.float64)))
 
+    def exceeds(self, low: float, high: float) -> bool:
+        """Whether more than a few pixels lie outside a range."""
+        few = min(len(self.high) - 1, self.pixels // 50)
+        return self.pixels > 0 and bool(self.low[few] < low or self.high[-1 - few] > high)
+
+    def is_dim(self, low: float, high: float) -> bool:
+        """Whether all but a few pixels lie within the lowest part of a range: nearly black, whatever they show."""
+        return self.pixels > 0 and bool(
+            self.high[-1 - min(len(self.high) - 1, self.pixels // 50)] < low + (high - low) / DIM
+        )
+
 
 def found(extents: Iterable[Extent]) -> Ranges:
     """The range of each type over the pictures of a data set."""
@@ -164,8 +178,10 @@ def found(extents: Iterable[Extent]) -> Ranges:
 def _range(kind: str, extents: Sequence[Extent]) -> tuple[float, float]:
     """Black and white of a type: see the top of this file."""
     counts = [extent.pixels for extent in extents]
-    lowest, low = _ends([extent.low for extent in extents], counts)
-    highest, high = (-end for end in _ends([-extent.high[::-1] for extent in extents], counts))
+    lowest, low, nearer_low = _ends([extent.low for extent in extents], counts)
+    highest, high, nearer_high = (-end for end in _ends([-extent.high[::-1] for extent in extents], counts))
+    high = nearer_high if high - nearer_low > FAR * (nearer_high - nearer_low) > 0 else high
+    low = nearer_low if high - low > FAR * (high - nearer_low) > 0 else low
     slack = 1 / 255 if kind == FLOAT else 0.0  # a grey's worth of what arithmetic adds to 0..1
     top = next((top for top in (FLOAT_TOPS if kind == FLOAT else TOPS) if high <= top * (1 + slack)), None)
     if top is not None and low >= -top * slack and (kind != FLOAT or high * FILLED >= top):
@@ -176,14 +192,14 @@ def _range(kind: str, extents: Sequence[Extent]) -> tuple[float, float]:
     return lowest, highest if highest > lowest else lowest + 1.0
 
 
-def _ends(sorted_values: Sequence[NDArray[np.float64]], pixels: Sequence[int]) -> tuple[float, float]:
-    """The smallest value of all pictures, and the smallest that is left when those that may lie outside are gone.
+def _ends(sorted_values: Sequence[NDArray[np.float64]], pixels: Sequence[int]) -> tuple[float, float, float]:
+    """The smallest value of all pictures, and those left when one pixel in `OUTSIDE`, in `FAR_OUTSIDE` is gone.
 
-    Of all pixels one in `OUTSIDE` may, and of a picture's no more than one in 50: what is more is a part of it.
+    Of a picture's no more than one in 50 is: what is more is a part of it.
     """
     spare = [min(len(some) - 1, count // 50) for some, count in zip(sorted_values, pixels, strict=True)]
     bound = min(float(some[n]) for some, n in zip(sorted_values, spare, strict=True))
     below = np.concatenate([some[:n] for some, n in zip(sorted_values, spare, strict=True)])
     candidates = np.sort(np.append(below[below < bound], bound))
-    outside = min(max(1, sum(pixels) // OUTSIDE), len(candidates) - 1)
-    return min(float(some[0]) for some in sorted_values), float(candidates[outside])
+    left = [min(max(1, sum(pixels) // part), len(candidates) - 1) for part in (OUTSIDE, FAR_OUTSIDE)]
+    return min(float(some[0]) for some in sorted_values), float(candidates[left[0]]), float(candidates[left[1]])

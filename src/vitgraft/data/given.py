@@ -11,6 +11,7 @@
 Everything else is refused, normalised tensors among it: these are what a model is called with.
 """
 
+import warnings
 from collections.abc import Iterable, Iterator
 from io import BytesIO
 from os import PathLike
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 from torch import Tensor
@@ -25,9 +27,10 @@ from torch import Tensor
 from vitgraft.data.decode import Decoded, UnreadableImage, decode
 from vitgraft.data.deep import pillow
 from vitgraft.data.deep.samples import NoPicture, of_array
+from vitgraft.data.doubts import Doubts
 from vitgraft.data.ranges import MAX_PIXELS, Ranges
 from vitgraft.data.signatures import format_of, head_of
-from vitgraft.errors import DataError
+from vitgraft.errors import DataError, Told
 from vitgraft.kinds import shown
 
 Picture = Image.Image | str | PathLike[str] | bytes | BinaryIO | NDArray[Any] | Tensor
@@ -84,10 +87,17 @@ def each(pictures: Pictures, max_pixels: int = MAX_PIXELS) -> Iterator[Decoded]:
 def opened(images: Pictures, ranges: Ranges | None = (), max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
     """Pictures as upright 8-bit RGB, read when they are asked for; see the top of this file.
 
+    A warning (`Told`) names those that the ranges hardly fit.
+
     Raises:
         DataError: when it comes to what is no picture, or cannot be read.
     """
-    return (found.picture(ranges) for found in each(images, max_pixels))
+    doubts = Doubts()
+    for found in each(images, max_pixels):
+        doubts.look(found, ranges)
+        yield found.picture(ranges)
+    for line in doubts.lines():
+        warnings.warn(line, Told, stacklevel=2)
 
 
 def _several(pictures: NDArray[Any] | Tensor) -> Iterator[Decoded]:
@@ -195,6 +205,8 @@ def _of_array(array: NDArray[Any]) -> NDArray[Any]:
 
 def _of_tensor(tensor: Tensor) -> NDArray[Any]:
     """A tensor as pictures (n, H, W, C) of uint8. Raises DataError."""
+    if tensor.layout != torch.strided or tensor.is_meta:
+        raise DataError(f"{_what(tensor)} is sparse or has no values. {TENSORS}.")
     shaped = tensor.detach()[None] if tensor.ndim == 3 else tensor.detach()
     if shaped.ndim != 4 or shaped.shape[1] not in (1, 3) or 0 in shaped.shape[2:]:
         last = tensor.ndim in (3, 4) and tensor.shape[-1] in (1, 3, 4)

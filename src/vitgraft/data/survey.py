@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 from vitgraft.data import depth
 from vitgraft.data.decode import UnreadableImage, decode, is_deep
 from vitgraft.data.deep.samples import Samples
-from vitgraft.data.depth import Extent
+from vitgraft.data.depth import DIM, Extent
 from vitgraft.data.digests import WORKERS
 from vitgraft.data.ranges import ANY, MAX_PIXELS, Ranges, asked, merged
 from vitgraft.data.task import ImageSource, ranges_of
@@ -122,8 +122,15 @@ def _sentences(ranges: Ranges, extents: Mapping[str, Sequence[Extent]], says: st
         low, high = known.get(kind) or known[ANY]
         what = f"{SAYS.get(kind, kind)} {'picture' if count == 1 else 'pictures'}"
         yield f"Pixel values {low:g} to {high:g} in {count:,} {what} are mapped to 0..255, {says}"
-        for split, some in extents.items():
-            beyond = sum(1 for one in some if one.kind == kind and (one.low[:1] < low or one.high[-1:] > high))
+        for split, every in extents.items():
+            some = [one for one in every if one.kind == kind]
+            where = f"{len(some):,} such {split} images" if split else f"{len(some):,} such images"
+            beyond = sum(1 for one in some if one.low[:1] < low or one.high[-1:] > high)
             if beyond:
-                where = f"such {split} images" if split else "such images"
-                yield f"{beyond:,} of {len(some):,} {where} have values outside, which are clipped."
+                yield f"{beyond:,} of {where} have values outside, which are clipped."
+            dim = sum(one.is_dim(low, high) for one in some)
+            if dim:
+                yield (
+                    f"{dim:,} of {where} stay in the darkest {DIM}th of that and turn nearly black. If they hold "
+                    "fewer bits than others, bring all to one range, or say --pixel-range LOW:HIGH (pixel_range=)."
+                )

@@ -1,6 +1,7 @@
 """Several saved grafts, asked about the same pictures at once; those on one backbone share a pass."""
 
 import os
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -13,7 +14,7 @@ from torch import Tensor
 from vitgraft.core.backbone import Backbone
 from vitgraft.data.given import Pictures, each
 from vitgraft.data.ranges import AUTO, MAX_PIXELS
-from vitgraft.errors import ArtefactError, CheckpointError, ConfigError, VitgraftError
+from vitgraft.errors import ArtefactError, CheckpointError, ConfigError, Told, VitgraftError
 from vitgraft.kinds import check_fields, converted, whole
 from vitgraft.models import artefact
 from vitgraft.models import model as models
@@ -90,6 +91,8 @@ class Bundle:
         while batch := list(islice(left, BATCH)):
             for name, probabilities in asker.answers(batch).items():
                 found[name].append(probabilities)
+        for line in asker.doubts.lines():
+            warnings.warn(line, Told, stacklevel=2)
         return {name: torch.cat(parts) for name, parts in found.items()}
 
 

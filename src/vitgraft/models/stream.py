@@ -3,6 +3,7 @@
 However many files there are, a batch or two of preprocessed images are in memory, and as many pictures as threads.
 """
 
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,11 +17,12 @@ from torch import Tensor
 
 from vitgraft.core.shared import answers
 from vitgraft.data.decode import Decoded, decode
+from vitgraft.data.doubts import Doubts
 from vitgraft.data.preprocessing import Preprocessing
 from vitgraft.data.ranges import MAX_PIXELS
 from vitgraft.data.task import ImageSource, ranged
 from vitgraft.data.transforms import evaluation
-from vitgraft.errors import DataError
+from vitgraft.errors import DataError, Told
 from vitgraft.machine.placement import Placement, place
 from vitgraft.models.model import Model
 
@@ -59,10 +61,13 @@ class Asker:
             model.tuned.to(self.here.device).eval()
             groups.setdefault((id(model.backbone), model.preprocessing), []).append(name)
         self.groups: Sequence[list[str]] = list(groups.values())
+        self.doubts = Doubts()
         self._seen = [(evaluation(one), one.pixel_range) for _, one in groups]
 
     def prepared(self, picture: Decoded) -> Prepared:
         """A picture as each group sees it. Raises UnreadableImage."""
+        for _, ranges in self._seen:
+            self.doubts.look(picture, ranges)
         return tuple(transform(picture.picture(ranges)) for transform, ranges in self._seen)
 
     def files(self, paths: Iterable[Path], max_pixels: int = MAX_PIXELS) -> Iterator[Item]:
@@ -97,7 +102,8 @@ class Asker:
 def stream(asker: Asker, items: Iterable[Item], *, batch_size: int = 64, workers: int = 0) -> Iterator[Answer]:
     """An answer for every image, in order and as soon as its batch is; `workers` threads read ahead.
 
-    An image that cannot be read has an answer that says why, and does not stop the others.
+    An image that cannot be read has an answer that says why, and does not stop the others. At the end a warning
+    (`Told`) names those that the models' ranges of values hardly fit.
     """
     left = _ahead(items, AHEAD * batch_size, workers) if workers else ((name, _read(one)) for name, one in items)
     while batch := list(islice(left, batch_size)):
@@ -111,6 +117,8 @@ def stream(asker: Asker, items: Iterable[Item], *, batch_size: int = 64, workers
                 members = asker.members.items()
                 yield Answer(image, {name: (model.class_names, found[name][number]) for name, model in members})
                 number += 1
+    for line in asker.doubts.lines():
+        warnings.warn(line, Told, stacklevel=2)
 
 
 def _read(read: Callable[[], Prepared]) -> Prepared | str:
