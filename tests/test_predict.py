@@ -254,6 +254,16 @@ def test_stream__answers_come_before_the_rest_is_read(
     assert len(read) == 40
 
 
+def test_stream__an_answer_that_is_not_finite_is_an_error(home: Path) -> None:
+    model = vitgraft.load(home / "run")
+    for value in model.tuned.parameters():
+        value.data.fill_(float("nan"))
+    asker = models_stream.Asker({"a": vitgraft.load(home / "run"), "b": model}, "cpu")
+    (answer,) = models_stream.stream(asker, asker.files([home / "photos" / "0.png"]))
+    assert not answer.by_run
+    assert "0.png: the answer of b is not finite" in str(answer.error)
+
+
 def test_predict__nobody_reads_any_more(home: Path) -> None:
     shell = f"set -o pipefail; {sys.executable} -m vitgraft predict {home}/run {home}/photos | true"
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, timeout=60, check=False)

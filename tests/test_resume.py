@@ -375,6 +375,20 @@ def test_resume__other_settings_are_named(tmp_path: Path) -> None:
         train("bias", tmp_path, replace(EVERY_STEP, epochs=1))
 
 
+def test_resume__settings_that_had_another_name_are_the_same(tmp_path: Path) -> None:
+    """`recompute` was called `checkpoint`: what was stopped then goes on."""
+    train("lora", tmp_path, replace(EVERY_STEP, epochs=1))
+    content = torch.load(tmp_path / state.FILE, weights_only=True)
+    content["same"]["checkpoint"] = content["same"].pop("recompute")
+    torch.save(content, tmp_path / state.FILE)
+    train("lora", tmp_path, replace(EVERY_STEP, epochs=1))
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1, "it was finished then"
+    content["same"]["checkpoint"] = "mlp"
+    torch.save(content, tmp_path / state.FILE)
+    with pytest.raises(ConfigError, match=r"other settings: recompute is 'none', was 'mlp'\. "):
+        train("lora", tmp_path, replace(EVERY_STEP, epochs=1))
+
+
 def test_resume__is_possible_when_inputs_are_moved(tmp_path: Path) -> None:
     told = {"data": "vtab1k:cifar100", "root": "/here/vtab-1k", "checkpoint": "weights/model.safetensors"}
     here = RunConfig.of({**told, "out": str(tmp_path)})

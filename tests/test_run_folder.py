@@ -472,6 +472,31 @@ def test_from__images_that_were_learned_are_not_tested_on(home: Path, run: Path,
     assert all(before.digests(name) == after.digests(name) for name in ("train", "val", "test"))
 
 
+def test_from__where_nobody_knows_what_was_learned_it_is_told(home: Path, run: Path, tmp_path: Path) -> None:
+    """Earlier versions kept no list of images: the same ones are split as they were, others may have been seen."""
+    (run / "split.csv").unlink()
+    same, other = (
+        fit(home, tmp_path / name, "--from", run, "--split-seed", seed)
+        for name, seed in (("same", 0), ("other", 5))
+    )
+    assert (same.exit_code, other.exit_code) == (0, 0), same.output + other.output
+    assert "keeps no list" not in same.stderr
+    assert "run keeps no list of its images (split.csv): if it was trained on" in " ".join(other.stderr.split())
+    assert any("keeps no list" in note for note in store.read(tmp_path / "other" / store.FILE).task.notes)
+
+
+def test_resume__values_that_were_written_out_are_those_left_open(home: Path, run: Path) -> None:
+    """Earlier versions wrote fractions and seed of a split into run.toml where they were nobody's choice."""
+    toml = (run / store.KEPT).read_text()
+    for key, value in (("val_fraction", 0.15), ("test_fraction", 0.15), ("split_seed", 0)):
+        toml, count = re.subn(rf"(?m)^# {key} = \S+", f"{key} = {value}", toml)
+        assert count == 1
+    (run / store.KEPT).write_text(toml)
+    result = fit(home, run, "--resume")
+    assert result.exit_code == 0, result.output
+    assert "finished already" in result.stderr
+
+
 def test_from__classes_are_matched_by_name(home: Path, run: Path, tmp_path: Path) -> None:
     """A list may have them in another order than the run: its labels are the run's all the same."""
     from vitgraft.data.task import Task

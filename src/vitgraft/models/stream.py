@@ -114,11 +114,19 @@ def stream(asker: Asker, items: Iterable[Item], *, batch_size: int = 64, workers
             if isinstance(one, str):
                 yield Answer(image, error=one)
             else:
-                members = asker.members.items()
-                yield Answer(image, {name: (model.class_names, found[name][number]) for name, model in members})
+                yield _answer(image, asker.members, {name: some[number] for name, some in found.items()})
                 number += 1
     for line in asker.doubts.lines():
         warnings.warn(line, Told, stacklevel=2)
+
+
+def _answer(image: str, members: Mapping[str, Model], found: Mapping[str, Tensor]) -> Answer:
+    """What is known of an image; an answer that is not finite is none."""
+    for name, probabilities in found.items():
+        if not probabilities.isfinite().all():
+            told = "its trained values or the picture's are not, or --precision is too low"
+            return Answer(image, error=f"{image}: the answer of {name} is not finite: {told}.")
+    return Answer(image, {name: (model.class_names, found[name]) for name, model in members.items()})
 
 
 def _read(read: Callable[[], Prepared]) -> Prepared | str:

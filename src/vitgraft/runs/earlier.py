@@ -120,12 +120,12 @@ def _in(config: RunConfig, place: Path) -> RunConfig:
 
 def _other(config: RunConfig, kept: RunConfig, place: Path) -> str | None:
     """What is to be said if two configurations differ in what they compute."""
-    differing = _differing(config.given(), kept.given())
+    differing = _differing(config.table(), kept.table())
     if config.checkpoint and kept.checkpoint and (place / state.FILE).exists():
         differing = [key for key in differing if key != "checkpoint"]  # a snapshot knows whose weights they are
     if not differing:
         return None
-    now, then = store.meant(config.given()), store.meant(kept.given())
+    now, then = store.meant(config.table()), store.meant(kept.table())
     told = "; ".join(f"{key} is {now[key]!r}, was {then[key]!r}" for key in differing)
     further = ""
     if "epochs" in differing and (place / store.FILE).exists():
@@ -183,8 +183,8 @@ def _namesakes(home: Path, given: Mapping[str, Any]) -> Iterator[Path]:
         with suppress(ConfigError):
             if (kept := store.kept_in(place)) is not None:
                 then = read_toml(kept)
-                found = RunConfig.of(then).given()
-                now = RunConfig.of({**then, **given}).given()
+                found = RunConfig.of(then).table()
+                now = RunConfig.of({**then, **given}).table()
                 if not _differing(now, found):
                     yield place
 

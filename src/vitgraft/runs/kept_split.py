@@ -270,6 +270,20 @@ def _other(config: RunConfig, record: Record | None) -> str:
     )
 
 
+def told_of_unlisted(earlier: Path, config: RunConfig, task: Task) -> tuple[str, ...]:
+    """A sentence where a run goes on from the values of an `earlier` one, and nobody can know what of its images
+    that was trained on."""
+    if _is_given(config.data) or not earlier.exists() or Kept.read(earlier) is not None:
+        return ()
+    record = store.find(earlier / store.FILE)
+    if record is not None and not _differs(task, record):  # split as it was then
+        return ()
+    return (
+        f"{earlier} keeps no list of its images ({FILE}): if it was trained on some that are val or test here, "
+        "the accuracy on these is better than it should be. To be sure, name images that it has not seen.",
+    )
+
+
 def _unlisted(run: Path, config: RunConfig | None, kept: Kept | None) -> list[str]:
     """A sentence where nobody can know what a run was trained on."""
     if kept is not None or (config is not None and _is_given(config.data)):

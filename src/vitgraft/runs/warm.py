@@ -22,6 +22,7 @@ from vitgraft.models.model import Model
 from vitgraft.models.planting import own_preprocessing
 from vitgraft.results.record import Origin
 from vitgraft.runs.config import KEPT, RunConfig, read_toml
+from vitgraft.runs.kept_split import told_of_unlisted
 from vitgraft.train.settings import Training
 
 
@@ -52,7 +53,8 @@ def task_of(config: RunConfig, task: Task) -> Task:
         )
     _check_unseen(config, task)
     splits = {name: matched(split, names).split for name, split in task.splits.items()}
-    return replace(task, classes=names, splits=splits)
+    untold = told_of_unlisted(Path(config.start_from).expanduser(), config, task)
+    return replace(task, classes=names, splits=splits, notes=(*task.notes, *untold))
 
 
 def _check_unseen(config: RunConfig, task: Task) -> None:

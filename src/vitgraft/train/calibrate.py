@@ -38,7 +38,7 @@ from vitgraft.train.gradients import Look, squared_gradients
 from vitgraft.train.hunt import Hunt
 from vitgraft.train.measure import measure
 from vitgraft.train.metrics import Metrics
-from vitgraft.train.settings import Training
+from vitgraft.train.settings import Training, as_now
 
 STAGES = "stages"
 """The folder of a run in which stages are kept until the run is finished."""
@@ -227,7 +227,7 @@ class Calibrator:
         try:
             with safe_open(path, framework="pt") as file:
                 said = file.metadata()
-                before, seconds = json.loads(said["same"]), float(said["seconds"])
+                before, seconds = as_now(dict(json.loads(said["same"]))), float(said["seconds"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(

@@ -192,6 +192,12 @@ RENAMED = {"checkpoint": "recompute"}
 """Settings that once had another name."""
 
 
+def as_now(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings among the values that an earlier version has kept, under the names that they have now."""
+    old = {name for name in RENAMED if name in values and RENAMED[name] not in values}
+    return {RENAMED[name] if name in old else name: value for name, value in values.items()}
+
+
 def _check_renamed(name: str) -> None:
     if name in RENAMED:
         raise ConfigError(f"The training setting {name!r} is now called {RENAMED[name]!r}: give it that name.")

@@ -17,7 +17,7 @@ from vitgraft.core.tuned import Tuned
 from vitgraft.data.preprocessing import Preprocessing
 from vitgraft.data.task import Split
 from vitgraft.errors import CheckpointError, ConfigError, DivergedError
-from vitgraft.train.settings import Training
+from vitgraft.train.settings import Training, as_now
 
 SCHEMA = 1
 FILE = "snapshot.pt"
@@ -111,7 +111,7 @@ def load(folder: Path, same: Mapping[str, Any], model: Tuned, optimizer: torch.o
             f"The snapshot {path} has schema {schema!r}; this vitgraft reads {SCHEMA}. Go on with the version "
             "that wrote it, or delete it to start anew."
         )
-    before = content["same"]
+    before = as_now(content["same"])
     differing = [key for key in {**before, **same} if before.get(key) != same.get(key)]
     if differing:
         told = "; ".join(f"{key} is {same.get(key)!r}, was {before.get(key)!r}" for key in differing)
