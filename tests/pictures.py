@@ -5,7 +5,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from vitgraft.data.files import FileImages
+from vitgraft.data.reading.files import FileImages
 from vitgraft.data.task import Task
 
 ORANGE = (204, 102, 51)  # of the web palette, so that palette images hold it

@@ -16,9 +16,9 @@ from tests.benchmark_copies import SMALL, cifar_export, flowers_export, noah, sm
 from tests.pictures import encoded, picture, write
 from vitgraft.cli import app
 from vitgraft.data import source
+from vitgraft.data.benchmarks.check import Finding, Report, check
 from vitgraft.data.benchmarks.names import Tables
 from vitgraft.data.benchmarks.vtab1k import VTAB1K
-from vitgraft.data.check import Finding, Report, check
 from vitgraft.errors import DataError
 
 

@@ -17,12 +17,12 @@ from tests.deep_files import png16, tiff
 from tests.pictures import encoded
 from tests.runs import arguments, call, done, measured, weights
 from tests.tiny import vit
-from vitgraft.data.decode import UnreadableImage, decode, read_image
-from vitgraft.data.deep.samples import of_array
-from vitgraft.data.depth import Extent, found
-from vitgraft.data.files import FileImages
+from vitgraft.data.pictures.decode import UnreadableImage, decode, read_image
+from vitgraft.data.pictures.deep.samples import of_array
+from vitgraft.data.pictures.depth import Extent, found
+from vitgraft.data.pictures.ranges import OLD, TYPES, Ranges, asked
 from vitgraft.data.preprocessing import Preprocessing
-from vitgraft.data.ranges import OLD, TYPES, Ranges, asked
+from vitgraft.data.reading.files import FileImages
 from vitgraft.data.task import joined, ranges_of
 from vitgraft.errors import ConfigError, DataError, Told
 

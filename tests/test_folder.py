@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tests.pictures import dataset, paths, picture, sizes
-from vitgraft.data.files import FileImages
-from vitgraft.data.folder import load_folder
+from vitgraft.data.reading.files import FileImages
+from vitgraft.data.reading.folder import load_folder
 from vitgraft.data.split import stratified
 from vitgraft.errors import ConfigError, DataError
 

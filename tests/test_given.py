@@ -16,9 +16,9 @@ import vitgraft
 from tests.deep_files import png16, tiff
 from tests.pictures import encoded, picture
 from tests.tiny import vit
-from vitgraft.data.decode import UnreadableImage, read_image
-from vitgraft.data.given import opened, taken
-from vitgraft.data.ranges import OLD, Ranges
+from vitgraft.data.pictures.decode import UnreadableImage, read_image
+from vitgraft.data.pictures.given import opened, taken
+from vitgraft.data.pictures.ranges import OLD, Ranges
 from vitgraft.errors import DataError
 from vitgraft.models.model import Model
 

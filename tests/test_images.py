@@ -10,8 +10,8 @@ from PIL import Image, TiffImagePlugin
 
 from tests.deep_files import tiff
 from tests.pictures import ORANGE, encoded, picture
-from vitgraft.data.decode import UnreadableImage, read_image
-from vitgraft.data.ranges import MAX_PIXELS
+from vitgraft.data.pictures.decode import UnreadableImage, read_image
+from vitgraft.data.pictures.ranges import MAX_PIXELS
 from vitgraft.errors import DataError
 
 
@@ -160,7 +160,7 @@ def test_read_image__beyond_pillows_limit_is_averaged(monkeypatch: pytest.Monkey
     squares = np.kron(np.array([[0, 100], [200, 50]], np.uint8), np.ones((20, 20), np.uint8))
     content = encoded(Image.fromarray(squares), "PNG")
     assert read_image(content).size == (40, 40)
-    monkeypatch.setattr("vitgraft.data.decode.LARGE", 1599)
+    monkeypatch.setattr("vitgraft.data.pictures.decode.LARGE", 1599)
     small = read_image(content)
     assert np.array_equal(np.asarray(small)[..., 0], squares[::2, ::2])
     assert MAX_PIXELS > 16384 * 12288, "phones take 200 MP"
@@ -202,7 +202,7 @@ def test_read_image__heic_under_a_jpegs_name(tmp_path: Path) -> None:
 def test_read_image__other_formats_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: bytes, told: str
 ) -> None:
-    monkeypatch.setattr("vitgraft.data.signatures.find_spec", lambda name: None)  # no plugin is installed
+    monkeypatch.setattr("vitgraft.data.pictures.signatures.find_spec", lambda name: None)  # no plugin is installed
     monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
     (tmp_path / "a.jpg").write_bytes(head)
     with pytest.raises(UnreadableImage, match=told) as error:

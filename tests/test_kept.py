@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from tests.pictures import dataset, picture, sizes, write
-from vitgraft.data.folder import load_folder
 from vitgraft.data.kept import FILE, Kept, Today, compared
-from vitgraft.data.listing import load_list
 from vitgraft.data.measured import part_of
+from vitgraft.data.reading.folder import load_folder
+from vitgraft.data.reading.listing import load_list
 from vitgraft.data.split import retraining
 from vitgraft.data.task import ArrayImages, Split, Task
 from vitgraft.errors import DataError

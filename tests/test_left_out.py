@@ -12,11 +12,11 @@ import vitgraft
 from tests.pictures import ORANGE, dataset, encoded, paths, picture, sizes, write
 from vitgraft.cli import app
 from vitgraft.cli.fit import _images
-from vitgraft.data import digests, files, left_out
-from vitgraft.data.decode import Decoded
-from vitgraft.data.digests import FOLDER
-from vitgraft.data.folder import load_folder
 from vitgraft.data.location import cache_root
+from vitgraft.data.pictures.decode import Decoded
+from vitgraft.data.reading import digests, files, left_out
+from vitgraft.data.reading.digests import FOLDER
+from vitgraft.data.reading.folder import load_folder
 from vitgraft.data.source import expand_images, load
 from vitgraft.errors import ConfigError, DataError, Told
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.pictures import paths, picture, sizes, write
-from vitgraft.data.listing import load_list
+from vitgraft.data.reading.listing import load_list
 from vitgraft.data.source import load
 from vitgraft.data.task import Task
 from vitgraft.errors import ConfigError, DataError, VitgraftError

@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 from tests.pictures import dataset, paths, picture, sizes, write
-from vitgraft.data.listing import load_list
+from vitgraft.data.reading.listing import load_list
 from vitgraft.data.source import expand_images, load
 from vitgraft.errors import ConfigError, DataError
 

@@ -23,7 +23,7 @@ from typer.testing import CliRunner, Result
 import vitgraft
 from vitgraft.cli import app, asking
 from vitgraft.cli.asking import Format
-from vitgraft.data.decode import Decoded
+from vitgraft.data.pictures.decode import Decoded
 from vitgraft.errors import ArtefactError, ConfigError, DataError, VitgraftError, command
 from vitgraft.models import stream as models_stream
 from vitgraft.models.artefact import CARD

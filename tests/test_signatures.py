@@ -8,7 +8,15 @@ import pytest
 from PIL import Image
 
 from tests.pictures import encoded
-from vitgraft.data.signatures import HEAD, KINDS, format_of, head_of, looks_like_picture, opener_of, unread
+from vitgraft.data.pictures.signatures import (
+    HEAD,
+    KINDS,
+    format_of,
+    head_of,
+    looks_like_picture,
+    opener_of,
+    unread,
+)
 
 NAMES = {"PPM": "netpbm", "WEBP": "WebP", "JPEG2000": "JPEG 2000", "PDF": "PDF", "EPS": "PostScript"}
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from tests.pictures import dataset, paths, picture
-from vitgraft.data import digests
-from vitgraft.data.files import FileImages
-from vitgraft.data.folder import load_folder
+from vitgraft.data.reading import digests
+from vitgraft.data.reading.files import FileImages
+from vitgraft.data.reading.folder import load_folder
 from vitgraft.data.task import ArrayImages, Split, Task, joined, listed
 from vitgraft.errors import DataError
 

@@ -19,7 +19,7 @@ from tests import tiny, toy
 from vitgraft.core.backbone import Backbone, Features
 from vitgraft.core.plan import Plan
 from vitgraft.core.tuned import Tuned
-from vitgraft.data.decode import read_image
+from vitgraft.data.pictures.decode import read_image
 from vitgraft.data.task import Split
 from vitgraft.data.transforms import evaluation
 from vitgraft.errors import ConfigError, DataError, TrainingError, VitgraftError

@@ -14,7 +14,7 @@ from timm.data import create_transform
 
 from tests.pictures import encoded
 from vitgraft.data.augment import AUGMENTATIONS, deterministic
-from vitgraft.data.decode import read_image
+from vitgraft.data.pictures.decode import read_image
 from vitgraft.data.preprocessing import NORMALISATIONS, PRESETS, Preprocessing, preset
 from vitgraft.data.transforms import evaluation, to_tensor, training
 from vitgraft.errors import ConfigError

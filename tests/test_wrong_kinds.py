@@ -27,7 +27,7 @@ from tests import toy
 from tests.tiny import backbone, images
 from vitgraft import methods
 from vitgraft.bench import suite
-from vitgraft.data.files import Reading
+from vitgraft.data.reading.options import Reading
 from vitgraft.data.task import Split
 from vitgraft.errors import ConfigError, DataError, VitgraftError
 from vitgraft.kinds import converted

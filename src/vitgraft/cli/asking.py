@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from vitgraft.cli import guard
-from vitgraft.data.ranges import AUTO, MAX_PIXELS, asked
+from vitgraft.data.pictures.ranges import AUTO, MAX_PIXELS, asked
 from vitgraft.errors import ConfigError, DataError
 from vitgraft.machine.interrupt import BY_SIGNAL
 from vitgraft.train.settings import check_device

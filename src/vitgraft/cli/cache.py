@@ -63,7 +63,7 @@ def removed(
 
       vitgraft cache rm --days 30
     """
-    from vitgraft.data import digests
+    from vitgraft.data.reading import digests
     from vitgraft.features import entries
 
     if not keys and not everything and days is None:

@@ -9,8 +9,8 @@ from vitgraft.cli import show
 from vitgraft.cli.guard import Commands
 
 if TYPE_CHECKING:
+    from vitgraft.data.benchmarks.check import Finding, Report
     from vitgraft.data.benchmarks.table import Benchmark, Part, TaskRow
-    from vitgraft.data.check import Finding, Report
 
 app = typer.Typer(
     cls=Commands,
@@ -49,7 +49,7 @@ def checked(
 
       vitgraft data check fgvc/ cub200 --json
     """
-    from vitgraft.data.check import check
+    from vitgraft.data.benchmarks.check import check
 
     report = check(path, tasks or (), deep=deep)
     if as_json:

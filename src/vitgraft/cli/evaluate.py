@@ -153,7 +153,7 @@ def evaluate(
     if out is not None and out.suffix.lower() != JSON:
         raise ConfigError(f"'{out}' must end in {JSON}: what eval measures is written as JSON.")
     with results(out, replace) as file, list_given(data) as source:
-        from vitgraft.data.survey import as_the_model_reads
+        from vitgraft.data.pictures.survey import as_the_model_reads
         from vitgraft.models.model import load
 
         model = load(run, checkpoint=checkpoint, force=force).with_pixel_range(how.pixel_range)

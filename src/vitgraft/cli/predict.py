@@ -32,7 +32,7 @@ from vitgraft.errors import DataError, command
 from vitgraft.machine.progress import counted
 
 if TYPE_CHECKING:
-    from vitgraft.data.left_out import Left
+    from vitgraft.data.reading.left_out import Left
     from vitgraft.models.bundle import Bundle
     from vitgraft.models.stream import Answer, Asker, Item
 
@@ -168,7 +168,7 @@ def _files(images: Sequence[str], how: Reads) -> Images:
 
     A file from standard input need not be there: it has a row that says so.
     """
-    from vitgraft.data.left_out import LeftOut
+    from vitgraft.data.reading.left_out import LeftOut
     from vitgraft.data.source import expand_images
 
     check_named(images)

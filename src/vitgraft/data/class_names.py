@@ -4,7 +4,7 @@ import operator
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from vitgraft.data.lists.defects import some
+from vitgraft.data.reading.lists.defects import some
 from vitgraft.errors import ConfigError
 from vitgraft.kinds import shown
 

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from vitgraft.data.decode import Decoded
-from vitgraft.data.deep.samples import Samples
-from vitgraft.data.depth import DIM, Extent, UnknownRange, bounds
-from vitgraft.data.ranges import Ranges
+from vitgraft.data.pictures.decode import Decoded
+from vitgraft.data.pictures.deep.samples import Samples
+from vitgraft.data.pictures.depth import DIM, Extent, UnknownRange, bounds
+from vitgraft.data.pictures.ranges import Ranges
 
 RANGE = (
     "that is the range of training, or asked for. If theirs is another, say --pixel-range LOW:HIGH (in Python, "

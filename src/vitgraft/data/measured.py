@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import chain
 
-from vitgraft.data.files import FileImages, unreadable
 from vitgraft.data.kept import NEW, SPLITS, Kept, Today, compared
-from vitgraft.data.split_names import ALL
+from vitgraft.data.reading.files import FileImages, unreadable
+from vitgraft.data.reading.split_names import ALL
 from vitgraft.data.task import ImageSource, Joined, Split, Task, chosen, joined, listed
 from vitgraft.errors import DataError
 

@@ -10,7 +10,7 @@ from typing import Self
 
 from PIL import Image
 
-from vitgraft.data.ranges import ANY, OLD, Ranges, merged
+from vitgraft.data.pictures.ranges import ANY, OLD, Ranges, merged
 from vitgraft.data.task import ImageSource, ranges_of
 from vitgraft.errors import ConfigError, unknown
 from vitgraft.kinds import check_fields

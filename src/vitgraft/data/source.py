@@ -9,17 +9,17 @@ from pathlib import Path
 from vitgraft.data.benchmarks import load as benchmarks
 from vitgraft.data.benchmarks.find import recognised
 from vitgraft.data.benchmarks.names import RETRAIN, Mention, mentioned, near
-from vitgraft.data.decode import looks_like_image
-from vitgraft.data.files import Reading
-from vitgraft.data.folder import load_folder
-from vitgraft.data.left_out import LeftOut, sorted_out, together, told_counts
-from vitgraft.data.listing import list_to_measure, load_list, train_list
-from vitgraft.data.lists.columns import column_options
-from vitgraft.data.rows import LISTS
+from vitgraft.data.pictures.decode import looks_like_image
+from vitgraft.data.reading.folder import load_folder
+from vitgraft.data.reading.left_out import LeftOut, sorted_out, together, told_counts
+from vitgraft.data.reading.listing import list_to_measure, load_list, train_list
+from vitgraft.data.reading.lists.columns import column_options
+from vitgraft.data.reading.options import Reading
+from vitgraft.data.reading.rows import LISTS
+from vitgraft.data.reading.split_names import FRACTION
+from vitgraft.data.reading.walk import images_below
 from vitgraft.data.split import retraining
-from vitgraft.data.split_names import FRACTION
 from vitgraft.data.task import Task
-from vitgraft.data.walk import images_below
 from vitgraft.errors import ConfigError, DataError, Told, unknown
 from vitgraft.errors import near as nearest
 from vitgraft.kinds import checked, converted

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitgraft.data.left_out import LeftOut
-from vitgraft.data.ranges import Ranges, merged
+from vitgraft.data.pictures.ranges import Ranges, merged
+from vitgraft.data.reading.left_out import LeftOut
 from vitgraft.errors import DataError
 from vitgraft.kinds import shown
 

@@ -9,9 +9,9 @@ from PIL import Image
 from torch import Tensor
 
 from vitgraft.data.augment import Step, augmentation
-from vitgraft.data.given import Picture, taken
+from vitgraft.data.pictures.given import Picture, taken
+from vitgraft.data.pictures.ranges import MAX_PIXELS
 from vitgraft.data.preprocessing import Preprocessing
-from vitgraft.data.ranges import MAX_PIXELS
 
 Transform = Callable[[Image.Image], Tensor]  # an RGB picture of any size -> (3, H, W) float32
 

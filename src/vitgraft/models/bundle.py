@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from vitgraft.core.backbone import Backbone
-from vitgraft.data.given import Pictures, each
-from vitgraft.data.ranges import AUTO, MAX_PIXELS
+from vitgraft.data.pictures.given import Pictures, each
+from vitgraft.data.pictures.ranges import AUTO, MAX_PIXELS
 from vitgraft.errors import ArtefactError, CheckpointError, ConfigError, Told, VitgraftError
 from vitgraft.kinds import check_fields, converted, whole
 from vitgraft.models import artefact

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from vitgraft import methods
 from vitgraft.core.backbone import Backbone
 from vitgraft.core.tuned import Tuned
-from vitgraft.data.given import Pictures, opened
 from vitgraft.data.kept import Kept, put
+from vitgraft.data.pictures.given import Pictures, opened
+from vitgraft.data.pictures.ranges import AUTO, MAX_PIXELS, asked
 from vitgraft.data.preprocessing import Preprocessing, adopted
-from vitgraft.data.ranges import AUTO, MAX_PIXELS, asked
 from vitgraft.data.task import Split, Task
 from vitgraft.data.transforms import Serving
 from vitgraft.errors import ArtefactError, ConfigError
@@ -87,9 +87,9 @@ class Model:
         """Probabilities (n, C) of one picture or of several, on the CPU.
 
         A picture is a path, the bytes of a file or an open one, a PIL image, an array (H, W[, C]) or a tensor
-        (3, H, W): `vitgraft.data.given` says which types and values. All ways to one file give the same answer.
-        `pixel_range` is for files of more than 8 bits: see `with_pixel_range`. Files of more than `max_pixels`
-        pixels are refused.
+        (3, H, W): `vitgraft.data.pictures.given` says which types and values. All ways to one file give the same
+        answer. `pixel_range` is for files of more than 8 bits: see `with_pixel_range`. Files of more than
+        `max_pixels` pixels are refused.
 
         Raises:
             DataError: what is no picture, or cannot be read.

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from vitgraft.core.shared import answers
-from vitgraft.data.decode import Decoded, decode
 from vitgraft.data.doubts import Doubts
+from vitgraft.data.pictures.decode import Decoded, decode
+from vitgraft.data.pictures.ranges import MAX_PIXELS
 from vitgraft.data.preprocessing import Preprocessing
-from vitgraft.data.ranges import MAX_PIXELS
 from vitgraft.data.task import ImageSource, ranged
 from vitgraft.data.transforms import evaluation
 from vitgraft.errors import DataError, Told

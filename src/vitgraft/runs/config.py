@@ -16,8 +16,8 @@ from vitgraft import methods
 from vitgraft.backbones import catalogue
 from vitgraft.backbones.sizes import canonical_size
 from vitgraft.data.benchmarks.names import RETRAIN, mentioned
-from vitgraft.data.ranges import AUTO, MAX_PIXELS, asked
-from vitgraft.data.split_names import FRACTION
+from vitgraft.data.pictures.ranges import AUTO, MAX_PIXELS, asked
+from vitgraft.data.reading.split_names import FRACTION
 from vitgraft.errors import ConfigError, unknown
 from vitgraft.kinds import whole
 from vitgraft.results.store import KEPT as KEPT

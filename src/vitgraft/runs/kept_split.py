@@ -12,12 +12,13 @@ from typing import Any
 from vitgraft.data import source
 from vitgraft.data.benchmarks.find import recognised
 from vitgraft.data.benchmarks.names import mentioned
-from vitgraft.data.files import FileImages, Reading
 from vitgraft.data.kept import FILE, SPLITS, Kept, Today, compared
-from vitgraft.data.lists.splits import AUTO
 from vitgraft.data.measured import Part, part_of
 from vitgraft.data.naming import matched
-from vitgraft.data.survey import survey
+from vitgraft.data.pictures.survey import survey
+from vitgraft.data.reading.files import FileImages
+from vitgraft.data.reading.lists.splits import AUTO
+from vitgraft.data.reading.options import Reading
 from vitgraft.data.task import Split, Task
 from vitgraft.errors import DataError, TaskError, command
 from vitgraft.results import store

@@ -12,7 +12,7 @@ from vitgraft.data.benchmarks.find import OFFICIAL, TFDS, Place, candidates, fin
 from vitgraft.data.benchmarks.lists import Entries, Entry, read_list
 from vitgraft.data.benchmarks.official import read_official
 from vitgraft.data.benchmarks.table import Benchmark, Broken, Part, Problem, TaskRow
-from vitgraft.data.files import FileImages
+from vitgraft.data.reading.files import FileImages
 from vitgraft.data.split import stratified
 from vitgraft.data.task import Labels, Split
 

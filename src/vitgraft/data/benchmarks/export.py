@@ -20,7 +20,7 @@ from PIL import Image
 from vitgraft.data.benchmarks.lists import DIGITS
 from vitgraft.data.benchmarks.table import Broken, Export, Part, Problem, Slice
 from vitgraft.data.benchmarks.tfrecord import Features, messages, open_records
-from vitgraft.data.decode import read_image
+from vitgraft.data.pictures.decode import read_image
 from vitgraft.data.task import Split
 from vitgraft.errors import DataError
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vitgraft.data.benchmarks.table import Broken, Part, Problem
-from vitgraft.data.rows import read_rows
+from vitgraft.data.reading.rows import read_rows
 from vitgraft.errors import DataError
 
 LARGEST = 10**9  # a label beyond this is no label

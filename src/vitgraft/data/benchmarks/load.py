@@ -8,8 +8,8 @@ from pathlib import Path
 from vitgraft.data.benchmarks.copy import JPEG, OWN_CUT, OWN_TENTH, Copy, look
 from vitgraft.data.benchmarks.names import TABLES, Mention, Tables
 from vitgraft.data.benchmarks.pictures import open_pictures
-from vitgraft.data.files import Reading
-from vitgraft.data.split_names import FRACTION
+from vitgraft.data.reading.options import Reading
+from vitgraft.data.reading.split_names import FRACTION
 from vitgraft.data.task import Split, Task, joined
 from vitgraft.errors import ConfigError, DataError, command, option
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from vitgraft.data.benchmarks.copy import Copy
 from vitgraft.data.benchmarks.table import Problem
-from vitgraft.data.decode import UnreadableImage
-from vitgraft.data.digests import WORKERS
+from vitgraft.data.pictures.decode import UnreadableImage
+from vitgraft.data.reading.digests import WORKERS
 from vitgraft.data.task import ImageSource
 from vitgraft.errors import DataError
 

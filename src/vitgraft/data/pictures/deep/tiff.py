@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from vitgraft.data.deep.samples import NoPicture, Samples, of_array
+from vitgraft.data.pictures.deep.samples import NoPicture, Samples, of_array
 
 if TYPE_CHECKING:
     from tifffile import TiffPage

@@ -20,12 +20,12 @@ from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
-from vitgraft.data import depth
-from vitgraft.data.deep import netpbm, pillow, tiff
-from vitgraft.data.deep.opening import FORMATS, load, open_any
-from vitgraft.data.deep.samples import NoPicture, Samples
-from vitgraft.data.ranges import MAX_PIXELS, Ranges
-from vitgraft.data.signatures import format_of, head_of, opener_of, unread
+from vitgraft.data.pictures import depth
+from vitgraft.data.pictures.deep import netpbm, pillow, tiff
+from vitgraft.data.pictures.deep.opening import FORMATS, load, open_any
+from vitgraft.data.pictures.deep.samples import NoPicture, Samples
+from vitgraft.data.pictures.ranges import MAX_PIXELS, Ranges
+from vitgraft.data.pictures.signatures import format_of, head_of, opener_of, unread
 from vitgraft.errors import DataError
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"}

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vitgraft.data.left_out import called_like_image
-from vitgraft.data.lists.defects import Defect, some
-from vitgraft.data.rows import Row
+from vitgraft.data.reading.left_out import called_like_image
+from vitgraft.data.reading.lists.defects import Defect, some
+from vitgraft.data.reading.rows import Row
 
 FOLDERS = 50
 """Folders beside a list that are looked into for an image that is missing."""

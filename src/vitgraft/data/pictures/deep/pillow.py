@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from vitgraft.data.deep import tiff
-from vitgraft.data.deep.opening import load, open_any
-from vitgraft.data.deep.samples import NoPicture, Samples, of_array
-from vitgraft.data.signatures import head_of
+from vitgraft.data.pictures.deep import tiff
+from vitgraft.data.pictures.deep.opening import load, open_any
+from vitgraft.data.pictures.deep.samples import NoPicture, Samples, of_array
+from vitgraft.data.pictures.signatures import head_of
 
 GREYS = {"I;16", "I;16L", "I;16B", "I;16N", "I", "F"}
 """Pillow's modes of more than 8 bits."""

@@ -8,8 +8,8 @@ from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
-from vitgraft.data.decode import looks_like_image
-from vitgraft.data.signatures import KINDS, format_of, head_of, opener_of, unread
+from vitgraft.data.pictures.decode import looks_like_image
+from vitgraft.data.pictures.signatures import KINDS, format_of, head_of, opener_of, unread
 
 RAW = {  # TIFF files whose first picture is a thumbnail, and others that cameras write
     *(

@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from vitgraft.data import depth
-from vitgraft.data.decode import UnreadableImage, decode, is_deep
-from vitgraft.data.deep.samples import Samples
-from vitgraft.data.depth import DIM, Extent
-from vitgraft.data.digests import WORKERS
-from vitgraft.data.ranges import ANY, MAX_PIXELS, Ranges, asked, merged
+from vitgraft.data.pictures import depth
+from vitgraft.data.pictures.decode import UnreadableImage, decode, is_deep
+from vitgraft.data.pictures.deep.samples import Samples
+from vitgraft.data.pictures.depth import DIM, Extent
+from vitgraft.data.pictures.ranges import ANY, MAX_PIXELS, Ranges, asked, merged
+from vitgraft.data.reading.digests import WORKERS
 from vitgraft.data.task import ImageSource, ranges_of
 
 SAYS = {

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Self
 
-from vitgraft.data.left_out import called_like_image
-from vitgraft.data.lists.defects import Defect, some
-from vitgraft.data.lists.splits import AUTO, NO_COLUMN, Splits, flag_of, read_splits
-from vitgraft.data.lists.text import Line
+from vitgraft.data.reading.left_out import called_like_image
+from vitgraft.data.reading.lists.defects import Defect, some
+from vitgraft.data.reading.lists.splits import AUTO, NO_COLUMN, Splits, flag_of, read_splits
+from vitgraft.data.reading.lists.text import Line
 from vitgraft.errors import ConfigError, DataError, unknown
 
 KNOWN = {  # what a row needs -> titles of columns that say so, the preferred first

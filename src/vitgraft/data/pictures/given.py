@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 from torch import Tensor
 
-from vitgraft.data.decode import Decoded, UnreadableImage, decode
-from vitgraft.data.deep import pillow
-from vitgraft.data.deep.samples import NoPicture, of_array
 from vitgraft.data.doubts import Doubts
-from vitgraft.data.ranges import MAX_PIXELS, Ranges
-from vitgraft.data.signatures import format_of, head_of
+from vitgraft.data.pictures.decode import Decoded, UnreadableImage, decode
+from vitgraft.data.pictures.deep import pillow
+from vitgraft.data.pictures.deep.samples import NoPicture, of_array
+from vitgraft.data.pictures.ranges import MAX_PIXELS, Ranges
+from vitgraft.data.pictures.signatures import format_of, head_of
 from vitgraft.errors import DataError, Told
 from vitgraft.kinds import shown
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import NamedTuple
 
-from vitgraft.data.lists.defects import Defect, some
-from vitgraft.data.lists.text import Line
-from vitgraft.data.split_names import PLAIN, SPLITS, needs_telling, split_named
+from vitgraft.data.reading.lists.defects import Defect, some
+from vitgraft.data.reading.lists.text import Line
+from vitgraft.data.reading.split_names import PLAIN, SPLITS, needs_telling, split_named
 from vitgraft.errors import unknown
 
 AUTO, NO_COLUMN = "auto", "none"

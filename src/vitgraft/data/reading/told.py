@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vitgraft.data.digests import digests
+from vitgraft.data.reading.digests import digests
 
 if TYPE_CHECKING:
-    from vitgraft.data.files import Item, Reading
+    from vitgraft.data.reading.options import Item, Reading
 
 ANEW = "To cut anew, put all images under train, or leave a list's column out (--split-column none)"
 

@@ -4,8 +4,8 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vitgraft.data.decode import looks_like_image
-from vitgraft.data.left_out import HIDDEN, SYSTEM, Left, LeftOut, Role, look
+from vitgraft.data.pictures.decode import looks_like_image
+from vitgraft.data.reading.left_out import HIDDEN, SYSTEM, Left, LeftOut, Role, look
 from vitgraft.errors import DataError
 
 IGNORED = ("__MACOSX", "@eaDir", "lost+found")  # resource forks, thumbnails, file-system repair

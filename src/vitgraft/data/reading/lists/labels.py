@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
-from vitgraft.data.files import check_classes
-from vitgraft.data.lists.defects import Defect
-from vitgraft.data.rows import Row
+from vitgraft.data.reading.files import check_classes
+from vitgraft.data.reading.lists.defects import Defect
+from vitgraft.data.reading.rows import Row
 from vitgraft.errors import unknown
 
 WHOLE = re.compile(r"\+?([0-9]{1,18})(\.0*)?")

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from vitgraft.data.lists.columns import NUMBERS, Columns, Layout, headless, layout_of, titled
-from vitgraft.data.lists.defects import Defect, refuse
-from vitgraft.data.lists.splits import AUTO, NO_COLUMN, Splits, read_splits
-from vitgraft.data.lists.text import Line, read_text, table
+from vitgraft.data.reading.lists.columns import NUMBERS, Columns, Layout, headless, layout_of, titled
+from vitgraft.data.reading.lists.defects import Defect, refuse
+from vitgraft.data.reading.lists.splits import AUTO, NO_COLUMN, Splits, read_splits
+from vitgraft.data.reading.lists.text import Line, read_text, table
 from vitgraft.errors import ConfigError, DataError
 
 TABLES = (".csv", ".tsv")

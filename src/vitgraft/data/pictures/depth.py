@@ -30,8 +30,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vitgraft.data.deep.samples import FLOAT, Samples
-from vitgraft.data.ranges import ANY, OLD, Ranges
+from vitgraft.data.pictures.deep.samples import FLOAT, Samples
+from vitgraft.data.pictures.ranges import ANY, OLD, Ranges
 
 TOPS = (1, 3, 7, 15, 31, 63, 255, 1023, 4095, 16383, 65535)
 FLOAT_TOPS = (1, 255, 1023, 4095, 16383, 65535)

@@ -12,14 +12,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vitgraft.data.class_names import numbered_names
-from vitgraft.data.files import Found, Item, Reading, check_classes, finish
-from vitgraft.data.lists.columns import Columns
-from vitgraft.data.lists.defects import Defect, refuse
-from vitgraft.data.lists.labels import labels_of, occurring
-from vitgraft.data.lists.locate import Places
-from vitgraft.data.lists.splits import AUTO, NO_COLUMN
-from vitgraft.data.rows import LISTS, Listed, Row, read_list
-from vitgraft.data.split_names import ALL, SPLITS, split_named, splits_of_paths
+from vitgraft.data.reading.files import Found, check_classes, finish
+from vitgraft.data.reading.lists.columns import Columns
+from vitgraft.data.reading.lists.defects import Defect, refuse
+from vitgraft.data.reading.lists.labels import labels_of, occurring
+from vitgraft.data.reading.lists.locate import Places
+from vitgraft.data.reading.lists.splits import AUTO, NO_COLUMN
+from vitgraft.data.reading.options import Item, Reading
+from vitgraft.data.reading.rows import LISTS, Listed, Row, read_list
+from vitgraft.data.reading.split_names import ALL, SPLITS, split_named, splits_of_paths
 from vitgraft.data.task import Task
 from vitgraft.errors import DataError
 from vitgraft.kinds import checked

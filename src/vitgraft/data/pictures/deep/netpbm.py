@@ -6,7 +6,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from vitgraft.data.deep.samples import Samples, of_array
+from vitgraft.data.pictures.deep.samples import Samples, of_array
 
 _WORD = re.compile(rb"(?:\s|#[^\n]*\n)*([^\s#]+)")
 _HEADER = 1 << 12

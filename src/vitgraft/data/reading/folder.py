@@ -13,12 +13,13 @@ import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 
-from vitgraft.data.files import Found, Item, Reading, check_classes, finish
-from vitgraft.data.left_out import Left, Role, told_counts
-from vitgraft.data.lists.defects import some
-from vitgraft.data.split_names import ALL, SPLITS, needs_telling, split_hinted, split_named
+from vitgraft.data.reading.files import Found, check_classes, finish
+from vitgraft.data.reading.left_out import Left, Role, told_counts
+from vitgraft.data.reading.lists.defects import some
+from vitgraft.data.reading.options import Item, Reading
+from vitgraft.data.reading.split_names import ALL, SPLITS, needs_telling, split_hinted, split_named
+from vitgraft.data.reading.walk import Walk, entries_of, folders_in, is_folder
 from vitgraft.data.task import Task
-from vitgraft.data.walk import Walk, entries_of, folders_in, is_folder
 from vitgraft.errors import DataError
 from vitgraft.kinds import checked
 
