@@ -548,13 +548,17 @@ def test_choosers__run_with_those_that_they_choose_for(tmp_path: Path, monkeypat
     assert "0 of 10 runs are done" in found.output
 
 
-def test_weights__of_another_file_of_the_same_name_are_noticed(tmp_path: Path) -> None:
+def test_weights__of_another_file_of_the_same_name_are_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "local", in_process)
     files = [tmp_path / name / "model.safetensors" for name in ("mae", "dino")]
     values = vitgraft.load_backbone("figures").model.state_dict()
     for more, path in enumerate(files):
         path.parent.mkdir()
         save_file({name: value + more for name, value in values.items()}, path)
-    text = ONE.replace("epochs = 1", 'epochs = 1, checkpoint = "CHECKPOINT"')
+    text = ONE.replace("digits", str(some_digits(tmp_path / "digits")))
+    text = text.replace("epochs = 1", 'epochs = 1, checkpoint = "CHECKPOINT"')
     suite = write(tmp_path, text.replace("CHECKPOINT", str(files[0])))
     command = ["bench", "run", suite, "--workers", "1", "--out", str(tmp_path / "bench")]
     (cell,) = cells(load(suite), Home(tmp_path / "bench"))
@@ -749,7 +753,7 @@ def test_fill__says_when_every_candidate_diverged(tmp_path: Path, lab: Lab) -> N
 
 
 def test_damaged_record__is_told_and_run_anew(tmp_path: Path, lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
-    text = 'tasks = ["digits"]\nmethods = ["linear"]\nsettings = { epochs = 1, device = "cpu" }'
+    text = ONE.replace("digits", str(some_digits(tmp_path / "digits")))
     (cell,) = cells(load(write(tmp_path, text)), lab.home)
     (job,) = cell.missing()
     assert work(job.config, True, 1).failed is None
