@@ -2,6 +2,7 @@
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -143,3 +144,14 @@ def test_files__can_be_read_in_one_sitting(path: Path) -> None:
         if isinstance(node, ast.FunctionDef):
             lines = (node.end_lineno or 0) - node.lineno + 1
             assert lines <= 60, f"{path.name}: {node.name} has {lines} lines"
+
+
+def test_wheel__holds_what_is_no_python() -> None:
+    root = HOUSE.parent.parent
+    if not (root / "pyproject.toml").exists():
+        pytest.skip("vitgraft is not run from its checkout")
+    packed = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["vitgraft"]
+    files = {path for path in HOUSE.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    named = {path for pattern in packed for path in HOUSE.glob(pattern)}
+    assert HOUSE / "report" / "page" / "style.css" in files
+    assert not files - named
