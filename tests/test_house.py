@@ -28,6 +28,7 @@ ORDER = (
     "report",
     "models",
     "runs",
+    "analyze",
     "bench",
     "cli",
     "__main__",

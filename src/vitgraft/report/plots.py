@@ -1,10 +1,13 @@
 """Plots of a comparison: mean ranks, and accuracy against cost with the Pareto front marked."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from vitgraft.atomic import write_atomically
 from vitgraft.errors import ConfigError
+from vitgraft.report.labels import name_points
+from vitgraft.report.style import MUTED, WIDE, canvas, looks, rendered, styled
 from vitgraft.report.summary import Cost, Row, Summary, pareto
 
 AGAINST: dict[str, tuple[str, Callable[[Cost], float]]] = {
@@ -14,16 +17,6 @@ AGAINST: dict[str, tuple[str, Callable[[Cost], float]]] = {
     "seconds": ("seconds of training", lambda cost: cost.seconds),
 }
 """What accuracy is drawn against: a title, and the cost."""
-
-PLACES = (
-    (6, 3, "left"),
-    (6, -10, "left"),
-    (-6, 3, "right"),
-    (-6, -10, "right"),
-    (6, 14, "left"),
-    (6, -21, "left"),
-)
-"""Where a point's name may stand: its offset in typographic points, and the side that is there."""
 
 
 def draw(summary: Summary, folder: Path) -> list[Path]:
@@ -35,75 +28,44 @@ def draw(summary: Summary, folder: Path) -> list[Path]:
     rows = summary.complete
     if len(rows) < 2:
         raise ConfigError(f"{len(rows)} methods are complete; a plot compares at least two.")
-    import matplotlib
-
-    matplotlib.use("Agg")
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [_ranks(rows, folder / "ranks.png")]
-    for key, (title, cost) in AGAINST.items():
-        paths.append(_against(rows, title, cost, folder / f"accuracy-{key}.png"))
-    return paths
+    with styled():
+        drawn = {"ranks": _ranks(rows)}
+        drawn |= {f"accuracy-{key}": _against(rows, title, cost) for key, (title, cost) in AGAINST.items()}
+        paths = {name: folder / f"{name}.png" for name in drawn}
+        for name, figure in drawn.items():
+            write_atomically(paths[name], rendered(figure, "png"))
+    return list(paths.values())
 
 
-def _ranks(rows: tuple[Row, ...], path: Path) -> Path:
+def _ranks(rows: tuple[Row, ...]) -> Any:
     """Mean rank over tasks, the best on top."""
-    import matplotlib.pyplot as plt
-
     ordered = sorted(rows, key=lambda row: row.rank or 0.0, reverse=True)
-    figure, axes = plt.subplots(figsize=(6, 0.6 + 0.3 * len(rows)), layout="constrained")
-    axes.plot([row.rank for row in ordered], [row.method for row in ordered], "o", color="tab:blue")
+    looks_of = looks([row.method for row in rows])
+    figure, axes = canvas(6, 0.6 + 0.3 * len(rows))
+    for place, row in enumerate(ordered):
+        axes.plot(row.rank, place, **looks_of[row.method].point())
+    axes.set_yticks(range(len(ordered)), [row.method for row in ordered])
     axes.set_xlabel("mean rank over tasks (1 is best)")
     axes.set_xlim(0.5, len(rows) + 0.5)
     axes.set_ylim(-0.6, len(rows) - 0.4)
-    axes.grid(axis="x", alpha=0.3)
-    return _saved(figure, path)
+    return figure
 
 
-def _against(rows: tuple[Row, ...], title: str, cost: Callable[[Cost], float], path: Path) -> Path:
+def _against(rows: tuple[Row, ...], title: str, cost: Callable[[Cost], float]) -> Any:
     """Mean accuracy over tasks against a cost; methods that no other beats at no more cost are joined."""
-    import matplotlib.pyplot as plt
-
     points = {row.method: (cost(row.cost), row.mean_of_tasks) for row in rows if row.cost and row.mean_of_tasks}
     front = pareto(points)
-    figure, axes = plt.subplots(figsize=(7, 5), layout="constrained")
+    looks_of = looks([row.method for row in rows])
+    figure, axes = canvas(WIDE, 5)
     best = sorted(points[name] for name in front)
-    axes.plot(*zip(*best, strict=True), "-", color="tab:orange", label="Pareto front")
+    axes.plot(*zip(*best, strict=True), "-", color=MUTED, linewidth=1, label="Pareto front", zorder=1)
     for name, (x, y) in points.items():
-        axes.plot(x, y, "o", color="tab:orange" if name in front else "tab:blue")
+        axes.plot(x, y, **looks_of[name].point())
     axes.margins(0.12)
     axes.set_xscale("symlog" if min(x for x, _ in points.values()) <= 0 else "log")
     axes.set_xlabel(title)
     axes.set_ylabel("mean test accuracy over tasks (%)")
-    axes.legend(loc="best")
-    axes.grid(alpha=0.3)
-    figure.canvas.draw()  # where points are on the page is known from here on
-    _name(axes, points)
-    return _saved(figure, path)
-
-
-def _name(axes: Any, points: Mapping[str, tuple[float, float]]) -> None:
-    """Write each point's name beside it, where no other name or point is if there is such a place."""
-    from matplotlib.transforms import Bbox
-
-    pixel = axes.figure.dpi / 72
-    at = {name: axes.transData.transform(point) for name, point in points.items()}
-    taken = [Bbox.from_bounds(x - 4 * pixel, y - 4 * pixel, 8 * pixel, 8 * pixel) for x, y in at.values()]
-    for name in at:
-        for dx, dy, side in PLACES:
-            text = axes.annotate(
-                name, points[name], xytext=(dx, dy), textcoords="offset points", fontsize=8, ha=side
-            )
-            box = text.get_window_extent()
-            last = (dx, dy, side) == PLACES[-1]
-            if last or (axes.bbox.containsx(box.x1) and not any(box.overlaps(other) for other in taken)):
-                taken.append(box)
-                break
-            text.remove()
-
-
-def _saved(figure: Any, path: Path) -> Path:
-    import matplotlib.pyplot as plt
-
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
-    return path
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1))
+    name_points(axes, points)
+    return figure

@@ -1,0 +1,101 @@
+"""What every command of `vitgraft analyze` is asked: which backbone, and where the figure goes."""
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vitgraft.cli import guard
+from vitgraft.report.figure import CARD, Figure, check_free
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawing
+
+    from vitgraft.core.backbone import Backbone
+
+FOLDER = Path("figures")
+BUILT_IN = "figures"
+AGAIN = {"--force"}
+"""Options that are no part of how a figure is made."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A backbone as it was named, the folder of the figure, its name if it is not the command's, the command."""
+
+    backbone: str
+    checkpoint: Path | None
+    image_size: str | None
+    out: Path
+    name: str
+    force: bool
+    command: str
+
+    def check_free(self) -> None:
+        """Raise ArtefactError if the figure is there, made by another command. Call it first."""
+        check_free(self.out, self.name, self.command, self.force)
+
+    def load(self) -> "Backbone":
+        """The backbone, with its weights. Raises BackboneError or CheckpointError."""
+        from vitgraft.backbones.loading import load_backbone
+
+        return load_backbone(self.backbone, checkpoint=self.checkpoint, image_size=self.image_size)
+
+    def write(self, figure: Figure, drawing: "Drawing") -> None:
+        """Write the figure's files and print where they are. Call it within `style.styled`."""
+        paths = figure.write(drawing, self.out)
+        guard.note(f"Written: {', '.join(str(path) for path in paths if path.suffix != CARD)}, and {CARD}")
+
+
+def asked_of(
+    context: typer.Context,
+    backbone: Annotated[str, typer.Option(help="A timm name, a short one, or figures.")] = BUILT_IN,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="The backbone's weights in a local file or folder; none: timm's.")
+    ] = None,
+    image_size: Annotated[
+        str | None, typer.Option(help="Pixels a side, or 192x256; none: the backbone's own.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The folder to write into.")] = FOLDER,
+    name: Annotated[
+        str | None, typer.Option(help="What the figure's files are called; none: as the command.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a figure that another command has made.")
+    ] = False,
+) -> Asked:
+    called = name or str(context.info_name)
+    return Asked(backbone, checkpoint, image_size, out, called, force, spelled(context))
+
+
+def described(frozen: "Backbone", checkpoint: Path | None = None) -> dict[str, Any]:
+    """A backbone as a figure's card has it; of a checkpoint the name alone, for its folder is this machine's."""
+    height, width = frozen.view.image_size
+    return {
+        "name": frozen.name,
+        "fingerprint": frozen.fingerprint(),
+        "checkpoint": None if checkpoint is None else checkpoint.name,
+        "image_size": [height, width],
+    }
+
+
+def spelled(context: typer.Context) -> str:
+    """The command as one types it: its path and what was given, without what only allows it to replace."""
+    words = context.command_path.split()
+    for one in context.command.params:
+        value = context.params.get(str(one.name))
+        if value is None or value == one.get_default(context):
+            continue
+        option = next((text for text in one.opts if text.startswith("--")), None)
+        if option in AGAIN:
+            continue
+        values = value if isinstance(value, list | tuple) else [value]
+        if option is None:
+            words += map(str, values)
+        elif isinstance(value, bool):
+            words.append(option if value else one.secondary_opts[0])
+        else:
+            words += [text for each in values for text in (option, str(each))]
+    return shlex.join(words)
