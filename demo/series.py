@@ -166,6 +166,7 @@ def _frozen(cost: Expense) -> str:
 
 
 CELLS: Mapping[str, Callable[[Record], str]] = {
+    "px": lambda record: str(record.config["image_size"]),
     "accuracy": lambda record: show.percent(record.test and record.test.top1),
     "per class": lambda record: show.percent(record.test and record.test.mean_per_class),
     "trained + head": lambda record: f"{record.cost.trained_method:,} + {record.cost.trained_head:,}",
