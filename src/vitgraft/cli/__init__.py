@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vitgraft.cli import bench, cache, data, listings, show
+from vitgraft.cli import analyze, bench, cache, data, listings, show
 from vitgraft.cli.convert import convert
 from vitgraft.cli.evaluate import evaluate
 from vitgraft.cli.fit import fit
@@ -59,6 +59,7 @@ app.command("predict", rich_help_panel="Work")(predict)
 app.command("merge", rich_help_panel="Work")(merge)
 app.command("sensitivity", rich_help_panel="Work")(sensitivity)
 app.command("import", rich_help_panel="Work")(convert)
+app.add_typer(analyze.app, name="analyze", rich_help_panel="Look")
 app.add_typer(bench.app, name="bench", rich_help_panel="Work")
 app.add_typer(cache.app, name="cache", rich_help_panel="Work")
 app.add_typer(data.app, name="data", rich_help_panel="Work")

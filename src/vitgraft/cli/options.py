@@ -31,17 +31,24 @@ def _taking(taken: Mapping[str, Key], command: Callable[..., None]) -> Callable[
     own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
 
     def run(**values: Any) -> None:
-        given = {}
-        for name in taken:
-            value = values.pop(name)
-            if value is not None:
-                given[name] = from_text(name, value) if isinstance(value, str) else value
+        given = _given({name: values.pop(name) for name in taken})
         command(given, **values)
 
     parameters = [_parameter(key) for key in taken.values()]
     arguments = [one for one in parameters if one.name == ARGUMENT]
     options = [one for one in parameters if one.name != ARGUMENT]
     return _signed(run, command, [*arguments, *own, *options])
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those keys of a run that were named, with values of their types."""
+    named = {name: value for name, value in values.items() if value is not None}
+    return {name: from_text(name, value) if isinstance(value, str) else value for name, value in named.items()}
+
+
+def read_as(**values: Any) -> dict[str, Any]:
+    """A maker for `given_by`: those keys of a run that say how data are read, for commands that take several."""
+    return _given(values)
 
 
 def given_by(*makers: Callable[..., Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -103,3 +110,7 @@ def _metavar(key: Key) -> str:
     choices = [choice for kind in key.kinds for choice in get_args(kind)]
     words = {int: "N", float: "NUMBER", str: "TEXT"}
     return "|".join(choices) or next(words[kind] for kind in key.kinds if kind in words)
+
+
+_READING = [_parameter(key) for name, key in keys().items() if key.panel == DATA and name != ARGUMENT]
+read_as.__signature__ = inspect.Signature(_READING)  # type: ignore[attr-defined]

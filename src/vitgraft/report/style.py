@@ -129,8 +129,8 @@ def styled() -> Iterator[None]:
         yield
 
 
-def canvas(width: float = WIDE, height: float = 4.0, rows: int = 1, columns: int = 1, **more: Any) -> Any:
-    """A figure of so many inches, and its axes as `subplots` gives them. Call it within `styled`.
+def blank(width: float = WIDE, height: float = 4.0) -> Any:
+    """A figure of so many inches without axes. Call it within `styled`.
 
     No window and no global state: pyplot knows nothing of it, and nobody must close it.
     """
@@ -139,6 +139,12 @@ def canvas(width: float = WIDE, height: float = 4.0, rows: int = 1, columns: int
 
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
+    return figure
+
+
+def canvas(width: float = WIDE, height: float = 4.0, rows: int = 1, columns: int = 1, **more: Any) -> Any:
+    """A figure of so many inches, and its axes as `subplots` gives them. Call it within `styled`."""
+    figure = blank(width, height)
     return figure, figure.subplots(rows, columns, **more)
 
 

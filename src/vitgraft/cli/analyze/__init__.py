@@ -6,6 +6,7 @@ written before anything is computed, has `vitgraft.analyze` measure, and writes 
 
 import typer
 
+from vitgraft.cli.analyze.samples import samples
 from vitgraft.cli.guard import Commands
 
 app = typer.Typer(
@@ -17,3 +18,5 @@ app = typer.Typer(
     command) into a folder, which `figures` is unless --out says otherwise.
     """,
 )
+
+app.command("samples")(samples)

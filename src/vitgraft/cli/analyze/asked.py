@@ -1,4 +1,4 @@
-"""What every command of `vitgraft analyze` is asked: which backbone, and where the figure goes."""
+"""What commands of `vitgraft analyze` are asked: where the figure goes, and of one backbone which."""
 
 import shlex
 from dataclasses import dataclass
@@ -21,13 +21,15 @@ AGAIN = {"--force"}
 """Options that are no part of how a figure is made."""
 
 
-@dataclass(frozen=True)
-class Asked:
-    """A backbone as it was named, the folder of the figure, its name if it is not the command's, the command."""
+Out = Annotated[Path, typer.Option(help="The folder to write into.")]
+Name = Annotated[str | None, typer.Option(help="What the figure's files are called; none: as the command.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace a figure that another command has made.")]
 
-    backbone: str
-    checkpoint: Path | None
-    image_size: str | None
+
+@dataclass(frozen=True)
+class Place:
+    """The folder of a figure, its name, whether it may replace another one, and the command as one types it."""
+
     out: Path
     name: str
     force: bool
@@ -37,16 +39,29 @@ class Asked:
         """Raise ArtefactError if the figure is there, made by another command. Call it first."""
         check_free(self.out, self.name, self.command, self.force)
 
+    def write(self, figure: Figure, drawing: "Drawing") -> None:
+        """Write the figure's files and print where they are. Call it within `style.styled`."""
+        paths = figure.write(drawing, self.out)
+        guard.note(f"Written: {', '.join(str(path) for path in paths if path.suffix != CARD)}, and {CARD}")
+
+
+@dataclass(frozen=True)
+class Asked(Place):
+    """A figure of one backbone, which is as it was named."""
+
+    backbone: str
+    checkpoint: Path | None
+    image_size: str | None
+
     def load(self) -> "Backbone":
         """The backbone, with its weights. Raises BackboneError or CheckpointError."""
         from vitgraft.backbones.loading import load_backbone
 
         return load_backbone(self.backbone, checkpoint=self.checkpoint, image_size=self.image_size)
 
-    def write(self, figure: Figure, drawing: "Drawing") -> None:
-        """Write the figure's files and print where they are. Call it within `style.styled`."""
-        paths = figure.write(drawing, self.out)
-        guard.note(f"Written: {', '.join(str(path) for path in paths if path.suffix != CARD)}, and {CARD}")
+
+def place_of(context: typer.Context, out: Out = FOLDER, name: Name = None, force: Force = False) -> Place:
+    return Place(out, name or str(context.info_name), force, spelled(context))
 
 
 def asked_of(
@@ -58,16 +73,12 @@ def asked_of(
     image_size: Annotated[
         str | None, typer.Option(help="Pixels a side, or 192x256; none: the backbone's own.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="The folder to write into.")] = FOLDER,
-    name: Annotated[
-        str | None, typer.Option(help="What the figure's files are called; none: as the command.")
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace a figure that another command has made.")
-    ] = False,
+    out: Out = FOLDER,
+    name: Name = None,
+    force: Force = False,
 ) -> Asked:
     called = name or str(context.info_name)
-    return Asked(backbone, checkpoint, image_size, out, called, force, spelled(context))
+    return Asked(out, called, force, spelled(context), backbone, checkpoint, image_size)
 
 
 def described(frozen: "Backbone", checkpoint: Path | None = None) -> dict[str, Any]:
