@@ -1,7 +1,6 @@
 """FGVC from VPT's splits and from the data sets' own lists, and the copies that must be refused."""
 
 import json
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,12 +64,11 @@ def test_names__of_vpt_spt_and_vpetl(key: str, spellings: list[str]) -> None:
 @pytest.mark.parametrize(
     ("folder", "key"), [("CUB_200_2011", "cub200"), ("StanfordDogs", "dogs"), ("cars", "cars")]
 )
-def test_vpt_splits(folder: str, key: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_vpt_splits(folder: str, key: str, tmp_path: Path) -> None:
     images = row(key).images
     vpt(tmp_path / folder, images)
-    with caplog.at_level(logging.WARNING):
-        found = task(f"fgvc:{key}", tmp_path)
-    assert caplog.text == ""  # JPEG files are the originals here
+    found = task(f"fgvc:{key}", tmp_path)
+    assert not found.notes  # JPEG files are the originals here
     assert (found.name, found.group, found.classes) == (f"fgvc:{key}", None, ("1", "2", "3"))
     assert sizes(found) == COUNTS
     assert paths(found, "val")[0] == f"{images}/001.bird/val_0.jpg".removeprefix("/")
@@ -169,12 +167,11 @@ OWN: dict[str, tuple[Callable[[Path], None], tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("key", OWN)
-def test_own_lists__val_is_drawn_from_train(key: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_own_lists__val_is_drawn_from_train(key: str, tmp_path: Path) -> None:
     make, classes = OWN[key]
     make(tmp_path / row(key).folder)
-    with caplog.at_level(logging.WARNING):
-        found = task(f"fgvc:{key}", tmp_path)
-    assert "val is a tenth of the official train split, drawn by vitgraft" in caplog.text
+    found = task(f"fgvc:{key}", tmp_path)
+    assert "val is a tenth of the official train split, drawn by vitgraft" in " ".join(found.notes)
     assert found.classes == classes
     assert found.splits["test"].labels.tolist() == [label_of("test", index) for index in range(6)]
     official = [label_of(part, index) for part in ("train", "val") for index in range(COUNTS[part])]
@@ -186,12 +183,11 @@ def test_own_lists__val_is_drawn_from_train(key: str, tmp_path: Path, caplog: py
     assert {len(task(f"fgvc:{key}:trainval", tmp_path).splits["train"])} == {12}
 
 
-def test_own_lists__flowers_have_a_val(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_own_lists__flowers_have_a_val(tmp_path: Path) -> None:
     flowers(tmp_path / "OxfordFlowers")
     synqt(tmp_path / "oxford_flowers102")  # VTAB-1k's, whose test.json is none of FGVC's lists
-    with caplog.at_level(logging.WARNING):
-        found = task("fgvc:flowers", tmp_path)
-    assert caplog.text == ""
+    found = task("fgvc:flowers", tmp_path)
+    assert not found.notes
     assert sizes(found) == COUNTS
     for part, count in COUNTS.items():
         assert found.splits[part].labels.tolist() == [label_of(part, index) for index in range(count)]

@@ -304,6 +304,20 @@ def test_predict__what_is_left_out_of_a_folder_is_told(home: Path, tmp_path: Pat
         assert "Read as images by their content, not their name: 1 without a suffix" in told
 
 
+def test_predict__an_empty_folder_among_others_is_told(home: Path, tmp_path: Path) -> None:
+    picture(tmp_path / "a.png", 0)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "x.txt").write_text("no picture")
+    every = sorted(tmp_path.iterdir())
+    result = call("predict", home / "run", *every, "--format", "csv")
+    assert [Path(row["image"]).name for row in csv.DictReader(io.StringIO(result.stdout))] == ["a.png"]
+    told = " ".join(result.stderr.split())
+    assert "empty' holds no images." in told
+    assert "notes' holds no images, only other files (1 .txt)." in told
+    assert call("predict", home / "run", every[1], every[2]).exit_code == 2
+
+
 def test_predict__mistakes_leave_nothing_on_standard_output(home: Path, tmp_path: Path) -> None:
     photo = home / "photos" / "0.png"
     for words, told in (

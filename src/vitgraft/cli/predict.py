@@ -175,14 +175,25 @@ def _files(images: Sequence[str], how: Reads) -> Images:
     found: dict[Path, None] = {}
     left: dict[Left, None] = {}
     renamed: dict[str, None] = {}
+    empty: list[DataError] = []
     for path, listed in _paths(images):
         if listed and not os.path.isdir(path):
             found[Path(path)] = None
             continue
-        some = expand_images([path])
+        try:
+            some = expand_images([path])
+        except DataError as error:
+            if not os.path.isdir(path) or len(images) == 1:
+                raise
+            empty.append(error)  # a shell's glob names such a folder among others
+            continue
         found.update(dict.fromkeys(some))
         left.update(dict.fromkeys(some.left_out.files))
         renamed.update(dict.fromkeys(some.left_out.renamed))
+    if empty and not found:
+        raise empty[0]
+    for error in empty:
+        guard.note(f"Left out: {str(error).partition('. ')[0]}.")
     for line in LeftOut(tuple(one for one in left if Path(one.path) not in found), tuple(renamed)).notes():
         guard.note(line)
     return Images(list(map(str, found)), lambda asker: asker.files(found, how.max_pixels))

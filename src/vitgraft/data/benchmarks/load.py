@@ -1,6 +1,5 @@
 """A benchmark's task as a `Task`: only from a copy that is what its row says."""
 
-import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,8 +14,6 @@ from vitgraft.errors import ConfigError, DataError, command, option
 
 SHOWN = 5
 FIXED = ("val_fraction", "test_fraction", "skip_unreadable")  # of Reading: a benchmark's splits are given
-
-_log = logging.getLogger(__name__)
 
 
 def load(mention: Mention, root: object, options: Mapping[str, object], tables: Tables = TABLES) -> Task:
@@ -46,7 +43,6 @@ def load(mention: Mention, root: object, options: Mapping[str, object], tables: 
     problems = copy.problems or (open_pictures(copy).problems if reading.check else ())
     if problems:
         raise DataError(_refusal(copy, folder, [problem.what for problem in problems]))
-    _warn(copy, mention.retrain)
     splits = _retraining(copy) if mention.retrain else {str(part): split for part, split in copy.splits.items()}
     kept = f"{copy.layout}, JPEG" if JPEG in copy.notes else copy.layout
     idle = reading.seed is not None and not {OWN_CUT, OWN_TENTH} & set(copy.notes)
@@ -55,7 +51,8 @@ def load(mention: Mention, root: object, options: Mapping[str, object], tables: 
         if idle
         else ()
     )
-    return Task(row.name, copy.classes, splits, group=row.group, copy=kept, notes=told)
+    notes = (*_incomparable(copy, mention.retrain), *told)
+    return Task(row.name, copy.classes, splits, group=row.group, copy=kept, notes=notes)
 
 
 def _refusal(copy: Copy, root: Path, what: list[str]) -> str:
@@ -66,12 +63,10 @@ def _refusal(copy: Copy, root: Path, what: list[str]) -> str:
     return "\n".join([f"The copy of {copy.row.name}{where} is not what it must be. {fix}", *lines, *more])
 
 
-def _warn(copy: Copy, retrain: bool) -> None:
+def _incomparable(copy: Copy, retrain: bool) -> tuple[str, ...]:
     """What would silently make results incomparable."""
     telling = {JPEG} if retrain else {JPEG, OWN_CUT, OWN_TENTH}
-    for note in copy.notes:
-        if note in telling:
-            _log.warning("%s: %s", copy.row.name, note)
+    return tuple(f"{copy.row.name}: {note}" for note in copy.notes if note in telling)
 
 
 def _retraining(copy: Copy) -> dict[str, Split]:
