@@ -192,8 +192,8 @@ def _files(images: Sequence[str], how: Reads) -> Images:
         renamed.update(dict.fromkeys(some.left_out.renamed))
     if empty and not found:
         raise empty[0]
-    for error in empty:
-        guard.note(f"Left out: {str(error).partition('. ')[0]}.")
+    for one in empty:
+        guard.note(f"Left out: {str(one).partition('. ')[0]}.")
     for line in LeftOut(tuple(one for one in left if Path(one.path) not in found), tuple(renamed)).notes():
         guard.note(line)
     return Images(list(map(str, found)), lambda asker: asker.files(found, how.max_pixels))
