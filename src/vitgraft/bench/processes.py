@@ -14,9 +14,7 @@ from typing import Any
 
 from vitgraft.bench.cell import Job
 from vitgraft.bench.runner import Outcome, Submit, work
-
-PRELOADED = ["torch", "timm", "torchvision", "sklearn.datasets", "vitgraft.runs.run"]
-"""What processes have loaded before they begin."""
+from vitgraft.machine.alone import PRELOADED
 
 TRIES = 2
 """So often a run is begun whose process is killed, as for want of memory; it goes on from its snapshot."""

@@ -2,11 +2,13 @@
 
 import sys
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from itertools import count
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +18,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from vitgraft.core.sites import STEM
 from vitgraft.core.tuned import Tuned
 from vitgraft.machine.seeds import own_randomness
+
+MIB = 2**20
 
 VALUE_BYTES = 4
 """Trained values are stored as fp32."""
@@ -59,10 +64,11 @@ def measure_cost(model: Tuned, batch: int = 2, dtype: torch.dtype | None = None)
 
 
 class _Kept:
-    """A tensor that autograd holds; it lives as long as the graph needs it."""
+    """A tensor that autograd holds; it lives as long as the graph needs it. `stage` is where it was first held."""
 
-    def __init__(self, value: Tensor) -> None:
+    def __init__(self, value: Tensor, number: int, stage: Hashable) -> None:
         self.value = value.detach()  # an output would hold its own graph
+        self.number, self.stage = number, stage
 
 
 def kept_bytes(run: Callable[[], Any], leaving_out: Iterable[Tensor] = ()) -> int:
@@ -71,19 +77,31 @@ def kept_bytes(run: Callable[[], Any], leaving_out: Iterable[Tensor] = ()) -> in
     Counted by saved-tensor hooks, so custom functions and recomputation count as what they keep. What lies in
     the storage of one of `leaving_out`, such as parameters and buffers, is there anyway and does not count.
     """
+    return sum(_kept_by(run, lambda: None, leaving_out).values())
+
+
+def _kept_by(
+    run: Callable[[], Any], stage: Callable[[], Hashable], leaving_out: Iterable[Tensor]
+) -> Counter[Hashable]:
+    """The same by what `stage()` was when a storage was first held."""
     living: weakref.WeakSet[_Kept] = weakref.WeakSet()
+    numbers = count()
 
     def pack(value: Tensor) -> _Kept:
-        kept = _Kept(value)
+        kept = _Kept(value, next(numbers), stage())
         living.add(kept)
         return kept
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept.value):
         result = run()
-    there = {_storage(value) for value in leaving_out}
-    found = {_storage(kept.value): kept.value.untyped_storage().nbytes() for kept in living}
+    seen = {_storage(value) for value in leaving_out}
+    found: Counter[Hashable] = Counter()
+    for kept in sorted(living, key=lambda kept: kept.number):
+        if _storage(kept.value) not in seen:
+            seen.add(_storage(kept.value))
+            found[kept.stage] += kept.value.untyped_storage().nbytes()
     del result  # the graph hangs on it until here
-    return sum(size for storage, size in found.items() if storage not in there)
+    return found
 
 
 def kept_bytes_per_image(model: Tuned, batch: int = 2, dtype: torch.dtype | None = None) -> int:
@@ -91,12 +109,39 @@ def kept_bytes_per_image(model: Tuned, batch: int = 2, dtype: torch.dtype | None
 
     The difference between 2 `batch` and `batch` images, so that what does not grow with them drops out.
     """
+    return round(sum(kept_bytes_by_stage(model, batch, dtype).values()))
+
+
+def kept_bytes_by_stage(
+    model: Tuned, batch: int = 2, dtype: torch.dtype | None = None
+) -> dict[int | Literal["head"], float]:
+    """The same by the stage that first holds them: the stem (-1), the blocks, the tail (L), and the head."""
     device = model.backbone.device
     backbone = model.backbone.model
     there = [*model.parameters(), *model.buffers(), *backbone.parameters(), *backbone.buffers()]
-    with _still(model, training=True), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-        few, many = (kept_bytes(partial(_loss, model, count), there) for count in (batch, 2 * batch))
-    return round((many - few) / batch)
+    arithmetic = torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
+    with _still(model, training=True), arithmetic, _stages(model) as stage:
+        few, many = (_kept_by(partial(_loss, model, images), stage, there) for images in (batch, 2 * batch))
+    stages: tuple[int | Literal["head"], ...] = (*range(STEM, model.backbone.depth + 1), "head")
+    return {one: (many[one] - few[one]) / batch for one in stages}
+
+
+@contextmanager
+def _stages(model: Tuned) -> Iterator[Callable[[], Hashable]]:
+    """What tells which stage the walk is in, or `head`."""
+    view, now = model.backbone.view, [cast(Hashable, STEM)]
+
+    def enter(stage: Hashable) -> Callable[..., None]:
+        return lambda *_: now.__setitem__(0, stage)
+
+    modules = enumerate((view.stem, *view.blocks, view.tail), start=STEM)
+    hooks = [module.register_forward_pre_hook(enter(stage)) for stage, module in modules]
+    hooks.append(model.head.register_forward_pre_hook(enter("head")))
+    try:
+        yield lambda: now[0]
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def forward_flops(model: Tuned) -> int:
@@ -120,13 +165,13 @@ def peak_memory_mib(device: torch.device | None = None) -> float | None:
     not say. Only a fresh process tells the peak of one run.
     """
     if device is not None and device.type == "cuda":
-        return float(torch.cuda.max_memory_allocated(device) / 2**20)
+        return float(torch.cuda.max_memory_allocated(device) / MIB)
     if sys.platform == "win32":
         return None
     import resource
 
     unit = 1 if sys.platform == "darwin" else 1024  # bytes a step
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MIB
 
 
 def _loss(model: Tuned, images: int) -> Tensor:

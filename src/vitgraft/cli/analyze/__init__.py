@@ -6,6 +6,7 @@ written before anything is computed, has `vitgraft.analyze` measure, and writes 
 
 import typer
 
+from vitgraft.cli.analyze.memory import memory
 from vitgraft.cli.analyze.samples import samples
 from vitgraft.cli.guard import Commands
 
@@ -19,4 +20,5 @@ app = typer.Typer(
     """,
 )
 
+app.command("memory")(memory)
 app.command("samples")(samples)

@@ -20,7 +20,8 @@ BUILT_IN = "figures"
 AGAIN = {"--force"}
 """Options that are no part of how a figure is made."""
 
-
+Named = Annotated[str, typer.Option(help="A timm name, a short one, or figures.")]
+Size = Annotated[str | None, typer.Option(help="Pixels a side, or 192x256; none: the backbone's own.")]
 Out = Annotated[Path, typer.Option(help="The folder to write into.")]
 Name = Annotated[str | None, typer.Option(help="What the figure's files are called; none: as the command.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace a figure that another command has made.")]
@@ -66,19 +67,30 @@ def place_of(context: typer.Context, out: Out = FOLDER, name: Name = None, force
 
 def asked_of(
     context: typer.Context,
-    backbone: Annotated[str, typer.Option(help="A timm name, a short one, or figures.")] = BUILT_IN,
+    backbone: Named = BUILT_IN,
     checkpoint: Annotated[
         Path | None, typer.Option(help="The backbone's weights in a local file or folder; none: timm's.")
     ] = None,
-    image_size: Annotated[
-        str | None, typer.Option(help="Pixels a side, or 192x256; none: the backbone's own.")
-    ] = None,
+    image_size: Size = None,
     out: Out = FOLDER,
     name: Name = None,
     force: Force = False,
 ) -> Asked:
+    """What a command that needs a backbone's weights is asked."""
     called = name or str(context.info_name)
     return Asked(out, called, force, spelled(context), backbone, checkpoint, image_size)
+
+
+def bare_of(
+    context: typer.Context,
+    backbone: Named = BUILT_IN,
+    image_size: Size = None,
+    out: Out = FOLDER,
+    name: Name = None,
+    force: Force = False,
+) -> Asked:
+    """What a command is asked whose numbers do not depend on weights."""
+    return asked_of(context, backbone, None, image_size, out, name, force)
 
 
 def described(frozen: "Backbone", checkpoint: Path | None = None) -> dict[str, Any]:
@@ -94,7 +106,7 @@ def described(frozen: "Backbone", checkpoint: Path | None = None) -> dict[str, A
 
 def spelled(context: typer.Context) -> str:
     """The command as one types it: its path and what was given, without what only allows it to replace."""
-    words = context.command_path.split()
+    words = ["vitgraft", *context.command_path.split()[1:]]
     for one in context.command.params:
         value = context.params.get(str(one.name))
         if value is None or value == one.get_default(context):
