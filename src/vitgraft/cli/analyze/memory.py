@@ -48,45 +48,51 @@ def memory(
 
       vitgraft analyze memory --backbone vit_base_patch16_224 --method adapter --methods none --batch 16
     """
+    from vitgraft.analyze.memory import Setting
+    from vitgraft.machine.placement import place
+    from vitgraft.methods import parse, spec_of
+
+    where, tuner, size = str(place(device).device), spec_of(parse(method)), asked.image_size
+    one = Setting(asked.backbone, size, tuner, None, batch, classes, where, precision, recompute)
+    _make(asked, one, *_compared(methods or ["all"]))
+
+
+def _make(asked: Asked, one: "Setting", compared: list[str], left_out: list[str]) -> None:
+    """Check what can be checked, measure what is missing, and write both figures."""
+    import torch
+
     from vitgraft.analyze.bare import WEIGHTS, bare
     from vitgraft.analyze.journal import Journal
-    from vitgraft.analyze.memory import Setting, measure_all
+    from vitgraft.analyze.memory import measure_all
     from vitgraft.analyze.memory_figure import by_block, by_method
     from vitgraft.analyze.one_block import in_one_block
     from vitgraft.cli.analyze.asked import described
-    from vitgraft.machine.placement import place
-    from vitgraft.methods import parse, spec_of
+    from vitgraft.methods import parse
     from vitgraft.report.style import styled
     from vitgraft.results.provenance import device_name
 
     second = replace(asked, name=asked.name + SECOND)
-    asked.check_free()
-    here = place(device).device
-    compared, left_out = _compared(methods or ["all"])
-    if compared:
-        second.check_free()
-    frozen, chosen = bare(asked.backbone, asked.image_size), parse(method)
-    for block in range(frozen.depth):
-        in_one_block(chosen, frozen, classes, block)
-    one = Setting(
-        asked.backbone, asked.image_size, spec_of(chosen), None, batch, classes, str(here), precision, recompute
-    )
+    for figure in [asked, second] if compared else [asked]:
+        figure.check_free()
+    frozen = bare(one.backbone, one.image_size)
     blocks = [replace(one, block=block) for block in range(frozen.depth)]
     wholes = [replace(one, method=spec) for spec in compared]
+    for setting in blocks:
+        in_one_block(parse(one.method), frozen, one.classes, setting.block or 0)
     told = {
         "command": asked.command,
-        "device": device_name(here),
+        "device": device_name(torch.device(one.device)),
         "backbone": {**described(frozen), "weights": WEIGHTS},
-        "notes": left_out,
     }
     journal = Journal(asked.out / f".{asked.name}.part.jsonl", {**_conditions(one), **told})
     if journal.found:
         guard.note(f"{len(journal.found)} of {len(blocks) + len(wholes)} models are measured already.")
     found = measure_all([*blocks, *wholes], journal, guard.note)
     with styled():
-        asked.write(*by_block(found[: len(blocks)], blocks, {**told, "name": asked.name, "notes": ()}))
+        asked.write(*by_block(found[: len(blocks)], blocks, {**told, "name": asked.name}))
         if wholes:
-            second.write(*by_method(found[len(blocks) :], wholes, {**told, "name": second.name}))
+            also = {**told, "name": second.name, "notes": left_out}
+            second.write(*by_method(found[len(blocks) :], wholes, also))
     journal.close()
 
 
