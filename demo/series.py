@@ -72,6 +72,9 @@ def do(series: Series) -> int:
         for record in series.done()
     ]
     show.table(series.title, ("task", "method", *numbers), rows, numbers)
+    for column in numbers:
+        if column in NOTES:
+            console.print(NOTES[column])
     console.print(f"{show.seconds(perf_counter() - began)}. The records are in {series.folder}/*/record.json.")
     return 0
 
@@ -176,3 +179,9 @@ CELLS: Mapping[str, Callable[[Record], str]] = {
     "frozen part": lambda record: _frozen(record.cost),
 }
 """What a table may tell of a run, by the title of the column; accuracies are of the test split."""
+
+NOTES = {
+    "frozen part": "Seconds of training leave out the frozen part, which is computed once for all runs that read "
+    "it: of those after the first, the table says that it was there.",
+}
+"""What is said below a table that has such a column."""

@@ -92,6 +92,7 @@ def test_series__is_done_once_and_drawn(demos: Any, small: Any, tmp_path: Path, 
     assert "Run 1 of 2: linear on colours" in shown.err
     table = shown.out.splitlines()
     assert any("frozen part" in line for line in table)
+    assert "the table says that it was there" in " ".join(shown.err.split())
     linear, lora = (next(line for line in table if method in line) for method in (" linear ", " lora:rank=2 "))
     assert "every step" in lora
     assert "every step" not in linear
