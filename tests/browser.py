@@ -1,10 +1,12 @@
 """A headless Chromium, driven through a pipe as its DevTools are; it needs no driver and no port."""
 
 import base64
+import fcntl
 import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -18,6 +20,14 @@ FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync", "--disable-quic", "--remote-debugging-pipe"),
 )
+STARTED = """
+import os, sys
+asked, answered, *command = sys.argv[1:]
+os.dup2(int(asked), 3), os.dup2(int(answered), 4)
+os.execv(command[0], command)
+"""
+"""Chromium reads commands from descriptor 3 and answers on 4."""
+
 LIMIT = 60.0
 """Seconds in which an answer must come."""
 
@@ -32,23 +42,25 @@ class Browser:
         self.problems: list[str] = []
         self.requests: list[str] = []
         self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-        down, up = os.pipe(), os.pipe()
+        (asked, self._out), (self._in, answered) = os.pipe(), os.pipe()
+        high = [fcntl.fcntl(one, fcntl.F_DUPFD, 10) for one in (asked, answered)]
         self._process = subprocess.Popen(
             (
-                "/bin/sh",
+                sys.executable,
+                "-I",
                 "-c",
-                f'exec "$0" "$@" 3<&{down[0]} 4>&{up[1]}',
+                STARTED,
+                *map(str, high),
                 CHROMIUM,
                 *FLAGS,
                 f"--user-data-dir={self._profile.name}",
             ),
-            pass_fds=(down[0], up[1]),
+            pass_fds=high,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        os.close(down[0])
-        os.close(up[1])
-        self._out, self._in = down[1], up[0]
+        for one in (asked, answered, *high):
+            os.close(one)
         self._left, self._asked, self._session = b"", 0, None
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
@@ -106,12 +118,14 @@ class Browser:
 
     def point_at(self, selector: str) -> None:
         """Move the mouse to the middle of an element, which is scrolled into view."""
-        where = self.get(
-            f"(() => {{const one = document.querySelector({json.dumps(selector)});"
-            "one.scrollIntoView({block: 'center'});"
-            "const box = one.getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2]})()"
+        found = f"document.querySelector({json.dumps(selector)})"
+        self.get(f"{found}.scrollIntoView({{block: 'center', behavior: 'instant'}})")
+        self.get("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        box = self.get(
+            f"(box => [box.x + box.width / 2, box.y + box.height / 2])({found}.getBoundingClientRect())"
         )
-        self.call("Input.dispatchMouseEvent", type="mouseMoved", x=where[0], y=where[1])
+        where = dict(zip("xy", box, strict=True))
+        self.call("Input.dispatchMouseEvent", type="mouseMoved", **where)
 
     def press(self, key: str, code: int, **more: Any) -> None:
         """Press and release a key."""

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 import vitgraft
 from tests.benchmark_copies import SMALL, noah
+from tests.pages import Checked
 from tests.test_records import record as make
 from tests.toy import in_process, some_digits
 from vitgraft import methods
@@ -624,7 +625,9 @@ def test_commands__run_status_and_report(tmp_path: Path, monkeypatch: pytest.Mon
     call("report", path, "--format", "html", "--to", str(page))
     assert "| linear - bias | " in call("compare", path, "linear", "bias")
     assert "no task yet" in runner.invoke(app, ["bench", "compare", path, "linear", "bias", "--out", "no"]).output
-    assert "<td>bias</td>" in page.read_text()
+    made = Checked(page.read_text())
+    assert {"bias", "linear"} <= set(made.text)
+    assert len(made.of("details")) == 2  # each run's facts
     assert "2 of 2" in call("status", path, "--set", "workers=3", "--set", "cache=off")
     assert "0 of 2" in call("status", path, "--set", "epochs=2", "--set", "legacy_test=true")
     for given, told in (("epochs", "has no value"), ("epohcs=2", "'epochs'"), ("data=x", "data is no setting")):

@@ -128,12 +128,6 @@ def test_csv__is_not_rounded_and_read_back() -> None:
     assert means == {"mean of groups": 67.5, "mean of tasks": 70.0, "rank": 1.5}
 
 
-def test_html__escapes_names() -> None:
-    one = summarise({"a<b": {"a": [done("a", 50.0, 0)]}}, ["a"], 1)
-    assert "<td>a&lt;b</td><td>50.0</td>" in render.html(one, "x & y")
-    assert "<title>x &amp; y</title>" in render.html(one, "x & y")
-
-
 def test_pareto__keeps_what_nothing_beats() -> None:
     points = {
         "cheap": (1.0, 50.0),
@@ -209,9 +203,6 @@ def test_against__is_in_every_form_and_tells_the_backbones() -> None:
     found, kinds = whole(0.5), {"mine": "vpt-deep"}
     said = shown(found, kinds, ["synqt-t2"])
     assert "(synqt-t2), of ViT-B/16, IN-21k. Ours: of figures." in said
-    page = render.html(found, "x", beside.parts(found, kinds, ["synqt-t2"]))
-    assert "Ours: of figures.</p>" in page
-    assert "<td>78.8</td><td>+0.5</td>" in page
     text = render.table(found, beside.lines(found, kinds, ["synqt-t2"]))
     rows = {(row["kind"], row["name"]): float(row["top1"]) for row in csv.DictReader(io.StringIO(text))}
     assert rows["published in synqt-t2", "vtab1k:cifar100"] == 78.8
@@ -247,7 +238,6 @@ def test_legacy__stands_apart() -> None:
     assert table[0] == columns
     assert table[2] == "| both | 92.0 ± 1.4 | 81.0 ± 0.0 | 46.0 ± 7.1 | 86.5 | 46.0 | 66.2 | 73.0 |"
     assert [line.split(" | ")[0] for line in table[2:]] == ["| both", "| some"]
-    assert "<th>best on test (legacy)</th>" in render.html(made, "x")
     rows = list(csv.DictReader(io.StringIO(render.table(made))))
     legacy = [row for row in rows if row["kind"] == "all, best on test (legacy)" and row["method"] == "both"]
     assert {row["name"]: float(row["top1"]) for row in legacy} == {

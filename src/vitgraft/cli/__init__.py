@@ -13,6 +13,7 @@ from vitgraft.cli.fit import fit
 from vitgraft.cli.guard import Commands
 from vitgraft.cli.merge import merge
 from vitgraft.cli.predict import predict
+from vitgraft.cli.report import report
 from vitgraft.cli.sensitivity import sensitivity
 
 app = typer.Typer(
@@ -58,6 +59,7 @@ app.command("eval", rich_help_panel="Work")(evaluate)
 app.command("predict", rich_help_panel="Work")(predict)
 app.command("merge", rich_help_panel="Work")(merge)
 app.command("sensitivity", rich_help_panel="Work")(sensitivity)
+app.command("report", rich_help_panel="Work")(report)
 app.command("import", rich_help_panel="Work")(convert)
 app.add_typer(analyze.app, name="analyze", rich_help_panel="Look")
 app.add_typer(bench.app, name="bench", rich_help_panel="Work")

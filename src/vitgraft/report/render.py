@@ -1,10 +1,9 @@
-"""A comparison as Markdown, CSV or HTML."""
+"""A comparison as Markdown or CSV."""
 
 import csv
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from html import escape
 from typing import NamedTuple
 
 from vitgraft.report.pairs import Difference
@@ -47,21 +46,6 @@ def markdown(summary: Summary, parts: Iterable[Part] = ()) -> str:
     return "\n\n".join(texts) + "\n"
 
 
-def html(summary: Summary, title: str, parts: Iterable[Part] = ()) -> str:
-    """One HTML page with the same tables."""
-    texts = [*(_html(*table) for table in _tables(summary)), f"<p>{escape(origin(summary.origin))}</p>"]
-    for said, columns, rows in parts:
-        texts += [f"<p>{escape(said)}</p>", _html(columns, rows)]
-    body = "\n".join(texts)
-    style = (
-        "body{font:14px sans-serif;margin:2em}table{border-collapse:collapse;margin:1em 0}"
-        "td,th{padding:.2em .7em;text-align:right;border-bottom:1px solid #ddd}"
-        "td:first-child,th:first-child{text-align:left}"
-    )
-    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{style}</style>'
-    return f"<!doctype html>\n<html><head>{head}</head>\n<body><h1>{escape(title)}</h1>\n{body}\n</body></html>\n"
-
-
 NAMED = 4
 """So many versions of the code are named at most."""
 
@@ -93,8 +77,8 @@ def table(summary: Summary, published: Iterable[Line] = ()) -> str:
         costs = [get(row.cost) if row.cost else "" for _, get in FIELDS]
         writer.writerows((row.method, *cells, *costs) for cells in _lines(row))
         if row.legacy is not None:
-            legacy = _lines(row.legacy)
-            writer.writerows((row.method, f"{kind}, {LEGACY}", *cells, *costs) for kind, *cells in legacy)
+            best = _lines(row.legacy)
+            writer.writerows((row.method, f"{kind}, {LEGACY}", *cells, *costs) for kind, *cells in best)
     writer.writerows((*line, *[""] * (2 + len(FIELDS))) for line in published)
     return out.getvalue()
 
@@ -150,11 +134,18 @@ Table = tuple[Sequence[str], list[list[str]]]
 
 def _tables(summary: Summary) -> list[Table]:
     tables = [_accuracies(summary), (("method", *(name for name, _ in COSTS)), _costs(summary))]
-    legacy = tuple(row.legacy for row in summary.rows if row.legacy is not None)
-    if legacy:
-        (_, *columns), rows = _accuracies(replace(summary, rows=legacy))
-        tables.insert(1, ((LEGACY, *columns[:-1]), [row[:-1] for row in rows]))
+    if (table := legacy(summary)) is not None:
+        tables.insert(1, table)
     return tables
+
+
+def legacy(summary: Summary) -> Table | None:
+    """Accuracies of the epochs that were best on test; None where no run was asked for them."""
+    found = tuple(row.legacy for row in summary.rows if row.legacy is not None)
+    if not found:
+        return None
+    (_, *columns), rows = _accuracies(replace(summary, rows=found))
+    return (LEGACY, *columns[:-1]), [row[:-1] for row in rows]
 
 
 def _accuracies(summary: Summary) -> Table:
@@ -201,9 +192,3 @@ def _bytes(count: float) -> str:
 def _piped(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
-
-
-def _html(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
-    body = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>"

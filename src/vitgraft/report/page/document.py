@@ -5,11 +5,19 @@ import hashlib
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 
 from vitgraft.report.page.markup import Html, h, together
+from vitgraft.report.style import PALETTE
 
 FIRST = "top"
 """The id of a page's beginning."""
+
+MAKER = "vitgraft"
+"""By which a page is known as one of ours."""
+
+HEAD = 4096
+"""Bytes of a file in which that stands."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +57,9 @@ class Page:
             h("meta", http_equiv="Content-Security-Policy", content=_policy(script)),
             h("meta", name="viewport", content="width=device-width, initial-scale=1"),
             h("meta", name="color-scheme", content="light dark"),
+            h("meta", name="generator", content=MAKER),
             h("title", self.title),
-            h("style", style),
+            h("style", _palette(), style),
         )
         skip = h("a", "Skip to the content", href="#content", class_="skip")
         links = (h("li", h("a", one.title, href=f"#{one.id}")) for one in self.sections)
@@ -60,6 +69,14 @@ class Page:
         foot = h("footer", self.foot, " ", h("a", "Back to the top", href=f"#{FIRST}"))
         body = h("body", skip, header, contents, main, foot, h("script", script), id=FIRST)
         return f"<!doctype html>\n{h('html', head, body, lang='en')}\n"
+
+
+def is_page(path: Path) -> bool:
+    """True for a file that is a page of ours, and may be replaced by a later one."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return f'name="generator" content="{MAKER}"'.encode() in file.read(HEAD)
 
 
 def _section(one: Section) -> Html:
@@ -76,6 +93,11 @@ def _policy(script: str) -> str:
     """What browsers let the page do: show what it holds, and run its own script and no other."""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+
+
+def _palette() -> Html:
+    """The colours of the project's figures, as --c0 and so on."""
+    return Html(f":root {{ {' '.join(f'--c{index}: {colour};' for index, colour in enumerate(PALETTE))} }}\n")
 
 
 @cache

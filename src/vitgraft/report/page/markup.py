@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from html import escape
 
-VOID = {"br", "col", "hr", "img", "input", "link", "meta"}
+VOID = {"br", "col", "hr", "img", "input", "link", "meta", "wbr"}
 """Elements of HTML that hold nothing and have no end."""
 
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")

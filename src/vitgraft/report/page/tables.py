@@ -1,8 +1,9 @@
 """Tables that sort and filter, and lists of facts."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vitgraft.report.page.markup import Html, h, together
 
@@ -34,32 +35,44 @@ class Cell:
 class Row:
     """Cells, the first of which names the row; `key` ties it to marks of charts with the same key."""
 
-    cells: Sequence[Cell | str | float | None]
+    cells: Sequence[Cell | str | None]
     id: str | None = None
     key: str | None = None
 
 
 def table(
-    name: str, caption: object, columns: Sequence[Column | str], rows: Sequence[Row], *, filtered: bool = False
+    name: str,
+    caption: object,
+    columns: Sequence[Column | str],
+    rows: Sequence[Row],
+    *,
+    filtered: bool = False,
+    leads: bool = False,
 ) -> Html:
     """A table that its headers sort, in a box that scrolls by itself where a page is narrow.
 
     `name` is its id, which no other element of the page has. With `filtered` it has a field for words, all of
-    which a row must hold to be shown.
+    which a row must hold to be shown; if it `leads`, marks of charts whose keys no row shown has are hidden, too.
     """
     wide = [Column(one) if isinstance(one, str) else one for one in columns]
     head = h("thead", h("tr", *(_header(column) for column in wide)))
     body = h("tbody", *(_row(row, wide) for row in rows))
-    said = h("caption", caption, id=f"{name}-caption")
+    said = h("caption", h("span", caption, id=f"{name}-caption"))
     grid = h("table", said, head, body, id=name, class_="sorts")
     box = h("div", grid, class_="scroll", tabindex=0, role="region", aria_labelledby=f"{name}-caption")
-    return together([_filter(name, len(rows)) if filtered else None, box])
+    return together([_filter(name, len(rows), leads) if filtered else None, box])
 
 
 def facts(pairs: Mapping[str, object]) -> Html:
     """Names and what they are, one below the other; those that are None are left out."""
     told = ((name, value) for name, value in pairs.items() if value is not None)
     return h("dl", *(together((h("dt", name), h("dd", value))) for name, value in told), class_="facts")
+
+
+def breaking(name: str) -> Html:
+    """A name that may go on in the next line behind a colon, a comma or a slash: lora:rank=8."""
+    first, *others = re.split(r"(?<=[:,/])(?=.)", name)
+    return together([first, *(piece for part in others for piece in (h("wbr"), part))])
 
 
 def _header(column: Column) -> Html:
@@ -71,7 +84,8 @@ def _header(column: Column) -> Html:
 
 def _row(row: Row, columns: Sequence[Column]) -> Html:
     first, *others = (one if isinstance(one, Cell) else Cell(one) for one in row.cells)
-    cells = [h("th", _inside(first), scope="row", data_v=_sorted_by(first))]
+    named = replace(first, shown=breaking(first.shown)) if isinstance(first.shown, str) else first
+    cells = [h("th", _inside(named), scope="row", data_v=_sorted_by(first))]
     for cell, column in zip(others, columns[1:], strict=True):
         kinds = " ".join(filter(None, ("number" * column.number, "best" * cell.best)))
         cells.append(h("td", _inside(cell), class_=kinds or None, data_v=_sorted_by(cell)))
@@ -91,9 +105,15 @@ def _sorted_by(cell: Cell) -> str | None:
     return None if cell.value is None else str(cell.value)
 
 
-def _filter(name: str, count: int) -> Html:
+def _filter(name: str, count: int, leads: bool) -> Html:
     field = h(
-        "input", type="search", id=f"{name}-filter", data_filters=name, autocomplete="off", spellcheck="false"
+        "input",
+        type="search",
+        id=f"{name}-filter",
+        data_filters=name,
+        data_leads=leads,
+        autocomplete="off",
+        spellcheck="false",
     )
     label = h("label", "Filter ", field, for_=f"{name}-filter")
     shown = h("output", f"{count:,} rows", for_=f"{name}-filter")
