@@ -77,6 +77,18 @@ def test_page__of_runs_without_a_test_split_tells_that_it_shows_validation(tmp_p
     Checked(text)
 
 
+def test_page__warns_of_cells_that_mix_settings_and_of_tasks_with_other_images(tmp_path: Path) -> None:
+    first, second = made("linear", "digits", 0), made("linear", "digits", 1, lr=0.5)
+    other = replace(second, task=replace(second.task, fingerprint="others"))
+    text, _ = whole([first, other], tmp_path)
+    assert "Runs had different images of: digits. Their numbers are not to be compared." in text
+    assert "Runs of linear on digits differ in more than their seeds: lr." in text
+    text, _ = whole(
+        [first, replace(second, config={**second.config, "lr": first.config["lr"]})], tmp_path / "same"
+    )
+    assert "Beware" not in text
+
+
 def called(name: str) -> str:
     """A page on a run all of whose texts are one."""
     one = made("linear", "digits", 0)
@@ -199,6 +211,7 @@ def test_scale__has_a_place_for_zero_and_round_ticks() -> None:
     assert 0 < counts.at(0) < 0.08 < counts.at(1000) < counts.at(1_600_000) < 1
     assert [scales.counted(tick) for tick in counts.ticks()] == ["0", "1k", "10k", "100k", "1M"]
     assert Scale(30.0, 61.0).ticks() == [30.0, 40.0, 50.0, 60.0]
+    assert Scale(1.0, 4.0, whole=True).ticks() == [1.0, 2.0, 3.0, 4.0]
     alone = Scale.of([5.0])
     assert (alone.at(5.0), alone.ticks() != []) == (pytest.approx(0.5), True)
     assert Scale.of([0.0, 0.0], logarithmic=True).at(0.0) == 0.0

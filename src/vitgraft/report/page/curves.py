@@ -3,6 +3,7 @@
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from vitgraft.report.page import axes, scales
 from vitgraft.report.page.markup import Html, h
@@ -70,7 +71,7 @@ def _panel(material: Material, task: str, kind: str, title: str) -> Html | None:
     if not points:
         return None
     loss = kind.endswith("loss")
-    x = Scale.of([epoch for epoch, _ in points], room=0.0)
+    x = replace(Scale.of([epoch for epoch, _ in points], room=0.0), whole=True)
     y = Scale.of([value for _, value in points], loss and all(value > 0 for _, value in points))
     drawn, last = [], []
     for row, own in lines.items():

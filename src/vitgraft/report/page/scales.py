@@ -13,12 +13,16 @@ ZERO = 0.08
 
 @dataclass(frozen=True)
 class Scale:
-    """An axis from `low` to `high`; a logarithmic one may have 0, too, which stands at its end, apart."""
+    """An axis from `low` to `high`; a logarithmic one may have 0, too, which stands at its end, apart.
+
+    A `whole` one has ticks at whole numbers alone.
+    """
 
     low: float
     high: float
     logarithmic: bool = False
     zero: bool = False
+    whole: bool = False
 
     @classmethod
     def of(cls, values: Sequence[float], logarithmic: bool = False, room: float = ROOM) -> "Scale":
@@ -45,12 +49,12 @@ class Scale:
     def ticks(self, about: int = 6, base: int = 10) -> list[float]:
         """Some round values on the axis; powers and simple multiples of `base` on a logarithmic one."""
         if not self.logarithmic:
-            return _round(self.low, self.high, about)
+            return _round(self.low, self.high, about, 1.0 if self.whole else 0.0)
         return [0.0] * self.zero + _powers(self.low, self.high, about, base)
 
 
-def _round(low: float, high: float, about: int) -> list[float]:
-    rough = (high - low) / about
+def _round(low: float, high: float, about: int, least: float = 0.0) -> list[float]:
+    rough = max((high - low) / about, least)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * times for times in (1, 2, 5, 10) if power * times >= rough)
     return [round(step * index, 12) for index in range(math.ceil(low / step), math.floor(high / step) + 1)]
