@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from vitgraft.cli import analyze, bench, cache, data, listings, show
+from vitgraft.cli.calibrate import calibrate
 from vitgraft.cli.convert import convert
 from vitgraft.cli.evaluate import evaluate
 from vitgraft.cli.fit import fit
@@ -57,6 +58,7 @@ def _common(
 app.command("fit", rich_help_panel="Work")(fit)
 app.command("eval", rich_help_panel="Work")(evaluate)
 app.command("predict", rich_help_panel="Work")(predict)
+app.command("calibrate", rich_help_panel="Work")(calibrate)
 app.command("merge", rich_help_panel="Work")(merge)
 app.command("sensitivity", rich_help_panel="Work")(sensitivity)
 app.command("report", rich_help_panel="Work")(report)

@@ -5,7 +5,7 @@ import secrets
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -23,6 +23,7 @@ from vitgraft.train.settings import check_device
 
 if TYPE_CHECKING:
     from vitgraft.machine.placement import Placement
+    from vitgraft.models.model import Model
 
 STDIN = "-"
 """How a command line says that paths come from standard input, or that results go to standard output."""
@@ -76,6 +77,21 @@ Out = Annotated[
     ),
 ]
 Replace = Annotated[bool, typer.Option("--replace", help="Replace the file of --out if it is there.")]
+
+
+Uncalibrated = Annotated[
+    bool,
+    typer.Option("--uncalibrated", help="Of a calibrated run, the probabilities that it was trained to give."),
+]
+
+
+def as_asked(models: "Mapping[str, Model]", uncalibrated: bool) -> "dict[str, Model]":
+    """Models by the names of their runs, calibrated unless that is not wanted; which are is told."""
+    for name, model in models.items():
+        if model.temperature is not None and not uncalibrated:
+            whose = f" of {name}" if len(models) > 1 else ""
+            guard.note(f"Probabilities{whose} are calibrated: {model.temperature.told()}.")
+    return {name: model.uncalibrated() if uncalibrated else model for name, model in models.items()}
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ from vitgraft.cli.asking import (
     Reads,
     Replace,
     RunsOn,
+    Uncalibrated,
+    as_asked,
     list_given,
     reads,
     results,
@@ -132,6 +134,7 @@ def evaluate(
     replace: Replace = False,
     checkpoint: Checkpoint = None,
     force: OtherWeights = False,
+    uncalibrated: Uncalibrated = False,
 ) -> None:
     """Measure loss and accuracies of a saved graft on labelled images.
 
@@ -157,13 +160,13 @@ def evaluate(
         from vitgraft.models.model import load
 
         model = load(run, checkpoint=checkpoint, force=force).with_pixel_range(how.pixel_range)
-        reading = {**({} if source is data else {"root": os.getcwd()}), **which.reading, **how.given()}
-        part, match, notes = _images(run, source, which, reading, model.class_names)
+        model = as_asked({str(run): model}, uncalibrated)[str(run)]
+        part, match, notes = images_of(run, source, which, how, model.class_names, source is not data)
         notes += as_the_model_reads(match.split.images, model.preprocessing.pixel_range)
         for note in notes:
             guard.note(note)
         metrics = _metrics(model, match.split, on)
-        facts = _facts(part, match, metrics, notes)
+        facts = _facts(part, match, metrics, notes, model)
         if out is not None:
             file.write(json_of(facts, indent=2) + "\n")
             guard.note(f"Wrote {out}.")
@@ -173,14 +176,18 @@ def evaluate(
         _print(part, match, metrics)
 
 
-def _images(
-    run: Path, source: str | None, which: Wanted, reading: dict[str, str], names: tuple[str, ...]
+def images_of(
+    run: Path, source: str | None, which: Wanted, how: Reads, names: tuple[str, ...], piped: bool = False
 ) -> "tuple[Part, Matched, list[str]]":
-    """The images that are meant, with the model's labels, and what is to be told of them."""
+    """The images that are meant, with the model's labels, and what is to be told of them.
+
+    Paths of a list that was `piped` are relative to where the command is called.
+    """
     from vitgraft.data.measured import readable
     from vitgraft.data.naming import matched
     from vitgraft.runs.kept_split import part_of_run
 
+    reading = {**({"root": os.getcwd()} if piped else {}), **which.reading, **how.given()}
     part = part_of_run(run, which.part, data=source, reading=reading, allow_missing=which.allow_missing)
     part = readable(part, which.skip_unreadable)
     match = matched(part.split, names, ignore_unknown=which.ignore_unknown, by_index=which.by_index)
@@ -192,7 +199,7 @@ def _metrics(model: "Model", split: "Split", on: RunsOn) -> "Metrics":
     from vitgraft.train import measure
 
     tell_arithmetic(on, place(on.device))
-    return measure.evaluate(model.tuned, split, model.preprocessing, **asdict(on))
+    return measure.evaluate(model.tuned, split, model.preprocessing, divisor=model.divisor, **asdict(on))
 
 
 def _present(split: "Split", names: tuple[str, ...]) -> list[str]:
@@ -212,7 +219,7 @@ def _absent(split: "Split", names: tuple[str, ...]) -> list[str]:
     return [f"{len(absent)} of {len(names)} classes have no image here: {named}."]
 
 
-def _facts(part: "Part", match: "Matched", metrics: "Metrics", notes: list[str]) -> dict[str, Any]:
+def _facts(part: "Part", match: "Matched", metrics: "Metrics", notes: list[str], model: "Model") -> dict[str, Any]:
     """What is printed as JSON; accuracies are of the images and classes that are there."""
     names = match.split.classes or ()
     there = _present(match.split, names)
@@ -221,6 +228,7 @@ def _facts(part: "Part", match: "Matched", metrics: "Metrics", notes: list[str])
         "data": part.of,
         "split": part.name,
         **asdict(metrics),
+        "temperature": None if model.temperature is None else asdict(model.temperature),
         "classes": len(names),
         "classes_present": len(there),
         "absent": [name for name in names if name not in set(there)],

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,7 +26,8 @@ def merge(
 ) -> None:
     """Write a plain timm checkpoint with the same logits, which needs no vitgraft any more.
 
-    Methods that no plain weight can express are refused; `vitgraft methods` says which merge.
+    Methods that no plain weight can express are refused; `vitgraft methods` says which merge. The temperature of a
+    calibrated run stands in the file's metadata: logits are divided by it before they become probabilities.
 
     Example:
 
@@ -44,11 +45,18 @@ def merge(
     plain = model.merge()
     gap = _gap(model, plain)
     state = {name: value.detach().cpu().contiguous() for name, value in plain.state_dict().items()}
-    facts = {"class_names": list(model.class_names), "preprocessing": model.preprocessing.to_json()}
+    facts: dict[str, Any] = {
+        "class_names": list(model.class_names),
+        "preprocessing": model.preprocessing.to_json(),
+    }
+    if model.temperature is not None:
+        facts["temperature"] = model.temperature.value
     metadata = {"format": "pt", **{key: json.dumps(value) for key, value in facts.items()}}
     write_atomically(out, safetensors.torch.save(state, metadata))
     typer.echo(f"Wrote {out}: {len(state)} tensors, with class names and preprocessing in its metadata.")
     typer.echo(f"On a probe its logits differ by at most {gap:.1g} from those of {run}.")
+    if model.temperature is not None:
+        typer.echo(f"{run} is calibrated ({model.temperature.told()}), and its logits are as they were trained.")
     typer.echo(f"Load it with:\n\n{_recipe(model, out)}")
 
 
@@ -84,8 +92,15 @@ def _recipe(model: "Model", out: Path) -> str:
         head = "import timm"
     return (
         f"{head}\nfrom safetensors.torch import load_file\n\nmodel = {made}\n"
-        f"model.load_state_dict(load_file({str(out)!r}), strict=True)\n"
+        f"model.load_state_dict(load_file({str(out)!r}), strict=True)\n{_probabilities(model)}"
     )
+
+
+def _probabilities(model: "Model") -> str:
+    """A line that makes a calibrated model's logits probabilities; nothing for another one."""
+    if model.temperature is None:
+        return ""
+    return f"probabilities = (model.eval()(images) / {model.temperature.value!r}).softmax(1)\n"
 
 
 def _call(arguments: dict[str, object]) -> str:

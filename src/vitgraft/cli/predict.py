@@ -16,7 +16,9 @@ from vitgraft.cli.asking import (
     OtherWeights,
     Reads,
     RunsOn,
+    Uncalibrated,
     Writes,
+    as_asked,
     check_named,
     reads,
     results,
@@ -74,6 +76,7 @@ def predict(
     allow_missing: LeftOver = False,
     checkpoint: Checkpoints = None,
     force: OtherWeights = False,
+    uncalibrated: Uncalibrated = False,
 ) -> None:
     """Print the classes of pictures, the likeliest first, each as soon as it is known.
 
@@ -103,6 +106,7 @@ def predict(
         from vitgraft.models.bundle import Bundle
 
         bundle = Bundle.load(runs, checkpoint=checkpoint or None, force=force).with_pixel_range(how.pixel_range)
+        bundle = Bundle(as_asked(bundle.members, uncalibrated))
         asker = _asker(bundle, on)  # before the first line: the device may not be there
         expected = Expected(images.names, runs, bundle.class_names)
         unread = 0

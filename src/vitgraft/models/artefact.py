@@ -27,6 +27,7 @@ from vitgraft.core.tuned import Tuned
 from vitgraft.data.preprocessing import Preprocessing
 from vitgraft.errors import ArtefactError, ConfigError
 from vitgraft.kinds import check_fields, finite
+from vitgraft.train.temperature import Temperature
 
 SCHEMA = 1
 TENSORS = "graft.safetensors"
@@ -58,7 +59,7 @@ class BackboneId:
 class Card:
     """Everything about a graft but its values. `method` and `preprocessing` are in their own JSON forms.
 
-    `digest` is that of the tensors (`digest_of`); older cards have none.
+    `digest` is that of the tensors (`digest_of`); older cards have none. `temperature` is that of these values.
     """
 
     method: dict[str, Any]
@@ -70,6 +71,7 @@ class Card:
     metrics: dict[str, Any] = field(default_factory=dict)
     cost: dict[str, Any] = field(default_factory=dict)
     digest: str | None = None
+    temperature: Temperature | None = None
     schema: int = SCHEMA
 
     @classmethod
@@ -90,7 +92,7 @@ class Card:
                 raise TypeError("it is no table with a backbone")
             backbone = BackboneId(**values["backbone"])
             check_fields(backbone, "backbone.")
-            card = cls(**{**values, "backbone": backbone})
+            card = cls(**{**values, "backbone": backbone, "temperature": _temperature(values)})
             check_fields(card)
             card._check()
         except (KeyError, TypeError, ValueError, OverflowError, ConfigError) as error:
@@ -106,6 +108,11 @@ class Card:
                 raise ValueError(f"{what}.{broken[0]} is {getattr(self, what)[broken[0]]!r}")
         if len(self.class_names) < 2 or len({*self.class_names}) < len(self.class_names):
             raise ValueError(f"class_names has {len(self.class_names)} names, of which some are equal, or too few")
+
+
+def _temperature(values: Mapping[str, Any]) -> Temperature | None:
+    found = values.get("temperature")
+    return None if found is None else Temperature(**found)
 
 
 def _plain(value: Any) -> bool:
@@ -153,10 +160,15 @@ def write(
     write_atomically(spare, safetensors.torch.save(tensors, {"format": "pt", DIGEST: card.digest}))
     for path in instead:
         remove(path)
-    write_atomically(folder / CARD, (json_of(asdict(card), indent=2) + "\n").encode())
+    rewrite(folder, card)
     os.replace(spare, folder / TENSORS)
     tidy(folder)
     return card
+
+
+def rewrite(folder: Path, card: Card) -> None:
+    """Put a card in the place of another one of the same tensors."""
+    write_atomically(folder / CARD, (json_of(asdict(card), indent=2) + "\n").encode())
 
 
 def adopt(source: Path, folder: Path) -> None:

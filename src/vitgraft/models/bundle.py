@@ -76,6 +76,10 @@ class Bundle:
         """The same grafts, which read pictures of more than 8 bits as `Model.with_pixel_range` says."""
         return Bundle({name: model.with_pixel_range(pixel_range) for name, model in self.members.items()})
 
+    def uncalibrated(self) -> "Bundle":
+        """The same grafts, with the probabilities that they were trained to give."""
+        return Bundle({name: model.uncalibrated() for name, model in self.members.items()})
+
     def predict(
         self,
         images: Pictures,

@@ -2,11 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
 from vitgraft import methods
@@ -18,18 +16,19 @@ from vitgraft.data.pictures.ranges import AUTO, MAX_PIXELS, asked
 from vitgraft.data.preprocessing import Preprocessing, adopted
 from vitgraft.data.task import Split, Task
 from vitgraft.data.transforms import Serving
-from vitgraft.errors import ArtefactError, ConfigError
+from vitgraft.errors import ConfigError
 from vitgraft.kinds import check_fields, checked, converted, whole
 from vitgraft.methods import Method
 from vitgraft.methods.base import NoData
-from vitgraft.models import artefact, labelled, planting
-from vitgraft.models.artefact import BackboneId, Card
+from vitgraft.models import artefact, calibrating, labelled, planting
+from vitgraft.models.artefact import Card
 from vitgraft.models.folder import check_free_to_look, check_free_to_save, run_files
-from vitgraft.models.rebuilt import differs, path_of, rebuilt
+from vitgraft.models.rebuilt import check_findings, differs, identity, misfit, path_of, rebuilt
 from vitgraft.results.provenance import versions
 from vitgraft.train import loop
 from vitgraft.train.calibrate import Calibrator
 from vitgraft.train.settings import Training
+from vitgraft.train.temperature import Temperature
 
 if TYPE_CHECKING:
     from vitgraft.train.metrics import Metrics
@@ -41,7 +40,8 @@ class Model:
 
     `tuned` is the torch module; calling a Model runs it on preprocessed images (B, 3, H, W). `findings` are what
     the method found in training data, if it looks at them, in `finding_seconds`; they are saved with the graft.
-    `kept` lists the images that it was trained on, where these are files; it is saved with the graft, too.
+    `kept` lists the images that it was trained on, where these are files; it is saved with the graft, too, and so
+    is the `temperature` by which `predict` and `evaluate` divide logits once the model is calibrated.
     """
 
     tuned: Tuned
@@ -51,6 +51,7 @@ class Model:
     findings: Mapping[str, Tensor] = field(default_factory=dict)
     finding_seconds: float = 0.0
     kept: Kept | None = None
+    temperature: Temperature | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -59,8 +60,17 @@ class Model:
     def backbone(self) -> Backbone:
         return self.tuned.backbone
 
+    @property
+    def divisor(self) -> float:
+        """What logits are divided by before they become probabilities: 1 unless the model is calibrated."""
+        return 1.0 if self.temperature is None else self.temperature.value
+
+    def uncalibrated(self) -> "Model":
+        """The same model, with the probabilities that it was trained to give."""
+        return replace(self, temperature=None)
+
     def __call__(self, images: Tensor) -> Tensor:
-        """Logits (B, C) of preprocessed images (B, 3, H, W).
+        """Logits (B, C) of preprocessed images (B, 3, H, W), as trained: no temperature divides them.
 
         Raises:
             ConfigError: no such tensor, or one of another size than the backbone takes.
@@ -96,7 +106,7 @@ class Model:
         """
         seen = self.with_pixel_range(pixel_range).preprocessing
         limit = whole("max_pixels", max_pixels, least=1)
-        return loop.predict(self.tuned, opened(images, seen.pixel_range, limit), seen)
+        return loop.predict(self.tuned, opened(images, seen.pixel_range, limit), seen, divisor=self.divisor)
 
     @checked
     def evaluate(
@@ -121,10 +131,22 @@ class Model:
         """
         wishes = labelled.Wishes(ignore_unknown, by_index, allow_missing)
         images = labelled.to_measure(data, split, self.class_names, self.kept, wishes)
-        return loop.evaluate(self.tuned, images, self.preprocessing, **labelled.settings_of(settings))
+        chosen = labelled.settings_of(settings)
+        return loop.evaluate(self.tuned, images, self.preprocessing, divisor=self.divisor, **chosen)
+
+    @checked
+    def calibrate(self, data: Split | Task | Path | str, split: str | None = None, **settings: Any) -> Temperature:
+        """Fit the temperature by which `predict` and `evaluate` divide logits from now on, on images that were
+        neither trained on nor are the test: of a task or folder the val by default. `settings` as of `evaluate`.
+
+        Raises:
+            ConfigError, DataError: no such images, or no temperature is best.
+        """
+        self.temperature = calibrating.fitted_on(self, data, split, labelled.settings_of(settings))
+        return self.temperature
 
     def merge(self) -> nn.Module:
-        """A plain library model with the same logits. Raises NotFoldable."""
+        """A plain library model with the same logits, which no temperature divides. Raises NotFoldable."""
         return self.tuned.merge()
 
     @checked
@@ -160,13 +182,14 @@ class Model:
         trained = self.tuned.trained_values()
         card = Card(
             method=methods.describe(self.method),
-            backbone=self._backbone_id(),
+            backbone=identity(self.backbone),
             preprocessing=self.preprocessing.to_json(),
             class_names=self.class_names,
             trained_values={"method": trained.method, "head": trained.head, "found": self.found_values},
             versions=versions(),
             metrics=dict(metrics or {}),
             cost=dict(cost or {}),
+            temperature=self.temperature,
         )
         card = artefact.write(home, card, self.tuned.state_dict(), self.findings, instead)
         put(self.kept, home)
@@ -174,25 +197,12 @@ class Model:
 
     def digest(self) -> str:
         """The method's spec and a digest of its findings: what a training that goes on must share."""
-        if not self.findings:
-            return methods.spec_of(self.method)
-        found = sha256()
-        for name, value in sorted(self.findings.items()):
-            found.update(f"{name}:{tuple(value.shape)}:{value.dtype}".encode())
-            found.update(value.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
-        return f"{methods.spec_of(self.method)} {found.hexdigest()[:12]}"
+        return planting.digest_of(self.method, self.findings)
 
     @property
     def found_values(self) -> int:
         """How many numbers the findings are: shipped with the trained values, and not trained any more."""
         return sum(value.numel() for value in self.findings.values())
-
-    def _backbone_id(self) -> BackboneId:
-        source = self.backbone.config.get("source")
-        fingerprint = self.backbone.fingerprint()
-        if source is None:
-            return BackboneId(self.backbone.name, fingerprint, rebuildable=False)
-        return BackboneId(fingerprint=fingerprint, **source)
 
 
 @checked
@@ -296,22 +306,13 @@ def load(
     if not force and (wrong := differs(card.backbone, home, frozen)):
         raise wrong
     method = methods.parse_saved(card.method)
-    if method.looks() != bool(findings):
-        raise ArtefactError(
-            f"{home / artefact.TENSORS} does not fit its own card: it holds {len(findings)} findings, and "
-            f"{methods.spec_of(method)} takes {'some' if method.looks() else 'none'}. The files belong to two "
-            "different grafts."
-        )
+    check_findings(home, method, findings)
     pictures = Preprocessing.from_json(card.preprocessing)
     try:
         model = _planned(frozen, method, card.class_names, pictures, findings=findings)
     except (LookupError, ArithmeticError, RuntimeError, MemoryError, TypeError, ValueError) as error:
-        what = f"The findings in {home / artefact.TENSORS} fit neither its card nor"
-        if not findings:
-            what = f"The method in {home / artefact.CARD}, {methods.spec_of(method)}, cannot be built on"
-        told = f"{what} {frozen.name} ({error}). Save the graft again, or load it on its own backbone."
-        raise ArtefactError(told) from error
+        raise misfit(home, method, findings, frozen, error) from error
     artefact.fill(model.tuned, state, home)
     model.tuned.eval()
-    model.kept = labelled.kept_in(home)
+    model.kept, model.temperature = labelled.kept_in(home), card.temperature
     return model

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from hashlib import sha256
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +70,17 @@ def sizes_told(backbone: Backbone, method: Method, classes: int) -> Iterator[Non
             f"{spec_of(method)} with {classes} classes does not fit into memory on {backbone.name} "
             f"({told.splitlines()[0]}). Choose smaller sizes."
         ) from error
+
+
+def digest_of(method: Method, findings: Findings) -> str:
+    """A method's spec, and a digest of what it found if it looked."""
+    if not findings:
+        return spec_of(method)
+    found = sha256()
+    for name, value in sorted(findings.items()):
+        found.update(f"{name}:{tuple(value.shape)}:{value.dtype}".encode())
+        found.update(value.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
+    return f"{spec_of(method)} {found.hexdigest()[:12]}"
 
 
 def own_preprocessing(backbone: Backbone) -> Preprocessing:

@@ -15,7 +15,9 @@ from vitgraft.backbones.loading import load_backbone
 from vitgraft.core.backbone import Backbone
 from vitgraft.errors import ArtefactError, BackboneError, CheckpointError, VitgraftError
 from vitgraft.kinds import fitting
-from vitgraft.models.artefact import BackboneId
+from vitgraft.methods import Method, spec_of
+from vitgraft.methods.base import Findings
+from vitgraft.models.artefact import CARD, TENSORS, BackboneId
 
 SHOWN = 6
 """Places that a message lists before it only counts."""
@@ -26,6 +28,14 @@ def path_of(value: object, what: str) -> Path:
     if fitting(value, str | Path) is None:
         raise ArtefactError(f"{what}={value!r} ({type(value).__name__}) is no path. Give a text or a Path.")
     return Path(os.path.expanduser(os.fspath(cast(str | Path, value))))
+
+
+def identity(backbone: Backbone) -> BackboneId:
+    """Which backbone this is, and how it is made again."""
+    source, fingerprint = backbone.config.get("source"), backbone.fingerprint()
+    if source is None:
+        return BackboneId(backbone.name, fingerprint, rebuildable=False)
+    return BackboneId(fingerprint=fingerprint, **source)
 
 
 def rebuilt(identity: BackboneId, folder: Path, checkpoint: Path | None = None, force: bool = False) -> Backbone:
@@ -119,4 +129,26 @@ def differs(identity: BackboneId, folder: Path, backbone: Backbone) -> VitgraftE
     return ArtefactError(
         f"{folder} was trained on {identity.name} with weights {identity.fingerprint}; {name} has {found} here. "
         f"Load the same weights ({NAMING}), or go on regardless (--force of predict and eval, force=True)."
+    )
+
+
+def check_findings(folder: Path, method: Method, findings: Findings) -> None:
+    """Raise ArtefactError unless there are findings in a folder just where its method looks for some."""
+    if method.looks() != bool(findings):
+        raise ArtefactError(
+            f"{folder / TENSORS} does not fit its own card: it holds {len(findings)} findings, and "
+            f"{spec_of(method)} takes {'some' if method.looks() else 'none'}. The files belong to two "
+            "different grafts."
+        )
+
+
+def misfit(
+    folder: Path, method: Method, findings: Findings, backbone: Backbone, error: Exception
+) -> ArtefactError:
+    """What is to be said where a saved method, or what it found, cannot be built on a backbone."""
+    what = f"The findings in {folder / TENSORS} fit neither its card nor"
+    if not findings:
+        what = f"The method in {folder / CARD}, {spec_of(method)}, cannot be built on"
+    return ArtefactError(
+        f"{what} {backbone.name} ({error}). Save the graft again, or load it on its own backbone."
     )

@@ -89,13 +89,14 @@ class Asker:
 
     @torch.no_grad()
     def answers(self, batch: Sequence[Prepared]) -> dict[str, Tensor]:
-        """Probabilities (n, C) of some pictures by the graft's name, on the CPU."""
+        """Probabilities (n, C) of some pictures by the graft's name, on the CPU: as calibrated."""
         found: dict[str, Tensor] = {}
         for names, images in zip(self.groups, zip(*batch, strict=True), strict=True):
             inputs = torch.stack(images).to(self.here.device)
             with self.here.autocast(self.precision):
                 some = answers([self.members[name].tuned for name in names], inputs)
-            found |= {name: one.float().softmax(1).cpu() for name, one in zip(names, some, strict=True)}
+            divided = ((one.float() / self.members[name].divisor) for name, one in zip(names, some, strict=True))
+            found |= {name: one.softmax(1).cpu() for name, one in zip(names, divided, strict=True)}
         return {name: found[name] for name in self.members}
 
 

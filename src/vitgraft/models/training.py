@@ -1,11 +1,13 @@
 """`fit`: a model trained on labelled images, in a folder that is this training's alone."""
 
+import warnings
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from vitgraft.data.preprocessing import adopted
 from vitgraft.data.task import Split
+from vitgraft.errors import Told
 from vitgraft.kinds import checked
 from vitgraft.machine.placement import place
 from vitgraft.models import labelled
@@ -53,6 +55,11 @@ def fit(
     home, here = None if out is None else path_of(out, "out"), place(chosen.device)
     if home is not None:
         here.agreed(lambda: check_free_to_fit(home, resume))
+    if model.temperature is not None:
+        warnings.warn(
+            "Trained on, the model is not calibrated any more: fit its temperature anew.", Told, stacklevel=3
+        )
+        model.temperature = None
     with nullcontext() if home is None else held(home, here.main):
         return loop.fit(
             model.tuned,

@@ -1,7 +1,7 @@
 """Measuring a model on labelled images, and asking it about pictures."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 
@@ -29,8 +29,9 @@ def evaluate(
     precision: str = "fp32",
     workers: int = 0,
     device: str = "auto",
+    divisor: float = 1.0,
 ) -> Metrics:
-    """Loss and accuracies of `model` on a split; the model moves to `device`.
+    """Loss and accuracies of `model`, whose logits are divided by `divisor`, on a split; it moves to `device`.
 
     Raises:
         DataError: an empty split, a label that the model has no class for, or an unreadable image.
@@ -40,7 +41,15 @@ def evaluate(
     here = place(device)
     model.to(here.device)
     feed = Reader(preprocessing, workers=workers).feed(split.images, limit=0)
-    found = measure(model, feed, torch.tensor(split.labels), here, batch_size=batch_size, precision=precision)
+    found = measure(
+        model,
+        feed,
+        torch.tensor(split.labels),
+        here,
+        batch_size=batch_size,
+        precision=precision,
+        divisor=divisor,
+    )
     if not math.isfinite(found.loss):
         raise DivergedError(
             f"The model's answers to some of these {found.n:,} images are not finite: nothing can be measured. "
@@ -49,15 +58,51 @@ def evaluate(
     return found
 
 
+def answers(
+    model: Tuned,
+    split: Split,
+    preprocessing: Preprocessing,
+    *,
+    batch_size: int = 128,
+    precision: str = "fp32",
+    workers: int = 0,
+    device: str = "auto",
+    done: Callable[[int], None] = lambda images: None,
+) -> Tensor:
+    """Logits (n, C) of a split's images, float32 on the CPU; `done` is told how many more there are.
+
+    Raises:
+        DataError: an empty split, a label that the model has no class for, or an unreadable image.
+    """
+    check_labels("given", split, model.classes)
+    here = Placement(place(device).device)
+    model.to(here.device)
+    batches = in_order(len(split), batch_size)
+    feed = Reader(preprocessing, workers=workers).feed(split.images, limit=0)
+    found = []
+    with evaluating(model), here.autocast(precision):
+        for images in feed.stream((0, part) for part in batches):
+            found.append(model(moved(images, here.device)).float().cpu())
+            done(len(found[-1]))
+    return torch.cat(found)
+
+
 def measure(
-    model: Tuned, feed: Feed, labels: Tensor, here: Placement, *, batch_size: int, precision: str
+    model: Tuned,
+    feed: Feed,
+    labels: Tensor,
+    here: Placement,
+    *,
+    batch_size: int,
+    precision: str,
+    divisor: float = 1.0,
 ) -> Metrics:
     """Loss and accuracies on images from a feed; `labels` (n,) are on the CPU. Processes share the work."""
     batches = in_order(len(labels), batch_size, here.rank, here.processes)
     tally = Tally(model.classes, here.device)
     with evaluating(model), here.autocast(precision):
         for indices, images in zip(batches, feed.stream((0, part) for part in batches), strict=True):
-            tally.add(model(moved(images, here.device)), labels[indices].to(here.device))
+            tally.add(model(moved(images, here.device)) / divisor, labels[indices].to(here.device))
     tally.sums = here.total(tally.sums)
     return tally.metrics()
 
@@ -70,8 +115,12 @@ def predict(
     batch_size: int = 64,
     precision: str = "fp32",
     device: str = "auto",
+    divisor: float = 1.0,
 ) -> Tensor:
-    """Probabilities (n, C) of pictures, on the CPU; pictures are taken from the iterable batch by batch."""
+    """Probabilities (n, C) of pictures, on the CPU; pictures are taken from the iterable batch by batch.
+
+    Logits are divided by `divisor` first.
+    """
     here = Placement(place(device).device)
     model.to(here.device)
     transform = evaluation(preprocessing)
@@ -80,7 +129,7 @@ def predict(
     with evaluating(model), here.autocast(precision):
         while batch := list(islice(tensors, batch_size)):
             logits = model(torch.stack(batch).to(here.device))
-            found.append(logits.float().softmax(1).cpu())
+            found.append((logits.float() / divisor).softmax(1).cpu())
     return torch.cat(found)
 
 

@@ -1,0 +1,103 @@
+"""`vitgraft calibrate`: a saved graft whose probabilities mean what they say."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vitgraft.cli import guard, show
+from vitgraft.cli.asking import (
+    Checkpoint,
+    OtherWeights,
+    Reads,
+    RunsOn,
+    list_given,
+    reads,
+    runs_on,
+    tell_arithmetic,
+)
+from vitgraft.cli.evaluate import Wanted, images_of, wanted
+from vitgraft.cli.options import given_by
+from vitgraft.errors import ConfigError
+
+MAY_CHOOSE = ("val", "new", "all")
+"""Images on which something may be fitted, if the run has not seen them otherwise."""
+
+
+@given_by(wanted, runs_on, reads)
+def calibrate(
+    which: Wanted,
+    on: RunsOn,
+    how: Reads,
+    run: Annotated[Path, typer.Argument(help="The folder that fit wrote.", show_default=False)],
+    data: Annotated[
+        str | None,
+        typer.Argument(
+            help="Labelled images, by default the validation images of the run; - for a list of them from "
+            "standard input.",
+            show_default=False,
+        ),
+    ] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Take the run's temperature away again.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    checkpoint: Checkpoint = None,
+    force: OtherWeights = False,
+) -> None:
+    """Fit a temperature on validation images, and keep it with the run.
+
+    Logits are divided by it before they become probabilities: the classes and accuracies that a run tells stay,
+    and of answers given with 80 % about 80 % are right. From then on predict and eval (and in Python
+    Model.predict, Model.evaluate and Bundle) give calibrated probabilities, and say so; --uncalibrated gives the
+    others. Images that the run was trained on, or is tested on, are refused. A model that is trained on is not
+    calibrated any more.
+
+    Examples:
+
+      vitgraft calibrate runs/photos
+
+      vitgraft eval runs/photos --report photos.html
+
+      vitgraft calibrate runs/photos --undo
+    """
+    from vitgraft.models import artefact
+    from vitgraft.models.folder import held
+
+    card = artefact.read_card(run)
+    if undo:
+        with held(run):
+            artefact.rewrite(run, replace(card, temperature=None))
+        guard.note(f"{run} is not calibrated." if card.temperature else f"{run} was not calibrated.")
+        return
+    part = which.part or "val"
+    if part not in MAY_CHOOSE or (part == "all" and data is None):
+        raise ConfigError(
+            f"--split {part}: a temperature is fitted on images that chose and taught nothing else, or on the "
+            "validation images: --split val, or --split new."
+        )
+    with list_given(data) as source, held(run):
+        from vitgraft.models.calibrating import temperature_of
+        from vitgraft.models.model import load
+
+        model = load(run, checkpoint=checkpoint, force=force).with_pixel_range(how.pixel_range)
+        which = replace(which, part=part)
+        found, match, notes = images_of(run, source, which, how, model.class_names, source is not data)
+        for note in notes:
+            guard.note(note)
+        from vitgraft.machine.placement import place
+
+        tell_arithmetic(on, place(on.device))
+        temperature = temperature_of(model, match.split, f"{found.of}, {found.name}", asdict(on))
+        artefact.rewrite(run, replace(card, temperature=temperature))
+    if as_json:
+        show.as_json(asdict(temperature))
+        return
+    typer.secho(f"{found.of}, {found.name}: {temperature.n:,} images, {temperature.wrong:,} answered wrongly")
+    show.pairs(
+        {
+            "temperature": f"{temperature.value:.4g}",
+            "loss before": f"{temperature.loss_before:.4f}",
+            "loss after": f"{temperature.loss_after:.4f}",
+        }
+    )
+    typer.echo(f"Kept in {run / artefact.CARD}: predict and eval use it unless --uncalibrated.")
