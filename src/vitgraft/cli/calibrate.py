@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,7 +19,11 @@ from vitgraft.cli.asking import (
 )
 from vitgraft.cli.evaluate import Wanted, images_of, wanted
 from vitgraft.cli.options import given_by
-from vitgraft.errors import ConfigError
+from vitgraft.errors import ArtefactError, ConfigError
+
+if TYPE_CHECKING:
+    from vitgraft.models.artefact import Card
+    from vitgraft.train.temperature import Temperature
 
 MAY_CHOOSE = ("val", "new", "all")
 """Images on which something may be fitted, if the run has not seen them otherwise."""
@@ -61,26 +65,18 @@ def calibrate(
       vitgraft calibrate runs/photos --undo
     """
     from vitgraft.models import artefact
-    from vitgraft.models.folder import held
 
     card = artefact.read_card(run)
     if undo:
-        with held(run):
-            artefact.rewrite(run, replace(card, temperature=None))
+        _keep(run, card, None)
         guard.note(f"{run} is not calibrated." if card.temperature else f"{run} was not calibrated.")
         return
-    part = which.part or "val"
-    if part not in MAY_CHOOSE or (part == "all" and data is None):
-        raise ConfigError(
-            f"--split {part}: a temperature is fitted on images that chose and taught nothing else, or on the "
-            "validation images: --split val, or --split new."
-        )
-    with list_given(data) as source, held(run):
+    which = _may_choose(which, data)
+    with list_given(data) as source:
         from vitgraft.models.calibrating import temperature_of
         from vitgraft.models.model import load
 
         model = load(run, checkpoint=checkpoint, force=force).with_pixel_range(how.pixel_range)
-        which = replace(which, part=part)
         found, match, notes = images_of(run, source, which, how, model.class_names, source is not data)
         for note in notes:
             guard.note(note)
@@ -88,16 +84,33 @@ def calibrate(
 
         tell_arithmetic(on, place(on.device))
         temperature = temperature_of(model, match.split, f"{found.of}, {found.name}", asdict(on))
-        artefact.rewrite(run, replace(card, temperature=temperature))
+        _keep(run, card, temperature)
     if as_json:
         show.as_json(asdict(temperature))
         return
-    typer.secho(f"{found.of}, {found.name}: {temperature.n:,} images, {temperature.wrong:,} answered wrongly")
-    show.pairs(
-        {
-            "temperature": f"{temperature.value:.4g}",
-            "loss before": f"{temperature.loss_before:.4f}",
-            "loss after": f"{temperature.loss_after:.4f}",
-        }
-    )
+    typer.echo(f"{temperature.of}: {temperature.n:,} images, {temperature.wrong:,} answered wrongly")
+    losses = {"loss before": f"{temperature.loss_before:.4f}", "loss after": f"{temperature.loss_after:.4f}"}
+    show.pairs({"temperature": f"{temperature.value:.4g}", **losses})
     typer.echo(f"Kept in {run / artefact.CARD}: predict and eval use it unless --uncalibrated.")
+
+
+def _may_choose(which: Wanted, data: str | None) -> Wanted:
+    """The images that are meant, by default val. Raises ConfigError for what must not choose anything."""
+    part = which.part or "val"
+    if part not in MAY_CHOOSE or (part == "all" and data is None):
+        raise ConfigError(
+            f"--split {part}: a temperature is fitted on images that chose and taught nothing else, or on the "
+            "validation images: --split val, or --split new."
+        )
+    return replace(which, part=part)
+
+
+def _keep(run: Path, card: "Card", temperature: "Temperature | None") -> None:
+    """Put a temperature into the card of a run, or take it away. Raises ArtefactError if that is another run's."""
+    from vitgraft.models import artefact
+    from vitgraft.models.folder import held
+
+    with held(run):
+        if artefact.read_card(run).digest != card.digest:
+            raise ArtefactError(f"{run} was replaced meanwhile, and nothing is changed. Call this again.")
+        artefact.rewrite(run, replace(card, temperature=temperature))
