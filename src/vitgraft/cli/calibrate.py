@@ -17,7 +17,7 @@ from vitgraft.cli.asking import (
     runs_on,
     tell_arithmetic,
 )
-from vitgraft.cli.evaluate import Wanted, images_of, wanted
+from vitgraft.cli.evaluate import Loads, Wanted, ready, wanted
 from vitgraft.cli.options import given_by
 from vitgraft.errors import ArtefactError, ConfigError
 
@@ -29,11 +29,16 @@ MAY_CHOOSE = ("val", "new", "all")
 """Images on which something may be fitted, if the run has not seen them otherwise."""
 
 
-@given_by(wanted, runs_on, reads)
+def _loads(checkpoint: Checkpoint = None, force: OtherWeights = False) -> Loads:
+    return Loads(checkpoint, force, uncalibrated=True)
+
+
+@given_by(wanted, runs_on, reads, _loads)
 def calibrate(
     which: Wanted,
     on: RunsOn,
     how: Reads,
+    load_as: Loads,
     run: Annotated[Path, typer.Argument(help="The folder that fit wrote.", show_default=False)],
     data: Annotated[
         str | None,
@@ -45,8 +50,6 @@ def calibrate(
     ] = None,
     undo: Annotated[bool, typer.Option("--undo", help="Take the run's temperature away again.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    checkpoint: Checkpoint = None,
-    force: OtherWeights = False,
 ) -> None:
     """Fit a temperature on validation images, and keep it with the run.
 
@@ -73,17 +76,12 @@ def calibrate(
         return
     which = _may_choose(which, data)
     with list_given(data) as source:
-        from vitgraft.models.calibrating import temperature_of
-        from vitgraft.models.model import load
-
-        model = load(run, checkpoint=checkpoint, force=force).with_pixel_range(how.pixel_range)
-        found, match, notes = images_of(run, source, which, how, model.class_names, source is not data)
-        for note in notes:
-            guard.note(note)
         from vitgraft.machine.placement import place
+        from vitgraft.models.calibrating import temperature_of
 
+        now = ready(run, source, which, how, load_as, source is not data)
         tell_arithmetic(on, place(on.device))
-        temperature = temperature_of(model, match.split, f"{found.of}, {found.name}", asdict(on))
+        temperature = temperature_of(now.model, now.match.split, f"{now.part.of}, {now.part.name}", asdict(on))
         _keep(run, card, temperature)
     if as_json:
         show.as_json(asdict(temperature))

@@ -27,6 +27,7 @@ from vitgraft.cli.asking import (
     tell_arithmetic,
 )
 from vitgraft.cli.options import given_by
+from vitgraft.cli.truth import Called, Report, called, check_page, looked_at, write_page
 from vitgraft.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -116,11 +117,54 @@ def wanted(
     return Wanted(part, reading, ignore_unknown, by_index, allow_missing, skip_unreadable)
 
 
-@given_by(wanted, runs_on, reads)
+@dataclass(frozen=True)
+class Loads:
+    """How a graft is loaded: where its weights are, whether others will do, whether it may be calibrated."""
+
+    checkpoint: Path | None
+    force: bool
+    uncalibrated: bool
+
+
+def loads(checkpoint: Checkpoint = None, force: OtherWeights = False, uncalibrated: Uncalibrated = False) -> Loads:
+    """The options that say how a graft is loaded."""
+    return Loads(checkpoint, force, uncalibrated)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A model and the images that it is measured on, with its own labels, and what was told of them."""
+
+    model: "Model"
+    part: "Part"
+    match: "Matched"
+    notes: list[str]
+
+
+def ready(run: Path, source: str | None, which: Wanted, how: Reads, load_as: Loads, piped: bool = False) -> Ready:
+    """A run's model, and the images that are meant; what is to be known of them is told.
+
+    Paths of a list that was `piped` are relative to where the command is called.
+    """
+    from vitgraft.data.pictures.survey import as_the_model_reads
+    from vitgraft.models.model import load
+
+    model = load(run, checkpoint=load_as.checkpoint, force=load_as.force).with_pixel_range(how.pixel_range)
+    model = as_asked({str(run): model}, load_as.uncalibrated)[str(run)]
+    part, match, notes = _images(run, source, which, how, model.class_names, piped)
+    notes += as_the_model_reads(match.split.images, model.preprocessing.pixel_range)
+    for note in notes:
+        guard.note(note)
+    return Ready(model, part, match, notes)
+
+
+@given_by(wanted, runs_on, reads, loads, called)
 def evaluate(
     which: Wanted,
     on: RunsOn,
     how: Reads,
+    load_as: Loads,
+    call: Called,
     run: Annotated[Path, typer.Argument(help="The folder that fit wrote.", show_default=False)],
     data: Annotated[
         str | None,
@@ -131,10 +175,8 @@ def evaluate(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     out: Out = None,
+    report: Report = None,
     replace: Replace = False,
-    checkpoint: Checkpoint = None,
-    force: OtherWeights = False,
-    uncalibrated: Uncalibrated = False,
 ) -> None:
     """Measure loss and accuracies of a saved graft on labelled images.
 
@@ -143,9 +185,14 @@ def evaluate(
     name. What was chosen, changed or left out is told on stderr, and stands in the JSON under notes. A file of
     --out is JSON.
 
+    With --report a page tells more: the worst mistakes as pictures, scores class by class, whether probabilities
+    mean what they say, labels that are likely wrong, and near-duplicates within and across splits.
+
     Examples:
 
       vitgraft eval runs/photos
+
+      vitgraft eval runs/photos --report photos.html
 
       vitgraft eval runs/photos --split new
 
@@ -155,28 +202,24 @@ def evaluate(
     """
     if out is not None and out.suffix.lower() != JSON:
         raise ConfigError(f"'{out}' must end in {JSON}: what eval measures is written as JSON.")
+    check_page(report, replace)
     with results(out, replace) as file, list_given(data) as source:
-        from vitgraft.data.pictures.survey import as_the_model_reads
-        from vitgraft.models.model import load
-
-        model = load(run, checkpoint=checkpoint, force=force).with_pixel_range(how.pixel_range)
-        model = as_asked({str(run): model}, uncalibrated)[str(run)]
-        part, match, notes = images_of(run, source, which, how, model.class_names, source is not data)
-        notes += as_the_model_reads(match.split.images, model.preprocessing.pixel_range)
-        for note in notes:
-            guard.note(note)
-        metrics = _metrics(model, match.split, on)
-        facts = _facts(part, match, metrics, notes, model)
+        now = ready(run, source, which, how, load_as, source is not data)
+        truth = None if report is None else looked_at(now, run, on, own=data is None)
+        if truth is not None and report is not None:
+            write_page(truth, report, call)
+        metrics = _metrics(now.model, now.match.split, on) if truth is None else truth.metrics
+        facts = _facts(now, metrics)
         if out is not None:
             file.write(json_of(facts, indent=2) + "\n")
             guard.note(f"Wrote {out}.")
     if as_json:
         show.as_json(facts)
     else:
-        _print(part, match, metrics)
+        _print(now.part, now.match, metrics)
 
 
-def images_of(
+def _images(
     run: Path, source: str | None, which: Wanted, how: Reads, names: tuple[str, ...], piped: bool = False
 ) -> "tuple[Part, Matched, list[str]]":
     """The images that are meant, with the model's labels, and what is to be told of them.
@@ -219,8 +262,9 @@ def _absent(split: "Split", names: tuple[str, ...]) -> list[str]:
     return [f"{len(absent)} of {len(names)} classes have no image here: {named}."]
 
 
-def _facts(part: "Part", match: "Matched", metrics: "Metrics", notes: list[str], model: "Model") -> dict[str, Any]:
+def _facts(now: Ready, metrics: "Metrics") -> dict[str, Any]:
     """What is printed as JSON; accuracies are of the images and classes that are there."""
+    part, match, model = now.part, now.match, now.model
     names = match.split.classes or ()
     there = _present(match.split, names)
     left_out: Mapping[str, int] = match.left_out or {}
@@ -235,7 +279,7 @@ def _facts(part: "Part", match: "Matched", metrics: "Metrics", notes: list[str],
         "unknown": dict(left_out),
         "missing": part.missing,
         "unreadable": part.skipped,
-        "notes": notes,
+        "notes": now.notes,
     }
 
 

@@ -48,7 +48,8 @@ class Meter:
 
 
 class Display:
-    """Shows progress; `shown` is False in all processes but one."""
+    """Shows progress; `shown` is False in all processes but one. Without steps only work beside training has a
+    bar."""
 
     def __init__(self, epochs: int, steps: int, shown: bool = True) -> None:
         self.epochs, self.steps = epochs, steps
@@ -149,7 +150,7 @@ def _bar(total: int, title: str = "training", unit: str = "steps") -> "tuple[Pro
     )
     console = Console(stderr=True)  # standard output is left alone: it may be a file of results
     bar = Progress(*columns, console=console, transient=True, refresh_per_second=4, redirect_stdout=False)
-    return bar, bar.add_task(title, total=total, unit=unit, speed="")
+    return bar, bar.add_task(title, total=total, unit=unit, speed="", visible=total > 0)
 
 
 def _line(entry: Entry, epochs: int) -> str:

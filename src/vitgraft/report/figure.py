@@ -83,10 +83,10 @@ class Figure:
         return file.getvalue().encode()
 
 
-def check_free(folder: Path, name: str, command: str, replace: bool) -> None:
+def check_free(folder: Path, name: str, command: str, replace: bool, option: str = "--force") -> None:
     """Raise ArtefactError if a figure's files are there, unless the same command made them or they may go.
 
-    Called before anything is computed.
+    Called before anything is computed. `option` is what the command calls the wish to replace it.
     """
     if replace:
         return
@@ -94,7 +94,7 @@ def check_free(folder: Path, name: str, command: str, replace: bool) -> None:
     if there and _maker(folder / f"{name}{CARD}") != command:
         raise ArtefactError(
             f"'{there[0]}' is there already, and this very command did not make it. Name another folder (--out) "
-            "or figure (--name), or replace it with --force."
+            f"or figure (--name), or replace it with {option}."
         )
 
 

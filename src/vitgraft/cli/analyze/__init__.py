@@ -6,6 +6,7 @@ written before anything is computed, has `vitgraft.analyze` measure, and writes 
 
 import typer
 
+from vitgraft.cli.analyze.errors import errors
 from vitgraft.cli.analyze.memory import memory
 from vitgraft.cli.analyze.samples import samples
 from vitgraft.cli.guard import Commands
@@ -21,4 +22,5 @@ app = typer.Typer(
 )
 
 app.command("memory")(memory)
+app.command("errors")(errors)
 app.command("samples")(samples)
