@@ -80,7 +80,7 @@ def _confusion(truth: Truth) -> Sequence[object]:
     )
     said = f"Confusion matrix of {truth.split}, n = {truth.metrics.n:,} images. {which}"
     rows = [
-        Row([names[one.label], names[one.answer], one.count, Cell(share(one.share), one.share)])
+        Row([names[one.label], names[one.answer], f"{one.count:,}", Cell(share(one.share), one.share)])
         for one in truth.confused[:MOST_PAIRS]
     ]
     columns = ("label", "answer", Column("images", number=True), Column("of the label's", number=True))
@@ -116,7 +116,16 @@ def _classes(truth: Truth) -> Sequence[object]:
     rows = []
     for one in ordered[:MOST_ROWS]:
         values = (one.precision, one.recall, one.f1, one.average_precision, one.auroc)
-        rows.append(Row([one.name, one.support, one.answered, *(Cell(share(value), value) for value in values)]))
+        rows.append(
+            Row(
+                [
+                    one.name,
+                    f"{one.support:,}",
+                    f"{one.answered:,}",
+                    *(Cell(share(value), value) for value in values),
+                ]
+            )
+        )
     silent = len(truth.classes) - len(there)
     more = f" {silent:,} classes have neither images nor answers." if silent else ""
     told = (
