@@ -141,7 +141,7 @@ def _calibration(truth: Truth) -> Sequence[object]:
     if found is not None:
         shown.append((f"temperature {found.temperature.value:.3g}", found.after))
     lines = [
-        Row([title, one.n, Cell(share(one.ece), one.ece), Cell(share(one.confidence)), Cell(share(one.accuracy)),
+        Row([title, f"{one.n:,}", Cell(share(one.ece), one.ece), Cell(share(one.confidence)), Cell(share(one.accuracy)),
              f"{one.loss:.4f}", f"{one.brier:.4f}"])
         for title, one in shown
     ]  # fmt: skip
