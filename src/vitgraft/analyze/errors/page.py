@@ -140,11 +140,10 @@ def _calibration(truth: Truth) -> Sequence[object]:
     shown = [("as trained", before)]
     if found is not None:
         shown.append((f"temperature {found.temperature.value:.3g}", found.after))
-    lines = [
-        Row([title, f"{one.n:,}", Cell(share(one.ece), one.ece), Cell(share(one.confidence)), Cell(share(one.accuracy)),
-             f"{one.loss:.4f}", f"{one.brier:.4f}"])
-        for title, one in shown
-    ]  # fmt: skip
+    lines = []
+    for title, one in shown:
+        shares = (Cell(share(value), value) for value in (one.ece, one.confidence, one.accuracy))
+        lines.append(Row([title, f"{one.n:,}", *shares, f"{one.loss:.4f}", f"{one.brier:.4f}"]))
     numbers = ("images", "ECE", "mean confidence", "accuracy", "loss", "Brier score")
     columns = [Column("probabilities"), *(Column(name, number=True) for name in numbers)]
     said = (

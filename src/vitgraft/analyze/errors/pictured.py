@@ -1,6 +1,6 @@
 """Sections of a page that show pictures: the worst mistakes, suspected labels, near-duplicates."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from vitgraft.analyze.errors.duplicates import ALIKE, SIDE
 from vitgraft.analyze.errors.thumbnails import Album
@@ -168,7 +168,15 @@ def _folded(listed: Html, rows: Sequence[Row]) -> Html:
 
 def _card(seen: Html, path: str, lines: Sequence[str]) -> Html:
     told = (h("span", line, class_="line") for line in lines)
-    return h("figure", seen, h("figcaption", *told, h("span", path, class_="path")))
+    return h("figure", seen, h("figcaption", *told, h("span", *_breaking(path), class_="path")))
+
+
+def _breaking(path: str) -> Iterator[object]:
+    """A path that goes on in the next line behind a slash, if it must."""
+    *folders, name = path.split("/")
+    for folder in folders:
+        yield from (f"{folder}/", h("wbr"))
+    yield name
 
 
 def _cell(value: float) -> Cell:
