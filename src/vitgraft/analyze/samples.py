@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitgraft.data.drawing import stream
-from vitgraft.data.task import Labels, Split, chosen, listed
+from vitgraft.data.task import ImageSource, Labels, Split, chosen, listed
 from vitgraft.report.figure import Figure
 from vitgraft.report.style import MUTED, WIDE, blank
 
@@ -71,18 +71,23 @@ def some_of_each(labels: Labels, count: int, seed: int) -> list[int]:
     return sorted(found, key=lambda index: int(labels[index]))  # stable: within a class as drawn
 
 
+def names_of(images: ImageSource) -> list[str]:
+    """What images are called: their paths within their data, wherever those lie, if they are files."""
+    known = listed(images)
+    return [images.name(at) if known is None else known[at][0] for at in range(len(images))]
+
+
 def sheet(title: str, part: str, split: Split, count: int, seed: int = 0) -> Sheet:
     """`count` images of a split, or all if there are fewer. Raises DataError for one that cannot be read."""
     places = some_of_each(split.labels, count, seed)
     images = chosen(split.images, places)
-    known = listed(images)
+    names = names_of(images)
     classes = split.classes or tuple(map(str, range(int(split.labels.max(initial=0)) + 1)))
     samples = []
     for number, place in enumerate(places):
         picture = images[number]
         picture.thumbnail((PIXELS, PIXELS))
-        name = images.name(number) if known is None else known[number][0]
-        samples.append(Sample(np.asarray(picture.convert("RGB")), classes[split.labels[place]], name))
+        samples.append(Sample(np.asarray(picture.convert("RGB")), classes[split.labels[place]], names[number]))
     return Sheet(title, part, samples, len(split), len(np.unique(split.labels)))
 
 

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vitgraft.core.backbone import Backbone
-    from vitgraft.data.task import Task
     from vitgraft.methods.spt import Spt
     from vitgraft.search.allocation import Allocation
 
@@ -75,30 +73,19 @@ def sensitivity(
 
 def _look(config: RunConfig, method: "Spt", budgets: list[int], out: Path) -> Path:
     """Score, write both files, print the maps; returns where the record is."""
-    import torch
-
+    from vitgraft.analyze.scores import scored
     from vitgraft.backbones.loading import load_backbone
-    from vitgraft.data.preprocessing import preset
-    from vitgraft.machine.seeds import own_randomness, seed_all
-    from vitgraft.models.planting import own_preprocessing
     from vitgraft.runs.kept_split import load_task
     from vitgraft.runs.run import tell_of
     from vitgraft.search import sensitivity as files
     from vitgraft.search.pattern import drawn
-    from vitgraft.train.calibrate import Calibrator
 
     task = load_task(config)
     tell_of(task, guard.note)
     frozen = load_backbone(config.backbone, checkpoint=config.checkpoint, image_size=config.image_size)
-    pictures = preset(config.preprocessing, own_preprocessing(frozen))
-    looking = Calibrator(method, frozen, len(task.classes), task.splits["train"], pictures, config.training)
-    began, cpu = perf_counter(), torch.device("cpu")
-    with own_randomness(cpu):
-        seed_all(config.training.seed, cpu)
-        scores = method.scores(frozen, len(task.classes), looking)
-    scores = {name: value.cpu() for name, value in scores.items()}
-    origin = _origin(config, method, task) | {"seconds": round(perf_counter() - began, 3)}
-    files.write(out, files.Sensitivity(scores, frozen.name, frozen.fingerprint(), origin))
+    found = scored(config, method, task, frozen)
+    scores, origin = dict(found.scores), dict(found.origin)
+    files.write(out, found)
     record, spent = (
         out.with_suffix(".json"),
         dict(zip(budgets, method.spend(frozen, scores, budgets), strict=True)),
@@ -107,18 +94,6 @@ def _look(config: RunConfig, method: "Spt", budgets: list[int], out: Path) -> Pa
     for budget, allocation in spent.items():
         typer.echo("\n".join(["", *drawn(allocation, method.rule(), method.module, budget), ""]))
     return record
-
-
-def _origin(config: RunConfig, method: "Spt", task: "Task") -> dict[str, Any]:
-    from vitgraft.methods import describe
-
-    return {
-        "task": task.name,
-        "task_fingerprint": task.fingerprint(),
-        "classes": len(task.classes),
-        "method": describe(method),
-        "seed": config.training.seed,
-    }
 
 
 def _write(

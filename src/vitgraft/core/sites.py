@@ -42,16 +42,17 @@ Site = tuple[int, str]
 Recompute = Literal["none", "mlp", "block"]
 """What runs again in the backward pass instead of being kept: nothing, each block's mlp, each whole block."""
 
-Reduction = Literal["all", "cls", "mean", "pool"]
+Reduction = Literal["all", "cls", "mean", "patches", "pool"]
 
 
 @dataclass(frozen=True, order=True)
 class Tap:
     """A reading of one site, reduced at once so that only what a head needs is kept.
 
-    `all` keeps every token (B, N, D); `cls` the first token (B, D); `mean` the mean over tokens (B, D); `pool`
-    averages windows of neighbouring tokens, so many that about `size` values remain (B, windows D), and lets the
-    tokens of an incomplete last window go (Head2Toe's pooling). What has no tokens, the pooled vector, stays.
+    `all` keeps every token (B, N, D); `cls` the first token (B, D); `mean` the mean over tokens (B, D); `patches`
+    the mean over those after the first `size`, which are no patches (B, D); `pool` averages windows of
+    neighbouring tokens, so many that about `size` values remain (B, windows D), and lets the tokens of an
+    incomplete last window go (Head2Toe's pooling). What has no tokens, the pooled vector, stays.
     """
 
     block: int
@@ -65,6 +66,8 @@ class Tap:
             return value
         if self.reduction == "cls":
             return value[:, 0]
+        if self.reduction == "patches":
+            return value[:, self.size :].mean(dim=1)
         tokens, width = value.shape[1:]
         if self.reduction == "mean" or self.size <= width:
             return value.mean(dim=1)

@@ -48,6 +48,16 @@ def write(path: Path, sensitivity: Sensitivity) -> None:
     write_atomically(path, safetensors.torch.save(tensors, {"sensitivity": json_of(card)}))
 
 
+def card_of(path: Path) -> dict[str, Any] | None:
+    """What a file of scores says of itself: backbone, fingerprint, origin. None if it is no such file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            card = json.loads((file.metadata() or {})["sensitivity"])
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        return None
+    return card if isinstance(card, dict) and isinstance(card.get("origin"), dict) else None
+
+
 def read(path: Path, backbone: Backbone) -> Sensitivity:
     """The scores in a file, which must be of this backbone.
 

@@ -6,9 +6,13 @@ written before anything is computed, has `vitgraft.analyze` measure, and writes 
 
 import typer
 
+from vitgraft.cli.analyze.embedding import embedding
 from vitgraft.cli.analyze.errors import errors
+from vitgraft.cli.analyze.features import features
+from vitgraft.cli.analyze.importance import importance
 from vitgraft.cli.analyze.memory import memory
 from vitgraft.cli.analyze.samples import samples
+from vitgraft.cli.analyze.sensitivity import sensitivity
 from vitgraft.cli.guard import Commands
 
 app = typer.Typer(
@@ -23,4 +27,8 @@ app = typer.Typer(
 
 app.command("memory")(memory)
 app.command("errors")(errors)
+app.command("sensitivity")(sensitivity)
+app.command("importance")(importance)
+app.command("embedding")(embedding)
+app.command("features")(features)
 app.command("samples")(samples)

@@ -37,7 +37,8 @@ def loaded(data: Sequence[str], how: Mapping[str, Any]) -> "list[Task]":
 def titles(data: Sequence[str]) -> list[str]:
     """Short names of data: the last part of a path without its suffix, as much of it as tells two apart."""
     parts = [os.path.splitext(os.path.normpath(one))[0].split(os.sep) for one in data]
-    for length in range(1, max(map(len, parts)) + 1):
+    short: list[str] = []
+    for length in range(1, max(map(len, parts), default=0) + 1):
         short = [os.sep.join(part[-length:]) for part in parts]
         if len(set(short)) == len(set(data)):
             break
