@@ -75,7 +75,7 @@ def sensitivity(
       vitgraft analyze sensitivity --mask lora_cifar_param_req_0.4.pth --mask adapter_clevr_count_param_req_0.2.pth
     """
     from vitgraft.analyze import sensitivity as shares
-    from vitgraft.analyze import sensitivity_drawn as drawn
+    from vitgraft.analyze import sensitivity_figure as drawn
     from vitgraft.report.style import styled
 
     if not data and not masks:
