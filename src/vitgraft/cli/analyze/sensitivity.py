@@ -74,34 +74,38 @@ def sensitivity(
 
       vitgraft analyze sensitivity --mask lora_cifar_param_req_0.4.pth --mask adapter_clevr_count_param_req_0.2.pth
     """
+    if not data and not masks:
+        raise ConfigError("Nothing is named to draw. Name tasks (such as flowers), or published choices (--mask).")
+    named = parsed(backbones or [BUILT_IN]) if data else []
+    places = [place, replace(place, name=f"{place.name}-variance")][: 2 if len(named) > 1 else 1]
+    for one in places:
+        one.check_free()
+    chosen = _method(method)
+    tasks = list(zip(data or [], titles(data or []), loaded(data or [], how), strict=True))
+    keys = {**how, "method": method, "seed": seed, "device": device}
+    measure: Measure = "trained" if trained or masks else "sensitive"
+    found: list[Pattern] = []
+    facts: dict[str, Any] = {"seeds": (seed,) if data else (), "backbone": [], "of": "training images"}
+    facts["n"] = chosen.images if data else None
+    for backbone in named:
+        some, card = _patterns(backbone, tasks, keys, chosen, budget, measure, scores)
+        found += some
+        facts["backbone"] += [card]
+    _write(places, [*found, *(_mask(path, chosen) for path in masks or [])], measure, facts)
+
+
+def _write(places: Sequence[Place], found: "Sequence[Pattern]", measure: "Measure", facts: dict[str, Any]) -> None:
+    """Write the figure, and that of variances if it has a place; print each pattern in words."""
     from vitgraft.analyze import sensitivity as shares
     from vitgraft.analyze import sensitivity_figure as drawn
     from vitgraft.report.style import styled
 
-    if not data and not masks:
-        raise ConfigError("Nothing is named to draw. Name tasks (such as flowers), or published choices (--mask).")
-    named = parsed(backbones or [BUILT_IN]) if data else []
-    measure: Measure = "trained" if trained or masks else "sensitive"
-    spreads = replace(place, name=f"{place.name}-variance")
-    for figure_at in (place, spreads) if len(named) > 1 else (place,):
-        figure_at.check_free()
-    chosen = _method(method)
-    tasks = list(zip(data or [], titles(data or []), loaded(data or [], how), strict=True))
-    keys = {**how, "method": method, "seed": seed, "device": device}
-    found, of = [], []
-    for one in named:
-        some, frozen = _patterns(one, tasks, keys, chosen, budget, measure, scores)
-        found += some
-        of.append(described(frozen, Path(one.checkpoint) if one.checkpoint else None))
-    found += [_mask(path, chosen) for path in masks or []]
-    facts: dict[str, Any] = {"seeds": (seed,) if data else (), "backbone": of, "of": "training images"}
-    facts["n"] = chosen.images if data else None
+    place = places[0]
     with styled():
-        figure = shares.figure(place.name, place.command, found, measure, facts)
-        place.write(figure, drawn.draw(found, measure))
-        if len(named) > 1:
-            figure = shares.spread_figure(spreads.name, spreads.command, found, facts)
-            spreads.write(figure, drawn.draw_spread(found))
+        place.write(shares.figure(place.name, place.command, found, measure, facts), drawn.draw(found, measure))
+        for other in places[1:]:
+            figure = shares.spread_figure(other.name, other.command, found, facts)
+            other.write(figure, drawn.draw_spread(found))
     for pattern in found:
         typer.echo(f"{pattern.backbone}, {pattern.task}: {shares.told(pattern)}")
 
@@ -128,8 +132,8 @@ def _patterns(
     budget: str,
     measure: "Measure",
     scores: Path | None,
-) -> "tuple[list[Pattern], Backbone]":
-    """The pattern of each task, which has a source and a title, on one backbone."""
+) -> "tuple[list[Pattern], dict[str, Any]]":
+    """The pattern of each task, which has a source and a title, on one backbone, and that for a figure's card."""
     from vitgraft.analyze.scores import scored_once
     from vitgraft.analyze.sensitivity import pattern, spread
     from vitgraft.backbones.loading import load_backbone
@@ -148,7 +152,7 @@ def _patterns(
         told = spread(scores_of(frozen, values.scores))
         found.append(pattern(spent, method.rule(), measure, named.title, title, told))
     assert frozen is not None, "there is a task"
-    return found, frozen
+    return found, described(frozen, Path(named.checkpoint) if named.checkpoint else None)
 
 
 def _amount(budget: str, frozen: "Backbone") -> int:
