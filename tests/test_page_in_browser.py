@@ -156,6 +156,21 @@ def test_links__open_the_runs_that_they_lead_to(browser: Browser, report: Path) 
     assert browser.get("document.querySelector('#r9 pre').textContent").startswith("data = ")
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_links__lead_to_where_they_say(browser: Browser, report: Path, width: int) -> None:
+    browser.open(report, width=width)
+    for name in (
+        *browser.get("[...document.querySelectorAll('nav a')].map(one => one.hash.slice(1))"),
+        "r9",
+        "m1",
+    ):
+        browser.get(f"scrollTo(0, 0); document.querySelector('a[href=\"#{name}\"]:not(svg a)').click()")
+        browser.get("new Promise(done => setTimeout(done, 150))")
+        seen = browser.get(f"document.getElementById('{name}').getBoundingClientRect().top")
+        below = "document.documentElement.scrollHeight - innerHeight - scrollY"
+        assert -1 <= seen <= 80 or browser.get(below) < 2, name
+
+
 def test_curves__show_what_is_chosen(browser: Browser, report: Path) -> None:
     browser.open(report)
     shown = "[...document.querySelectorAll('[data-kind]')].filter(one => !one.hidden).map(one => one.dataset.kind)"

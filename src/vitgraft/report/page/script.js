@@ -157,6 +157,7 @@
       for (let one = target.nextElementSibling; one?.matches("details"); one = one.nextElementSibling) one.open = true;
     }
     target.scrollIntoView();
+    requestAnimationFrame(() => requestAnimationFrame(() => target.scrollIntoView()));  // what it passed is laid out
   };
   addEventListener("hashchange", open);
   open();
