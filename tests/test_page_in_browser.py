@@ -136,6 +136,8 @@ def test_marks__tell_themselves_when_pointed_at_and_when_focused(browser: Browse
     browser.get("document.querySelector('#strip-1 a').focus()")
     first = browser.get(tip)
     assert ", flower, seed " in first
+    browser.point_at("h1")
+    assert browser.get(tip) == first
     browser.press("ArrowRight", 39)
     assert browser.get(tip) != first
     browser.press("Escape", 27)

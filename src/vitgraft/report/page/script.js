@@ -114,7 +114,9 @@
   const tip = document.body.appendChild(Object.assign(document.createElement("div"), {id: "tip", hidden: true}));
   tip.setAttribute("aria-hidden", "true");
   const tell = (event) => {
-    const mark = event.target.closest?.("[data-tip]"), keyed = event.target.closest?.("figure [data-key], .panels [data-key], .key [data-key]");
+    const focused = document.querySelector("[data-tip]:focus-visible");  // a page that scrolls moves below the mouse
+    const at = event.target.closest?.("[data-tip]") ? event.target : focused ?? event.target;
+    const mark = at.closest?.("[data-tip]"), keyed = at.closest?.("figure [data-key], .panels [data-key], .key [data-key]");
     all(".lit").forEach((one) => one.classList.remove("lit"));
     all(".dimmed").forEach((one) => one.classList.remove("dimmed"));
     tip.hidden = !mark;
