@@ -24,6 +24,9 @@ from vitgraft.machine.seeds import own_randomness
 
 MIB = 2**20
 
+BATCHED = (torch.ops.aten.bmm, torch.ops.aten.baddbmm)
+"""Products that are not of one matrix with all tokens."""
+
 VALUE_BYTES = 4
 """Trained values are stored as fp32."""
 
@@ -146,9 +149,26 @@ def _stages(model: Tuned) -> Iterator[Callable[[], Hashable]]:
 
 def forward_flops(model: Tuned) -> int:
     """FLOPs of one image's forward pass without autograd, counted without computing anything."""
-    with _still(model, training=False), _counting() as counter, torch.no_grad():
-        model(_images(model, 1))
-    return counter.total
+    with _still(model, training=False):
+        return flops_of(lambda: model(_images(model, 1))).total
+
+
+@dataclass(frozen=True)
+class Flops:
+    """FLOPs of some work: all of them, and those of `layers` alone, without the products of attention.
+
+    Half of the latter, the multiply-adds of linear maps and convolutions, is what many papers call FLOPs.
+    """
+
+    total: int
+    layers: int
+
+
+def flops_of(run: Callable[[], Any]) -> Flops:
+    """FLOPs of `run()` without autograd, counted without computing anything."""
+    with _counting() as counter, torch.no_grad():
+        run()
+    return Flops(counter.total, counter.total - counter.batched)
 
 
 def step_flops(model: Tuned, batch: int = 8) -> int:
@@ -191,7 +211,7 @@ def _storage(value: Tensor) -> int:
 
 
 class _FlopCounter(TorchDispatchMode):
-    """Adds up the FLOPs of every operation.
+    """Adds up the FLOPs of every operation; `batched` are those of products of many matrices, as in attention.
 
     torch's own FlopCounterMode also follows modules by hooks on their inputs, which fail where a backward pass
     differentiates on its own, as prompts and the lean linears do.
@@ -199,7 +219,7 @@ class _FlopCounter(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.total = 0
+        self.total = self.batched = 0
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -209,7 +229,9 @@ class _FlopCounter(TorchDispatchMode):
         if func is torch.ops.aten.addmm_.default:
             self.total += 2 * args[1].numel() * args[2].shape[1]
         elif func.overloadpacket in flop_registry:
-            self.total += flop_registry[func.overloadpacket](*args, **kwargs, out_val=out)
+            found = flop_registry[func.overloadpacket](*args, **kwargs, out_val=out)
+            self.total += found
+            self.batched += found if func.overloadpacket in BATCHED else 0
         return out
 
 

@@ -10,6 +10,7 @@ from vitgraft.cli.analyze.embedding import embedding
 from vitgraft.cli.analyze.errors import errors
 from vitgraft.cli.analyze.features import features
 from vitgraft.cli.analyze.importance import importance
+from vitgraft.cli.analyze.inference import inference
 from vitgraft.cli.analyze.memory import memory
 from vitgraft.cli.analyze.samples import samples
 from vitgraft.cli.analyze.sensitivity import sensitivity
@@ -31,4 +32,5 @@ app.command("sensitivity")(sensitivity)
 app.command("importance")(importance)
 app.command("embedding")(embedding)
 app.command("features")(features)
+app.command("inference")(inference)
 app.command("samples")(samples)
