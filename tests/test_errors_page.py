@@ -22,7 +22,6 @@ from vitgraft.analyze.errors.reliability import reliability, softmax
 from vitgraft.analyze.errors.tables import tables
 from vitgraft.analyze.errors.thumbnails import SIDE, Album, shrunk
 from vitgraft.analyze.errors.truth import Copies, Labels, Truth
-from vitgraft.data.preprocessing import Preprocessing
 from vitgraft.data.task import ArrayImages, Split
 from vitgraft.train.metrics import Tally
 
@@ -169,7 +168,6 @@ def truth(classes: int, n: int, **changes: Any) -> Truth:
         "curves": Curves((1, 2), (1.0, None), (None, None), (None, None)),
         "record": None,
         "facts": {"backbone": "none"},
-        "preprocessing": Preprocessing(size=(16, 16)),
         "notes": (),
     }
     return Truth(**{**given, **changes})

@@ -103,6 +103,8 @@ def test_calibrate__is_kept_and_used_by_all(home: Path) -> None:
     torch.testing.assert_close(model.predict(picture), expected)
     torch.testing.assert_close(vitgraft.Bundle.load(run).predict([picture])[str(run)], expected)
     torch.testing.assert_close(model.uncalibrated().predict(picture), plain)
+    together = vitgraft.Bundle.load(run).uncalibrated()
+    torch.testing.assert_close(together.predict([picture])[str(run)], plain)
     told = done("predict", run, picture, "--format", "json")
     assert json.loads(told.stdout)[0]["probability"] == pytest.approx(float(expected.max()), abs=1e-6)
     assert "Probabilities are calibrated: temperature" in told.stderr

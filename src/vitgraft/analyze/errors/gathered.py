@@ -1,7 +1,7 @@
 """The images that are looked at: those that are measured, and beside them the others of the run's own data."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from vitgraft.data.kept import SPLITS
 from vitgraft.data.measured import Part, readable
 from vitgraft.data.naming import matched
+from vitgraft.data.pictures.ranges import Ranges
 from vitgraft.data.reading.split_names import ALL
-from vitgraft.data.task import Split, listed
+from vitgraft.data.task import Split, listed, ranged
 from vitgraft.errors import DataError
 from vitgraft.results import store
 from vitgraft.runs.kept_split import part_of_run
@@ -39,6 +40,11 @@ class Gathered:
     def groups(self) -> NDArray[np.int64]:
         """Which split each of the n images is in, by its number."""
         return np.repeat(np.arange(len(self.splits)), [len(split) for split in self.splits.values()])
+
+    def seen_with(self, ranges: Ranges | None) -> "Gathered":
+        """The same images, as a model sees those of more than 8 bits."""
+        seen = {name: replace(one, images=ranged(one.images, ranges)) for name, one in self.splits.items()}
+        return replace(self, splits=seen)
 
     def place(self, number: int) -> tuple[str, Split, int]:
         """The split of an image, and its number there."""

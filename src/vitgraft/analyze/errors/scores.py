@@ -1,7 +1,7 @@
 """What a model's answers are worth: by class, and what it takes for what."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,8 +57,10 @@ def checked(probabilities: NDArray[np.floating], labels: Whole) -> Real:
     return probabilities.astype(np.float64)
 
 
-def by_class(probabilities: Real, labels: Whole, names: Sequence[str]) -> list[ClassScores]:
-    """Each of C classes against all others, from probabilities (n, C) and labels (n,)."""
+def by_class(
+    probabilities: Real, labels: Whole, names: Sequence[str], done: Callable[[int], None] = lambda classes: None
+) -> list[ClassScores]:
+    """Each of C classes against all others, from probabilities (n, C) and labels (n,); `done` is told of each."""
     from sklearn.metrics import average_precision_score, precision_recall_fscore_support, roc_auc_score
 
     answers, count = probabilities.argmax(axis=1), len(names)
@@ -82,6 +84,7 @@ def by_class(probabilities: Real, labels: Whole, names: Sequence[str]) -> list[C
                 float(roc_auc_score(own, values)) if ranked else None,
             )
         )
+        done(1)
     return found
 
 

@@ -16,8 +16,7 @@ from vitgraft.analyze.errors.curves import Curves, curves
 from vitgraft.analyze.errors.gathered import Gathered
 from vitgraft.analyze.errors.reliability import Reliability, reliability, softmax
 from vitgraft.analyze.pooled import pooled
-from vitgraft.data.preprocessing import Preprocessing
-from vitgraft.data.task import Split, ranged
+from vitgraft.data.task import Split
 from vitgraft.errors import DataError, VitgraftError
 from vitgraft.features.caching import Caching
 from vitgraft.machine.placement import Placement, place
@@ -34,6 +33,9 @@ from vitgraft.train.temperature import Temperature
 
 NEAR = 0.95
 """The cosine of two pictures' features, around the mean of all, from which they are called near-duplicates."""
+
+MANY = 100
+"""Classes from which on their scores take so long that progress is shown."""
 
 Real = NDArray[np.float64]
 
@@ -96,7 +98,6 @@ class Truth:
     curves: Curves | None
     record: Record | None
     facts: Mapping[str, str]
-    preprocessing: Preprocessing
     notes: tuple[str, ...]
 
     @property
@@ -131,39 +132,51 @@ def look(
     Raises:
         DataError, DivergedError: images that cannot be read, answers that are not finite.
     """
+    images = images.seen_with(model.preprocessing.pixel_range)
     name, split = next(iter(images.splits.items()))
     notes = [*known, *images.notes]
     with _progress(f"answers of {name}", len(split)) as done:
         logits = measure.answers(model.tuned, split, model.preprocessing, done=done, **on)
-    temperature, kept = model.temperature, model.temperature is not None
-    if not kept:
-        temperature, told = _offered(model, images, name, on)
-        notes += told
     plain = scores.checked(softmax(logits.numpy()), split.labels)
     probabilities = softmax(logits.numpy(), model.divisor)
+    temperature, told = (model.temperature, []) if model.temperature else _offered(model, images, name, on)
+    notes += told
     features = _features(model, run, images, on, notes)
     return Truth(
-        run,
-        data,
-        name,
-        images,
-        _metrics(logits / model.divisor, split.labels),
-        probabilities,
-        reliability(plain, split.labels),
-        None
-        if temperature is None
-        else Calibrated(temperature, kept, reliability(softmax(logits.numpy(), temperature.value), split.labels)),
-        scores.by_class(probabilities, split.labels, images.names),
-        scores.confused(probabilities.argmax(axis=1), split.labels, len(images.names)),
-        scores.worst(probabilities, split.labels),
-        None if features is None else _labels(features, images),
-        None if features is None else _copies(features, images, near),
-        curves(run),
-        store.find(run / store.FILE),
-        {"backbone": model.backbone.name},
-        model.preprocessing,
-        tuple(dict.fromkeys(notes)),
+        run=run,
+        data=data,
+        split=name,
+        images=images,
+        metrics=_metrics(logits / model.divisor, split.labels),
+        probabilities=probabilities,
+        before=reliability(plain, split.labels),
+        calibrated=None if temperature is None else _calibrated(model, temperature, logits, split.labels),
+        classes=_by_class(probabilities, split.labels, images.names),
+        confused=scores.confused(probabilities.argmax(axis=1), split.labels, len(images.names)),
+        worst=scores.worst(probabilities, split.labels),
+        labels=None if features is None else _labels(features, images),
+        copies=None if features is None else _copies(features, images, near),
+        curves=curves(run),
+        record=store.find(run / store.FILE),
+        facts={"backbone": model.backbone.name},
+        notes=tuple(dict.fromkeys(notes)),
     )
+
+
+def _calibrated(
+    model: Model, temperature: Temperature, logits: torch.Tensor, labels: NDArray[np.int64]
+) -> Calibrated:
+    after = reliability(softmax(logits.numpy(), temperature.value), labels)
+    return Calibrated(temperature, model.temperature is not None, after)
+
+
+def _by_class(
+    probabilities: Real, labels: NDArray[np.int64], names: Sequence[str]
+) -> Sequence[scores.ClassScores]:
+    if len(names) < MANY:
+        return scores.by_class(probabilities, labels, names)
+    with _progress("scores by class", len(names), "classes") as done:
+        return scores.by_class(probabilities, labels, names, done)
 
 
 def _offered(
@@ -195,9 +208,7 @@ def _features(
     """Pooled vectors (n, D) of the frozen backbone, computed as the run's own were if it says how."""
     own = _training(run)
     wish = replace(own.caching(), where="auto", views=0) if own else Caching("auto", 10 * 2**30)
-    sources = {
-        name: ranged(split.images, model.preprocessing.pixel_range) for name, split in images.splits.items()
-    }
+    sources = {name: split.images for name, split in images.splits.items()}
     here = Placement(place(on["device"]).device)
     try:
         found = pooled(model.backbone, sources, model.preprocessing, wish, here, on["workers"])
