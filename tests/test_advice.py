@@ -14,8 +14,8 @@ from vitgraft.errors import ConfigError, option
 from vitgraft.runs.config import keys
 
 HOUSE = Path(vitgraft.__file__).parent
-OTHERS = {"--head", "--error-unmatch", "--porcelain", "--untracked-files", "--no-", "--"}
-"""Options of other programs (ray, git), and beginnings of ours."""
+OTHERS = {"--head", "--error-unmatch", "--porcelain", "--untracked-files", "--no-", "--", "--c"}
+"""Options of other programs (ray, git), beginnings of ours, and colours of a page's style."""
 
 MEASURING = {"--by-index", "--split", "--ignore-unknown", "--allow-missing"}
 """Options of eval alone: a finished model has classes that data must match."""
