@@ -252,12 +252,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Render a sheet of source figures, to look at.")
     parser.add_argument("sheet", type=Path, help="PNG file to write")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path, help="write them one by one, too, in folders by their kind")
     options = parser.parse_args()
     part = _render_range(options.seed, 0, 96)
     rows = part.images.reshape(8, 12, SIZE, SIZE, 3).transpose(0, 2, 1, 3, 4).reshape(8 * SIZE, 12 * SIZE, 3)
     masks = part.masks.reshape(8, 12, SIZE, SIZE).transpose(0, 2, 1, 3).reshape(8 * SIZE, 12 * SIZE)
     sheet = np.concatenate([rows, np.repeat(masks[..., None], 3, axis=-1)], axis=1)
     Image.fromarray(sheet).resize((sheet.shape[1] * 2, sheet.shape[0] * 2)).save(options.sheet)
+    for index, (image, identity) in enumerate(zip(part.images, part.identities, strict=True)):
+        if options.folder is not None:
+            place = options.folder / ("textured" if identity == NO_LABEL else "plain")
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(place / f"{index:03}.png")
 
 
 if __name__ == "__main__":

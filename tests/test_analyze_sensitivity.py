@@ -10,10 +10,12 @@ import torch
 
 from tests.runs import SIZE, done, photos, refused, weights
 from tests.tiny import backbone
-from vitgraft.analyze.sensitivity import OPERATIONS, pattern, spread
+from vitgraft.analyze.sensitivity import OPERATIONS, Pattern, pattern, spread
+from vitgraft.analyze.sensitivity_figure import draw
 from vitgraft.cli.analyze.several import parsed
 from vitgraft.errors import ConfigError
 from vitgraft.methods.spt import SptLora
+from vitgraft.report.style import styled
 from vitgraft.search.allocation import allocate, candidates, rank, scores_of
 
 PUBLISHED = Path(__file__).parents[2] / "shared" / "published_masks"
@@ -42,6 +44,24 @@ def test_pattern__tells_the_rows_of_a_fused_projection_apart() -> None:
     trained = pattern(spent, method.rule(), "trained", "tiny", "toy")
     expected[1, OPERATIONS.index("k")] = 2 * width  # one module of rank 1 stands for all of k
     assert (trained.counts == expected).all()
+
+
+def test_drawing__shows_every_point() -> None:
+    """Backbones share an axis: that of another backbone must not cut the highest point off."""
+    low, high = (np.full((4, len(OPERATIONS)), 10), np.full((4, len(OPERATIONS)), 10))
+    high[2, OPERATIONS.index("v")] = 900
+    sizes = np.full((4, len(OPERATIONS)), 100)
+    sizes[:, OPERATIONS.index("fc1")] = 5_000
+    patterns = [
+        Pattern(name, "toy", counts, sizes, 9, 9) for name, counts in (("a", low), ("b", high), ("c", low))
+    ]
+    with styled():
+        axes = draw(patterns, "sensitive").axes
+    assert len(axes) == 6
+    for one in axes:
+        points = np.concatenate([line.get_ydata() for line in one.lines])
+        assert one.get_ylim()[0] == 0
+        assert points.max() < one.get_ylim()[1]
 
 
 def test_spread__is_that_of_all_values_and_knows_no_scale() -> None:

@@ -29,8 +29,8 @@ BESIDE = 3
 ALONE = 4.8
 """Inches that a sheet is wide which stands alone."""
 
-TITLE, LETTER = 0.3, 6.0
-"""Inches for a sheet's name, and the size of the type below pictures."""
+TITLE, LINE, LETTER = 0.3, 0.11, 6.0
+"""Inches for a sheet's name and for a line below pictures, and the size of its type."""
 
 COLUMNS = ("sheet", "place", "class", "image")
 
@@ -123,13 +123,13 @@ def draw(sheets: Sequence[Sheet], columns: int) -> "Drawing":
     width = WIDE if len(sheets) > 1 else ALONE
     cell = width / beside / columns
     told = [[_wrapped(sample.label, cell) for sample in one.samples] for one in sheets]
-    below = 0.03 + 0.11 * max((text.count("\n") + 1 for texts in told for text in texts), default=1)
     lines = [max(-(-len(one.samples) // columns), 1) for one in sheets]
-    highest = [max(lines[at : at + beside]) for at in range(0, len(sheets), beside)]
-    drawn = blank(width, sum(highest) * (cell + below) + TITLE * deep)
-    parts = drawn.subfigures(
-        deep, beside, squeeze=False, height_ratios=[TITLE + one * (cell + below) for one in highest]
-    )
+    starts = range(0, len(sheets), beside)
+    highest = [max(lines[at : at + beside]) for at in starts]
+    deepest = [max(text.count("\n") + 1 for texts in told[at : at + beside] for text in texts) for at in starts]
+    heights = [TITLE + one * (cell + 0.03 + LINE * below) for one, below in zip(highest, deepest, strict=True)]
+    drawn = blank(width, sum(heights))
+    parts = drawn.subfigures(deep, beside, squeeze=False, height_ratios=heights)
     for part, one, texts, high in zip(parts.ravel(), sheets, told, np.repeat(highest, beside), strict=False):
         part.suptitle(f"{one.title} ({one.classes} classes)", fontsize=9, fontweight="bold")
         axes = part.subplots(high, columns, squeeze=False).ravel()

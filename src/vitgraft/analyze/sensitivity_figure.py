@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 ROW = 2.0
 """Inches of a backbone's row."""
 
+ROOM = 1.08
+"""An axis goes so far beyond the highest point."""
+
 BAR = {"marker": "_", "markersize": 15, "markeredgewidth": 1.6, "linestyle": "none", "color": MUTED}
 """How the share of all values looks."""
 
@@ -24,6 +27,9 @@ def draw(patterns: Sequence[Pattern], what: str) -> "Drawing":
     tasks = list(dict.fromkeys(one.task for one in patterns))
     drawn = blank(WIDE, ROW * len(backbones) + 0.5)
     axes = drawn.subplots(len(backbones), 2, squeeze=False, width_ratios=[1.25, 1], sharey="col")
+    axes[0][0].set_ylim(0, ROOM * max(float(one.by_block.max()) for one in patterns))
+    highest = [max(float(one.by_operation.max()), float(_all(one, 0).max())) for one in patterns]
+    axes[0][1].set_ylim(0, ROOM * max(highest))
     for line, backbone in zip(axes, backbones, strict=True):
         own = [one for one in patterns if one.backbone == backbone]
         looks = [_look(tasks.index(one.task)) for one in own]
@@ -37,6 +43,12 @@ def draw(patterns: Sequence[Pattern], what: str) -> "Drawing":
     handles.append(drawn_line("share of all values", BAR))
     drawn.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4))
     return drawn  # type: ignore[no-any-return]
+
+
+def _all(one: Pattern, axis: int) -> Any:
+    """Percent of all values by operation (axis 0) or block (1)."""
+    sizes = one.sizes.sum(axis=axis)
+    return 100 * sizes / sizes.sum()
 
 
 def _look(number: int) -> dict[str, Any]:
@@ -53,32 +65,30 @@ def drawn_line(label: str, look: dict[str, Any]) -> Any:
 def _by_block(axes: Any, patterns: Sequence[Pattern], looks: Sequence[dict[str, Any]]) -> None:
     depth = len(patterns[0].counts) - 1
     places = np.arange(depth + 1)
-    sizes = patterns[0].sizes.sum(axis=1)
-    axes.plot(places, 100 * sizes / sizes.sum(), zorder=1, **{**BAR, "markersize": min(15, 150 / (depth + 1))})
+    axes.plot(places, _all(patterns[0], 1), zorder=1, **{**BAR, "markersize": min(15, 150 / (depth + 1))})
     for one, look in zip(patterns, looks, strict=True):
         axes.plot(places[:-1], one.by_block[:-1], linewidth=1.2, **look)
         axes.plot(places[-1:], one.by_block[-1:], linestyle="none", **look)
     step = -(-depth // 14)
     ticks = [*range(0, depth, step), depth]
     axes.set_xticks(ticks, [*map(str, ticks[:-1]), "norm"])
-    axes.set_ylim(bottom=0)
 
 
 def _by_operation(axes: Any, patterns: Sequence[Pattern], looks: Sequence[dict[str, Any]]) -> None:
     places = np.arange(len(OPERATIONS))
-    sizes = patterns[0].sizes.sum(axis=0)
-    axes.plot(places, 100 * sizes / sizes.sum(), zorder=1, **{**BAR, "markersize": 22})
+    axes.plot(places, _all(patterns[0], 0), zorder=1, **{**BAR, "markersize": 22})
     width = 0.5 / max(len(patterns) - 1, 1)
     for number, (one, look) in enumerate(zip(patterns, looks, strict=True)):
         shift = (number - (len(patterns) - 1) / 2) * width
         axes.plot(places + shift, one.by_operation, linestyle="none", **look)
     axes.set_xticks(places, [NAMES.get(name, name) for name in OPERATIONS])
     axes.set_xlim(-0.6, len(OPERATIONS) - 0.4)
-    axes.set_ylim(bottom=0)
 
 
 def draw_spread(patterns: Sequence[Pattern]) -> "Drawing":
     """The relative variance of each task's sensitivities, a column a backbone. Call it within `styled`."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     known = [(one, one.spread.relative) for one in patterns if one.spread is not None]
     backbones = list(dict.fromkeys(one.backbone for one, _ in known))
     tasks = list(dict.fromkeys(one.task for one, _ in known))
@@ -91,6 +101,9 @@ def draw_spread(patterns: Sequence[Pattern]) -> "Drawing":
             shift = 0.3 * (number - (len(own) - 1) / 2) / max(len(own) - 1, 1)
             axes.plot([place + shift], [value], linestyle="none", **_look(tasks.index(one.task)))
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:,.4g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_ylabel("variance over squared mean")
     axes.set_xticks(range(len(backbones)), [name.replace(", ", "\n") for name in backbones])
     axes.set_xlim(-0.6, len(backbones) - 0.4)
