@@ -18,6 +18,7 @@ from tests.pages import Checked
 from tests.test_records import record as make
 from tests.toy import in_process, some_digits
 from vitgraft import methods
+from vitgraft.analyze.bare import bare
 from vitgraft.bench import processes
 from vitgraft.bench.cell import DIVERGED, Cell, Home, Job, cells, choosers
 from vitgraft.bench.runner import HOPELESS, Outcome, fill, work
@@ -422,8 +423,12 @@ def test_studies__are_found() -> None:
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_studies__are_what_they_say(path: Path) -> None:
     found = load(str(path))
-    assert set(found.tasks) <= set(builtin.DEFAULT_SUITE)
-    assert {builtin.info(task).group for task in found.tasks} == {"natural", "specialized", "structured"}
+    drawn = set(found.tasks) <= set(builtin.DEFAULT_SUITE)
+    if drawn:
+        assert {builtin.info(task).group for task in found.tasks} == {"natural", "specialized", "structured"}
+    else:
+        assert {Path(task).parent for task in found.tasks} == {Path("data/photos")}, "where packages.py lays them"
+        assert "python demo/packages.py data/photos" in found.about
     assert found.seeds == (0, 1, 2)
     assert "Declared before any run" in found.about
     if path.stem == "where_to_tune":
@@ -431,6 +436,15 @@ def test_studies__are_what_they_say(path: Path) -> None:
         assert methods.parse("lora").formula(shape) == BUDGET
         for entry in found.entries.values():
             assert 0.3 * BUDGET < methods.parse(entry.method).formula(shape) <= BUDGET
+
+
+@pytest.mark.parametrize("name", ["photos", "textiles"])
+def test_studies__of_photographs_give_lora_adapters_and_spt_one_budget(name: str) -> None:
+    found = load(str(STUDIES[0].parent / f"{name}.toml"))
+    shape = measure(bare(str(found.settings["backbone"]), "112"))
+    budget = methods.parse("lora").formula(shape)
+    for entry in ("lora", "adapter", "spt-lora", "spt-adapter"):
+        assert 0.95 * budget < methods.parse(found.entries[entry].method).formula(shape) <= budget
 
 
 def test_found__is_kept_with_the_record_and_summed_up(tmp_path: Path) -> None:
