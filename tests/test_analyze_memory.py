@@ -133,6 +133,7 @@ def test_memory__refuses_before_it_measures(tmp_path: Path, here: list[str]) -> 
     assert "trains nothing in block 0" in refused("analyze", "memory", *SMALL, "--method", "vqt")
     assert "looks at data" in refused("analyze", "memory", *SMALL, "--methods", "noah")
     assert "stands alone" in refused("analyze", "memory", *SMALL, "--methods", "none", "--methods", "lora")
+    assert "rank=0 must be" in refused("analyze", "memory", *SMALL, "--methods", "lora:rank=0", "--out", tmp_path)
     (tmp_path / "memory-methods.png").write_bytes(b"mine")
     assert "--force" in refused("analyze", "memory", *SMALL, "--methods", "lora", "--out", tmp_path)
     assert not here
@@ -146,6 +147,17 @@ def test_all_methods__leave_out_those_that_need_data() -> None:
     assert compared.count("lora") == 1
     assert not {"noah", "spt-lora"} & set(compared)
     assert "noah" in told[0]
+
+
+def test_bf16__is_told_where_there_is_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from vitgraft.cli.analyze.asked import placed
+
+    for there, computed in ((True, "bf16"), (False, "fp32")):
+        monkeypatch.setattr("vitgraft.machine.placement.computes_bf16", lambda device, there=there: there)
+        assert placed("cpu", "bf16") == ("cpu", computed)
+        assert ("no bf16" in capsys.readouterr().err) != there
 
 
 def test_journal__is_of_one_kind_of_measurement(tmp_path: Path) -> None:

@@ -113,6 +113,6 @@ def measure_all(
         if row is None:
             row = journal.add(setting.key(), asdict(alone(measure, setting)))
             kept = sum(row["kept"])
-            tell(f"{number} of {len(settings)}: {setting.key()} keeps {kept:.1f} MiB an image")
+            tell(f"{number} of {len(settings)}: {setting.key()} keeps {kept:.2f} MiB an image")
         found.append(Held(**{**row, "kept": tuple(row["kept"])}))
     return found

@@ -93,6 +93,18 @@ def bare_of(
     return asked_of(context, backbone, None, image_size, out, name, force)
 
 
+def placed(device: str, precision: str) -> tuple[str, str]:
+    """A device that is there, and what it computes in: fp32, told, if it has no bf16. Raises ConfigError."""
+    from vitgraft.machine.placement import place
+    from vitgraft.train.loop import NO_BF16
+
+    here = place(device)
+    computed = here.arithmetic(precision)
+    if computed != precision:
+        guard.note(NO_BF16)
+    return str(here.device), computed
+
+
 def described(frozen: "Backbone", checkpoint: Path | None = None) -> dict[str, Any]:
     """A backbone as a figure's card has it; of a checkpoint the name alone, for its folder is this machine's."""
     height, width = frozen.view.image_size

@@ -43,14 +43,13 @@ def inference(
     from vitgraft.analyze.inference import Setting, measure
     from vitgraft.analyze.inference_figure import figure
     from vitgraft.analyze.journal import Journal
-    from vitgraft.cli.analyze.asked import described
-    from vitgraft.machine.placement import place
+    from vitgraft.cli.analyze.asked import described, placed
     from vitgraft.report.style import styled
     from vitgraft.results.provenance import commit, device_name, versions
 
     asked.check_free()
-    where = str(place(device).device)
-    setting = Setting(asked.backbone, asked.image_size, batch, classes, where, precision)
+    where, arithmetic = placed(device, precision)
+    setting = Setting(asked.backbone, asked.image_size, batch, classes, where, arithmetic)
     told: dict[str, Any] = {
         "name": asked.name,
         "command": asked.command,

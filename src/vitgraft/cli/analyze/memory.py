@@ -49,11 +49,12 @@ def memory(
       vitgraft analyze memory --backbone vit_base_patch16_224 --method adapter --methods none --batch 16
     """
     from vitgraft.analyze.memory import Setting
-    from vitgraft.machine.placement import place
+    from vitgraft.cli.analyze.asked import placed
     from vitgraft.methods import parse, spec_of
 
-    where, tuner, size = str(place(device).device), spec_of(parse(method)), asked.image_size
-    one = Setting(asked.backbone, size, tuner, None, batch, classes, where, precision, recompute)
+    where, arithmetic = placed(device, precision)
+    tuner, size = spec_of(parse(method)), asked.image_size
+    one = Setting(asked.backbone, size, tuner, None, batch, classes, where, arithmetic, recompute)
     _make(asked, one, *_compared(methods or ["all"]))
 
 
@@ -79,6 +80,8 @@ def _make(asked: Asked, one: "Setting", compared: list[str], left_out: list[str]
     wholes = [replace(one, method=spec) for spec in compared]
     for setting in blocks:
         in_one_block(parse(one.method), frozen, one.classes, setting.block or 0)
+    for setting in wholes:
+        parse(setting.method).plan(frozen, one.classes)
     told = {
         "command": asked.command,
         "device": device_name(torch.device(one.device)),
