@@ -126,7 +126,8 @@ def draw(sheets: Sequence[Sheet], columns: int) -> "Drawing":
     lines = [max(-(-len(one.samples) // columns), 1) for one in sheets]
     starts = range(0, len(sheets), beside)
     highest = [max(lines[at : at + beside]) for at in starts]
-    deepest = [max(text.count("\n") + 1 for texts in told[at : at + beside] for text in texts) for at in starts]
+    names = [[text for texts in told[at : at + beside] for text in texts] for at in starts]
+    deepest = [max((text.count("\n") + 1 for text in row), default=1) for row in names]
     heights = [TITLE + one * (cell + 0.03 + LINE * below) for one, below in zip(highest, deepest, strict=True)]
     drawn = blank(width, sum(heights))
     parts = drawn.subfigures(deep, beside, squeeze=False, height_ratios=heights)
