@@ -2,6 +2,7 @@
 
 import csv
 import json
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -125,7 +126,8 @@ def test_command__draws_tasks_on_backbones_and_keeps_scores(
 
     monkeypatch.setattr("vitgraft.train.calibrate.squared_gradients", never)
     again: list[Pattern] = []
-    monkeypatch.setattr("vitgraft.cli.analyze.sensitivity._write", lambda places, found, *_: again.extend(found))
+    module = import_module("vitgraft.cli.analyze.sensitivity")  # the command has its module's name
+    monkeypatch.setattr(module, "_write", lambda places, found, *_: again.extend(found))
     done(*asked)
     assert sum(int(one.counts.sum()) for one in again) == sum(int(row["counted"]) for row in rows)
     with pytest.raises(AssertionError, match="scores are there"):
