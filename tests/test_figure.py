@@ -61,6 +61,21 @@ def test_names__cover_nothing_and_stay_inside(kind: str) -> None:
         assert not [one for one in points.values() if box.contains(*axes.transData.transform(one))], name
 
 
+def test_names__stand_beside_lines() -> None:
+    points = {"low": (0.0, 0.0), "middle": (1.0, 1.0), "high": (2.0, 2.0)}
+    with styled():
+        drawn, axes = canvas(4, 4)
+        (line,) = axes.plot(*zip(*points.values(), strict=True), "-")
+        axes.margins(0.2)
+        name_points(axes, points)
+        drawn.draw_without_rendering()
+    path = line.get_path().interpolated(200).transformed(axes.transData)
+    assert len(axes.texts) == 3
+    assert not [
+        text.get_text() for text in axes.texts if path.intersects_bbox(text.get_window_extent(), filled=False)
+    ]
+
+
 def test_looks__are_of_a_method_and_differ() -> None:
     own = looks(methods.names())
     assert len(set(own.values())) == len(own)

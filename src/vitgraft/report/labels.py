@@ -1,7 +1,8 @@
-"""Names beside points: inside the axes, over no other name and no point."""
+"""Names beside points: inside the axes, over no other name, no point and no line."""
 
 import math
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
 from vitgraft.report.style import MUTED
@@ -18,6 +19,9 @@ LED = 12
 POINT, GAP = 4, 1.5
 """Half a marker, and the room around a name, in typographic points."""
 
+STEP = 4
+"""Typographic points between two places at which a line is looked at."""
+
 Box = tuple[float, float, float, float]
 """Left, bottom, right, top, in pixels."""
 
@@ -33,6 +37,7 @@ def name_points(axes: Any, points: Mapping[str, tuple[float, float]], size: floa
     at = {name: tuple(axes.transData.transform(point)) for name, point in points.items()}
     reach = POINT * pixel
     taken = [(x - reach, y - reach, x + reach, y + reach) for x, y in at.values()]
+    taken += _along(axes, pixel)
     legend = axes.get_legend()
     taken += [] if legend is None else [legend.get_window_extent().extents]
     bounds = axes.bbox.extents
@@ -45,6 +50,23 @@ def name_points(axes: Any, points: Mapping[str, tuple[float, float]], size: floa
         taken.append(box)
         _write(axes, name, size, point, box, far > LED)
     axes.figure.set_layout_engine("none")
+
+
+def _along(axes: Any, pixel: float) -> list[Box]:
+    """Small boxes along every line that is drawn."""
+    found: list[Box] = []
+    for line in axes.get_lines():
+        if line.get_linestyle() in ("None", "none", ""):
+            continue
+        ends = [tuple(one) for one in line.get_transform().transform(line.get_xydata())]
+        for (x, y), (to_x, to_y) in pairwise(ends):
+            if not all(map(math.isfinite, (x, y, to_x, to_y))):
+                continue
+            steps = max(1, math.ceil(math.hypot(to_x - x, to_y - y) / (STEP * pixel)))
+            for step in range(steps + 1):
+                at_x, at_y = x + (to_x - x) * step / steps, y + (to_y - y) * step / steps
+                found.append((at_x - pixel, at_y - pixel, at_x + pixel, at_y + pixel))
+    return found
 
 
 def _extent(axes: Any, name: str, size: float) -> tuple[float, float]:
