@@ -199,8 +199,8 @@ def spread_figure(name: str, command: str, patterns: Sequence[Pattern], facts: M
         name=name,
         title="Variance of sensitivity by pre-training",
         caption="Variance of the sensitivities of all values that SPT ranks, over the square of their mean, which "
-        "the scale of a loss does not change: 0 if all values are alike. The paper's figure E shows variances and "
-        "does not say over what; plain ones are in the CSV. A point is a task, a bar the median of a backbone. "
+        "the scale of a loss does not change: 0 if all values are alike. Plain variances are in the CSV: which of "
+        "the two SPT's figure E shows is not known here. A point is a task, a bar the median of a backbone. "
         f"From the lowest: {told}.",
         command=command,
         columns=SPREADS,
