@@ -20,15 +20,12 @@ from vitgraft.data.augment import deterministic
 from vitgraft.data.task import ImageSource
 from vitgraft.errors import ConfigError, option
 from vitgraft.features import entries
-from vitgraft.features.caching import Caching
+from vitgraft.features.caching import CHUNK, Caching
 from vitgraft.features.entries import Card, Entry
 from vitgraft.features.feed import Feed, OnDemand, Reader, sent
 from vitgraft.features.rows import Form, Frozen, Rows
 from vitgraft.machine.placement import Placement
 from vitgraft.machine.progress import Display
-
-CHUNK = 32
-"""Images that are walked, written and checked at a time."""
 
 RAM_SHARE = 2
 """One part in so many of the memory that is free may be filled with features."""
@@ -158,7 +155,7 @@ class Cache:
                 f"free). Use {option('cache', 'disk')} or off, or fewer images."
             )
         # Several processes would each hold a copy in memory.
-        places = ("disk", "ram") if self.here.processes == 1 else ("disk",)
+        places = ("disk", "ram") if self.here.processes == 1 and not self.wish.lean else ("disk",)
         chosen = next((place for place in places if fits[place]), "off") if asked == "auto" else asked
         if chosen == "off":
             self.display.say(
@@ -175,7 +172,11 @@ class Cache:
         prefix, device = self.model.prefix, self.here.device
         assert prefix is not None, "a feed of readings has a prefix"
         size = sum(rows.values.nbytes for rows in views)
-        if device.type == "cuda" and size <= torch.cuda.mem_get_info(device)[0] // RAM_SHARE:
+        if (
+            device.type == "cuda"
+            and not self.wish.lean
+            and size <= torch.cuda.mem_get_info(device)[0] // RAM_SHARE
+        ):
             with suppress(torch.OutOfMemoryError):  # others may have filled it since
                 views = [Rows(rows.values.to(device), rows.form) for rows in views]
         return Frozen(tuple(views), tuple(sorted(prefix.taps)))
@@ -249,13 +250,23 @@ class Cache:
         began = perf_counter()
         with self.display.work(f"features of {pictures.name}", sum(map(len, spans))) as advance:
             for span, images in zip(spans, pictures.stream(view, spans), strict=True):
-                yield form.pack(self._read(images, form))
+                yield self._rows(images, form)
                 advance(len(span))
         self.kept.seconds += perf_counter() - began
 
     def _read(self, images: Tensor, form: Form) -> dict[Tap, Tensor]:
         with self.here.autocast(self.wish.precision):
             return self.model.backbone.read(sent(images, self.here.device), form.taps)
+
+    def _rows(self, images: Tensor, form: Form) -> Tensor:
+        """Rows (b, values) of images, of which as many are walked together as may be."""
+        parts = images.split(self.wish.at_once)
+        if len(parts) == 1:
+            return form.pack(self._read(images, form))
+        rows = torch.empty(len(images), form.values, dtype=form.kind)
+        for part, place in zip(parts, rows.split(self.wish.at_once), strict=True):
+            place.copy_(form.pack(self._read(part, form)))
+        return rows
 
 
 def _structure(model: nn.Module) -> str:

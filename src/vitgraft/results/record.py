@@ -110,6 +110,9 @@ class Expense:
     once: where it was kept (disk, ram, off), its bytes, and the seconds of computing what was not there yet, which
     `train_seconds` leaves out. How many configurations trained at once: seconds are a share of what all took.
     None: not measured.
+
+    Where a limit of memory chose them, or an accelerator had no room for what was configured: micro-batches a
+    step, what was computed twice, images at a time in evaluation, and the peak in MiB that was predicted.
     """
 
     trained_method: int
@@ -125,6 +128,10 @@ class Expense:
     cache_bytes: int = 0
     cache_seconds: float = 0.0
     together: int = 1
+    micro_batches: int | None = None
+    computed_twice: str | None = None
+    evaluated_at_once: int | None = None
+    predicted_peak_mib: float | None = None
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,7 @@ LATER: Mapping[str, Any] = {
     "legacy_test": False,
     "legacy_epochs": "every",
     "start_from": None,
+    "memory": None,
 }
 """Keys that came after the first records, and what runs without them did: only what differs enters a name.
 

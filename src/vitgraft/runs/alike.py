@@ -25,4 +25,5 @@ def _stacks(config: RunConfig) -> bool:
     if config.start_from is not None:
         return False
     alone = training.patience is not None or training.accumulate > 1 or training.legacy_test
+    alone |= training.memory is not None
     return method.stacks and not method.looks() and training.precision == "fp32" and not alone

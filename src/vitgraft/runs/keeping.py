@@ -41,8 +41,8 @@ def expense(settings: Training, model: Model, fitted: "Fitted", peak: float | No
 
     What a method found in training data is shipped with the graft, and the search for it was training, too.
     """
-    tuned = model.tuned
-    before, tuned.recompute = tuned.recompute, settings.recompute
+    tuned, within = model.tuned, fitted.within
+    before, tuned.recompute = tuned.recompute, as_trained(settings, fitted).recompute
     try:
         computed = Placement(tuned.backbone.device).arithmetic(settings.precision)
         counted = measure_cost(tuned, dtype=torch.bfloat16 if computed == "bf16" else None)
@@ -57,7 +57,16 @@ def expense(settings: Training, model: Model, fitted: "Fitted", peak: float | No
         cache_place=fitted.cached.place,
         cache_bytes=fitted.cached.size,
         cache_seconds=fitted.cached.seconds,
+        micro_batches=None if within is None else within.accumulate,
+        computed_twice=None if within is None else within.recompute,
+        evaluated_at_once=None if within is None else within.eval_batch_size,
+        predicted_peak_mib=None if within is None or within.peak is None else within.peak / 2**20,
     )
+
+
+def as_trained(settings: Training, fitted: "Fitted") -> Training:
+    """The settings with what was chosen for the memory there was."""
+    return settings if fitted.within is None else fitted.within.settings(settings)
 
 
 def keep(config: RunConfig, start: Start, model: Model, record: Record) -> Record:

@@ -16,6 +16,7 @@ from vitgraft.data.benchmarks.names import mentioned
 from vitgraft.data.preprocessing import preset
 from vitgraft.data.task import Split, Task
 from vitgraft.errors import ConfigError
+from vitgraft.machine.memory import give_back
 from vitgraft.machine.placement import place
 from vitgraft.methods import describe, parse, spec_of
 from vitgraft.models import folder, training
@@ -35,7 +36,7 @@ from vitgraft.results.record import (
 from vitgraft.runs import kept_split, protocols, warm
 from vitgraft.runs.config import RunConfig
 from vitgraft.runs.earlier import Start, begin
-from vitgraft.runs.keeping import expense, history, keep
+from vitgraft.runs.keeping import as_trained, expense, history, keep
 from vitgraft.runs.moved import with_weights
 from vitgraft.train import legacy, measure
 from vitgraft.train.cost import peak_memory_mib
@@ -68,6 +69,8 @@ def run(
         VitgraftError: anything in configuration, data or weights that cannot be used.
         KeyboardInterrupt, SystemExit: training was stopped by Ctrl-C or SIGTERM, and its state saved.
     """
+    if config.training.memory is not None:
+        give_back()
     here = place(config.training.device)
     say = tell if here.main else lambda line: None
     start = here.agreed(lambda: begin(config, resume, force))
@@ -216,7 +219,8 @@ def record_of(
 ) -> Record:
     """What a run was and what it reached; its cost is measured unless that of its like is known."""
     peak = peak_memory_mib(model.backbone.device)  # before anything that is not training
-    tested = _test(config, model, task.splits.get("test")) if test else None
+    done = replace(config, training=as_trained(config.training, fitted))
+    tested = _test(done, model, task.splits.get("test")) if test else None
     described = describe(model.method)
     return Record(
         config=store.shared(config.table()),

@@ -13,7 +13,6 @@ from typing import Any, Literal, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
@@ -21,6 +20,7 @@ from torch.utils.flop_counter import flop_registry
 from vitgraft.core.sites import STEM
 from vitgraft.core.tuned import Tuned
 from vitgraft.machine.seeds import own_randomness
+from vitgraft.train.footprint import unreal
 
 MIB = 2**20
 
@@ -52,8 +52,8 @@ class Cost:
 def measure_cost(model: Tuned, batch: int = 2, dtype: torch.dtype | None = None) -> Cost:
     """The cost of `model` as it stands, with its recomputation setting; it is left as it was.
 
-    `dtype` is that of autocast, None for none. Runs `batch` and 2 `batch` images forward, and nothing else:
-    FLOPs are counted without computing.
+    `dtype` is that of autocast, None for none. Nothing is computed: bytes and FLOPs are counted on tensors
+    that have a shape and no values.
     """
     values = model.trained_values()
     return Cost(
@@ -84,7 +84,7 @@ def kept_bytes(run: Callable[[], Any], leaving_out: Iterable[Tensor] = ()) -> in
 
 
 def _kept_by(
-    run: Callable[[], Any], stage: Callable[[], Hashable], leaving_out: Iterable[Tensor]
+    run: Callable[[], Any], stage: Callable[[], Hashable], leaving_out: Iterable[Tensor] = ()
 ) -> Counter[Hashable]:
     """The same by what `stage()` was when a storage was first held."""
     living: weakref.WeakSet[_Kept] = weakref.WeakSet()
@@ -120,11 +120,9 @@ def kept_bytes_by_stage(
 ) -> dict[int | Literal["head"], float]:
     """The same by the stage that first holds them: the stem (-1), the blocks, the tail (L), and the head."""
     device = model.backbone.device
-    backbone = model.backbone.model
-    there = [*model.parameters(), *model.buffers(), *backbone.parameters(), *backbone.buffers()]
     arithmetic = torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
-    with _still(model, training=True), arithmetic, _stages(model) as stage:
-        few, many = (_kept_by(partial(_loss, model, images), stage, there) for images in (batch, 2 * batch))
+    with still(model, training=True), unreal(), arithmetic, _stages(model) as stage:
+        few, many = (_kept_by(partial(_loss, model, images), stage) for images in (batch, 2 * batch))
     stages: tuple[int | Literal["head"], ...] = (*range(STEM, model.backbone.depth + 1), "head")
     return {one: (many[one] - few[one]) / batch for one in stages}
 
@@ -149,7 +147,7 @@ def _stages(model: Tuned) -> Iterator[Callable[[], Hashable]]:
 
 def forward_flops(model: Tuned) -> int:
     """FLOPs of one image's forward pass without autograd, counted without computing anything."""
-    with _still(model, training=False):
+    with still(model, training=False):
         return flops_of(lambda: model(_images(model, 1))).total
 
 
@@ -173,7 +171,7 @@ def flops_of(run: Callable[[], Any]) -> Flops:
 
 def step_flops(model: Tuned, batch: int = 8) -> int:
     """FLOPs of the forward and backward pass of one of `batch` images (edited weights are shared by them)."""
-    with _still(model, training=True), _counting() as counter, torch.enable_grad():
+    with still(model, training=True), _counting() as counter, torch.enable_grad():
         torch.autograd.grad(_loss(model, batch), list(model.parameters()), allow_unused=True)
     return counter.total // batch
 
@@ -242,12 +240,12 @@ def _counting() -> Iterator[_FlopCounter]:
     Attention is taken apart into its matrix products, which every device's fused kernel performs, too.
     """
     counter = _FlopCounter()
-    with FakeTensorMode(allow_non_fake_inputs=True), counter, sdpa_kernel(SDPBackend.MATH):
+    with unreal(), counter, sdpa_kernel(SDPBackend.MATH):
         yield counter
 
 
 @contextmanager
-def _still(model: Tuned, training: bool) -> Iterator[None]:
+def still(model: Tuned, training: bool) -> Iterator[None]:
     """In the given mode for the length of a block; then mode, buffers and random states are as before."""
     before = model.training
     buffers = {name: value.clone() for name, value in model.named_buffers()}

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from vitgraft.core.sites import Recompute
 from vitgraft.core.tuned import Tuned
 from vitgraft.data.preprocessing import Preprocessing
 from vitgraft.data.task import Split
@@ -20,6 +19,7 @@ from vitgraft.machine.placement import Placement, place
 from vitgraft.machine.progress import Display, Meter
 from vitgraft.machine.seeds import own_randomness
 from vitgraft.methods.base import Recipe
+from vitgraft.train import limit
 from vitgraft.train import state as snapshots
 from vitgraft.train.batches import Layout
 from vitgraft.train.initial import start
@@ -33,6 +33,7 @@ from vitgraft.train.session import Data, Session
 from vitgraft.train.settings import Training
 from vitgraft.train.state import State
 from vitgraft.train.together import Together
+from vitgraft.train.within import Within, Works
 
 __all__ = ["Fitted", "Metrics", "evaluate", "fit", "fit_together", "predict"]
 
@@ -51,7 +52,8 @@ class Fitted:
     `history` has one dict an epoch, as `log.jsonl` does. `best_epoch` counts from 1 and is None without
     validation; `val` belongs to the values that the model has now. `seconds` are of training with its
     validation, over all sessions of a resumed run; `images_per_second` leaves out the first step, which warms
-    up, and validation. `cached` tells of the frozen part that was computed once.
+    up, and validation. `cached` tells of the frozen part that was computed once, `within` what was chosen to stay
+    within a limit of memory, or what an accelerator had room for.
     """
 
     history: tuple[dict[str, Any], ...]
@@ -62,6 +64,7 @@ class Fitted:
     steps: int
     stopped_early: bool
     cached: Kept = field(default_factory=Kept)
+    within: Within | None = None
 
 
 def fit(
@@ -100,18 +103,17 @@ def fit(
     before = model.backbone.fingerprint()
     same = snapshots.conditions(model, splits, settings, preprocessing)
     same |= {"method": what, "backbone": before, "processes": here.processes}
-    layout = _layout(model, len(train), settings, here)
     optimizer = optimizer_of(model, settings)
     saved = snapshots.load(out, same, model, optimizer) if resume and out is not None else None
     state = saved or State()
-    display = Display(settings.epochs, layout.steps, here.main)
-    with own_randomness(here.device), _recomputing(model, settings.recompute), closing(display):
+    display = Display(settings.epochs, _layout(model, len(train), settings, here).steps, here.main)
+    with own_randomness(here.device), _as_it_was(model), closing(display):
         if here.arithmetic(settings.precision) != settings.precision:
             display.say(NO_BF16)
         journal = Journal(out if here.main else None, same, display, settings.snapshot_seconds)
         journal.begin(state)
-        cache = Cache(model, settings.caching(), here, display, before)
-        data = _data(splits, settings, preprocessing, here, cache)
+        settings, data, kept = _prepared(model, splits, settings, preprocessing, state, here, display, before)
+        layout, model.recompute = _layout(model, len(train), settings, here), settings.recompute
         objective = _objective(data["train"].labels, model.classes, settings)
         if saved is None:
             start(model, settings)
@@ -121,7 +123,7 @@ def fit(
         run = Session(model, wrapped, optimizer, objective, layout, data, settings, here, state, journal)
         run.go()
     check_backbone(model, before)
-    return replace(_finish(run), cached=cache.kept)
+    return replace(_finish(run), cached=kept)
 
 
 def fit_together(
@@ -204,9 +206,47 @@ def _check(model: Tuned, splits: Mapping[str, Split | None], settings: Training)
 
 
 def _layout(model: Tuned, n: int, settings: Training, here: Placement) -> Layout:
-    normalises = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
-    least = 2 if normalises else 1
+    least = 2 if limit.normalises(model) else 1
     return Layout(n, settings.batch_size, settings.seed, settings.accumulate, here.processes, least)
+
+
+def _prepared(
+    model: Tuned,
+    splits: Mapping[str, Split | None],
+    settings: Training,
+    preprocessing: Preprocessing,
+    state: State,
+    here: Placement,
+    display: Display,
+    backbone: str,
+) -> tuple[Training, dict[str, Data], Kept]:
+    """Settings as a limit of memory has them, if there is one; the data; what of them was cached.
+
+    A run that goes on does as it did.
+    """
+    layout = _layout(model, len(splits["train"] or ()), settings, here)
+    images, cached, again = (
+        limit.image_bytes(splits, preprocessing),
+        limit.would_cache(model, settings),
+        state.within,
+    )
+
+    def decided(cached: bool) -> Within | None:
+        works = Works(model, settings, cached, computed=here.arithmetic(settings.precision))
+        found = here.agreed(lambda: limit.decide(works, layout, here, images))
+        if found is not None:
+            display.say(limit.told(found, layout, limit.normalises(model)))
+        return found
+
+    within = decided(cached) if again is None else Within(**again)
+    cache = Cache(
+        model, settings.caching() if within is None else within.caching(settings), here, display, backbone
+    )
+    data = _data(splits, settings, preprocessing, here, cache, None if within is None else within.images_limit)
+    if cached and cache.kept.place == "off" and again is None and within is not None:  # it had no room
+        within = decided(False)
+    state.within = None if within is None else within.to_json()
+    return settings if within is None else within.settings(settings), data, cache.kept
 
 
 def _data(
@@ -215,6 +255,7 @@ def _data(
     preprocessing: Preprocessing,
     here: Placement,
     cache: Cache,
+    images_limit: int | None = None,
 ) -> dict[str, Data]:
     """The splits there are: readings of the frozen part where it is cached, else images, in memory while it lasts.
 
@@ -227,7 +268,7 @@ def _data(
     there = {name: split for name in readers if (split := splits.get(name)) is not None}
     pictures = [Pictures(name, split.images, readers[name]) for name, split in there.items() if name != "test"]
     feeds = cache.feeds(pictures)
-    left = MEMORY_LIMIT
+    left = MEMORY_LIMIT if images_limit is None else images_limit
     data = {}
     for name, split in there.items():
         if name not in feeds:
@@ -245,16 +286,22 @@ def _objective(labels: Tensor, classes: int, settings: Training) -> Objective:
 def _probe(
     model: Tuned, data: Data, layout: Layout, objective: Objective, here: Placement, precision: str
 ) -> None:
-    """Try the first few images of the first step."""
-    first = layout.epoch(0)[0][:IMAGES]
-    with closing(data.feed.stream([(0, first)])) as stream:
-        probe(model, next(stream), data.labels[first], objective, here, precision)
+    """Try the first few images of the first micro-batch."""
+    first = layout.shares(layout.epoch(0)[0], 0)[0][:IMAGES]
+    while True:
+        with closing(data.feed.stream([(0, first)])) as stream:
+            try:
+                return probe(model, next(stream), data.labels[first], objective, here, precision)
+            except torch.OutOfMemoryError:
+                if len(first) <= layout.least:
+                    raise
+        first = first[: max(len(first) // 2, layout.least)]
 
 
 @contextmanager
-def _recomputing(model: Tuned, recompute: Recompute) -> Iterator[None]:
+def _as_it_was(model: Tuned) -> Iterator[None]:
+    """What is computed twice is a choice of training's."""
     before = model.recompute
-    model.recompute = recompute
     try:
         yield
     finally:
@@ -278,4 +325,5 @@ def _finish(run: Session) -> Fitted:
         images_per_second=meter.rate(),
         steps=state.epoch * run.layout.steps + state.step,
         stopped_early=state.stopped_early,
+        within=None if state.within is None else Within(**state.within),
     )

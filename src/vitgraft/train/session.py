@@ -25,6 +25,7 @@ from vitgraft.train.metrics import Metrics
 from vitgraft.train.objective import Objective
 from vitgraft.train.optim import Schedule, set_lr
 from vitgraft.train.settings import Training
+from vitgraft.train.smaller import NoRoom, evaluated_fewer, halved
 from vitgraft.train.state import State
 
 POLL = 20
@@ -72,15 +73,48 @@ class Session:
         Raises:
             KeyboardInterrupt, SystemExit: Ctrl-C or SIGTERM came meanwhile; everything is saved.
         """
-        with self.interrupt, closing(self.data["train"].feed.stream(self.chunks())) as images:
-            stopped = False
-            while self.state.epoch < self.settings.epochs and not self.state.stopped_early and not stopped:
-                stopped = self._train_epoch(images)
-                if not stopped:
-                    self._end_epoch()
+        stopped = False
+        with self.interrupt:
+            while not stopped and not self._over:
+                with closing(self.data["train"].feed.stream(self.chunks())) as images:
+                    try:
+                        stopped = self._train(images)
+                        continue
+                    except NoRoom:
+                        pass  # and with it goes what the step has held
+                self._smaller()
         if stopped or self.here.any(self.interrupt.asked):  # it may have come after the last step
             self.here.meet()  # or the process that saves would be ended with those that are done
             self.interrupt.end(self.journal.stopped(self.state))
+
+    @property
+    def _over(self) -> bool:
+        return self.state.epoch >= self.settings.epochs or self.state.stopped_early
+
+    def _train(self, images: Iterator[Inputs]) -> bool:
+        """The remaining epochs; True if someone asked to stop before their end. Raises NoRoom."""
+        while not self._over:
+            if self._train_epoch(images):
+                return True
+            self._end_epoch()
+        return False
+
+    def _smaller(self) -> None:
+        """Halve the micro-batches, after the device had no room for one: the step begins again, and is the same.
+
+        Raises:
+            TrainingError: they cannot be halved, or several processes would have to do it at the same moment.
+        """
+        self._meter.stop()
+        self._collect()
+        self.optimizer.zero_grad()
+        if not self.here.blocking:
+            torch.get_device_module(self.here.device).empty_cache()
+        self.layout, self.settings, self.state.within = halved(self.layout, self.settings, self.state, self.here)
+        self.journal.display.say(
+            f"The device had no room for a micro-batch in epoch {self.state.epoch + 1}: now a step is computed in "
+            f"{self.layout.accumulate}, whose gradients add up to the same."
+        )
 
     def chunks(self) -> Generator[Chunk]:
         """What the micro-batches of this process hold, from here to the end of training."""
@@ -127,26 +161,34 @@ class Session:
         sums[2] = self.interrupt.asked
         if self.model.plan.draw is not None:
             self.model.plan.draw(derive(settings.seed, DRAW, state.epoch, state.step))
-        for number, part in enumerate(parts):
-            pictures = moved(next(images), here.device)
-            labels = sent(self.data["train"].labels[part], here.device)
-            seed_all(derive(settings.seed, DROPOUT, state.epoch, state.step, number, here.rank), here.device)
-            with here.local(self.wrapped, number < len(parts) - 1):
-                with here.autocast(settings.precision):
-                    logits = self.wrapped(pictures)
-                loss = self.objective(logits, labels)
-                # Processes average their gradients, and their sum is wanted.
-                total = loss * (here.processes / mass)
-                penalty = self.model.head.penalty()
-                torch.autograd.backward(total if penalty is None else total + penalty / len(parts))
-            sums[0] += loss.detach()
-            sums[1] += (logits.detach().argmax(1) == labels).sum()
+        try:
+            for number, part in enumerate(parts):
+                self._part(number, part, len(parts), mass, next(images), sums)
+        except torch.OutOfMemoryError as error:
+            raise NoRoom from error
         self._sums += here.total(sums)
         state.mass += mass
         if here.blocking:
             self._check_finite()  # before the step: the trained values stay as they were
         self.update()
         self.optimizer.zero_grad()
+
+    def _part(self, number: int, part: Tensor, of: int, mass: float, images: Inputs, sums: Tensor) -> None:
+        """The gradients of micro-batch `number` of a step, the images `part` (b,), and what adds to its sums."""
+        state, here = self.state, self.here
+        pictures = moved(images, here.device)
+        labels = sent(self.data["train"].labels[part], here.device)
+        seed_all(derive(self.settings.seed, DROPOUT, state.epoch, state.step, number, here.rank), here.device)
+        with here.local(self.wrapped, number < of - 1):
+            with here.autocast(self.settings.precision):
+                logits = self.wrapped(pictures)
+            loss = self.objective(logits, labels)
+            # Processes average their gradients, and their sum is wanted.
+            total = loss * (here.processes / mass)
+            penalty = self.model.head.penalty()
+            torch.autograd.backward(total if penalty is None else total + penalty / of)
+        sums[0] += loss.detach()
+        sums[1] += (logits.detach().argmax(1) == labels).sum()
 
     def update(self) -> None:
         """One step along the gradients that are there."""
@@ -243,8 +285,19 @@ class Session:
     def _measure(self, name: str) -> Metrics:
         """The model as it is on a split."""
         data, settings = self.data[name], self.settings
-        sizes = {"batch_size": settings.eval_batch_size, "precision": settings.precision}
-        return measure(self.model, data.feed, data.labels, self.here, **sizes)  # type: ignore[arg-type]
+        while True:
+            size = self.settings.eval_batch_size
+            try:
+                return measure(
+                    self.model, data.feed, data.labels, self.here, batch_size=size, precision=settings.precision
+                )
+            except torch.OutOfMemoryError:
+                if size == 1 or self.here.processes > 1:
+                    raise
+            self.settings, self.state.within = evaluated_fewer(self.settings, self.state)
+            self.journal.display.say(
+                f"The device had no room for {size} images of {name}: now {size // 2} at a time."
+            )
 
 
 def _rank(metrics: dict[str, Any]) -> tuple[float, float]:

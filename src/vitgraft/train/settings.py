@@ -10,6 +10,7 @@ from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 from vitgraft.errors import ConfigError, unknown
 from vitgraft.features.caching import Caching
 from vitgraft.kinds import check_fields, checked, finite, shown, whole
+from vitgraft.machine.memory import bytes_of
 
 DEVICES = re.compile(r"auto|cpu|mps|(cuda|xpu)(:\d+)?")
 PUBLISHED = "As published elsewhere"
@@ -43,6 +44,11 @@ class Training:
     )
     clip_norm: float | None = _key(None, "largest norm of the gradient; none: unlimited")
     accumulate: int = _key(1, "micro-batches a step is computed in: less memory, the same result")
+    memory: str | None = _key(
+        None,
+        "the most that this process may hold, such as 4GiB (of an accelerator, if it trains on one): chooses "
+        "micro-batches and what is computed twice; none: no limit",
+    )
     precision: Literal["fp32", "bf16"] = _key(
         "fp32", "bf16: autocast, where the device has bf16 arithmetic; trained values stay fp32"
     )
@@ -119,6 +125,8 @@ class Training:
         if self.patience is not None:
             whole("patience", self.patience, 1)
         check_fields(self)
+        if self.memory is not None:
+            bytes_of(self.memory)
         self._check_together()
 
     @checked

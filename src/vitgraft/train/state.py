@@ -30,7 +30,8 @@ class State:
     """How far a run has come: `epoch` epochs are over, and `step` steps of the next.
 
     `loss`, `hits` and `mass` add up over the steps of the unfinished epoch. `stale` counts epochs since
-    `best_epoch`, the one (from 1) with the best validation.
+    `best_epoch`, the one (from 1) with the best validation. `within` is what was chosen for the memory there is
+    (`within.Within`).
     """
 
     epoch: int = 0
@@ -48,6 +49,7 @@ class State:
     seconds: float = 0.0
     timed_images: int = 0
     timed_seconds: float = 0.0
+    within: dict[str, Any] | None = None
 
 
 def conditions(

@@ -1,0 +1,91 @@
+"""A limit of memory in the hands of a training run: what is decided before it begins, refused, and told."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from torch import nn
+
+from vitgraft.core.plan import Plan
+from vitgraft.core.tuned import Tuned
+from vitgraft.data.augment import deterministic
+from vitgraft.data.preprocessing import Preprocessing
+from vitgraft.data.task import Split
+from vitgraft.errors import ConfigError, option
+from vitgraft.features.feed import MEMORY_LIMIT, Reader
+from vitgraft.heads.linear import LinearHead
+from vitgraft.machine.memory import bytes_of, give_back, held, written
+from vitgraft.machine.placement import Placement
+from vitgraft.train.batches import Layout
+from vitgraft.train.settings import Training
+from vitgraft.train.within import Within, Works, choose, needs, room_of
+
+
+def would_cache(model: Tuned, settings: Training) -> bool:
+    """Whether training reads the frozen part from a cache, if that has room."""
+    fixed = deterministic(settings.augment) or settings.views > 0
+    return model.prefix is not None and settings.cache != "off" and fixed
+
+
+def image_bytes(splits: Mapping[str, Split | None], preprocessing: Preprocessing) -> int:
+    """Of all decoded images, or as many as are kept at most."""
+    count = sum(len(split) for split in splits.values() if split is not None)
+    return min(Reader(preprocessing).size_of(count), MEMORY_LIMIT)
+
+
+def normalises(model: nn.Module) -> bool:
+    """Whether what a model gives for an image depends, in training, on the others of a micro-batch."""
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+
+
+def decide(works: Works, layout: Layout, here: Placement, images: int) -> Within | None:
+    """What a run does to stay within the memory of its settings; None if they have no limit.
+
+    `images` are the bytes of all decoded images that training would keep.
+
+    Raises:
+        ConfigError: not even the least fits.
+    """
+    if works.settings.memory is None:
+        return None
+    limit = bytes_of(works.settings.memory)
+    give_back()
+    choose(works, layout, 0.0)  # what looking needs is loaded before it is measured what the process holds
+    before = held(here.device)
+    choice = choose(works, layout, room_of(limit, before), images)
+    if choice.within is None:
+        raise ConfigError(_refusal(works, layout, limit, before, choice.needed))
+    return replace(choice.within, peak=round(before + needs(choice.needed)))
+
+
+def _refusal(works: Works, layout: Layout, limit: int, before: int, needed: float) -> str:
+    """What would fit, where nothing does."""
+    frozen = works.model.backbone
+    heads = Tuned(frozen, Plan(LinearHead(frozen.width, works.model.classes)))
+    cached = would_cache(heads, works.settings)
+    least = choose(replace(works, model=heads, cached=cached), replace(layout, least=1), 0.0).needed
+    enough, linear = (-(-(before + needs(one)) // 2**20) for one in (needed, least))
+    rather = f", or train a classifier alone (--method linear), for which {linear:.0f}MiB are enough"
+    return (
+        f"{option('memory', works.settings.memory)}: the process holds {written(before)} of these "
+        f"{written(limit)} before it trains (interpreter, torch, backbone, task), and one image at a time, with "
+        f"all that can be computed twice, needs {written(needs(needed))} more. Give it "
+        f"{option('memory', f'{enough:.0f}MiB')}{rather if linear < enough else ''}; a smaller backbone or image "
+        "size needs less, too."
+    )
+
+
+def told(within: Within, layout: Layout, normalises: bool) -> str:
+    """What was decided, in a line for a person."""
+    micro = -(-min(layout.batch_size, layout.n) // (within.accumulate * layout.processes))
+    parts = f"{within.accumulate} micro-batches of up to {micro} images a step"
+    exact = (
+        "whose gradients add up to those of the whole batch"
+        if not normalises
+        else ("whose BatchNorm sees no more than these, so that the result is not quite the whole batch's")
+    )
+    steps = f"{parts}, {exact}" if within.accumulate > 1 else "whole batches"
+    twice = {"none": "", "mlp": "; mlps are computed twice", "block": "; blocks are computed twice"}
+    peak = "" if within.peak is None else f"; a peak of {written(within.peak)} is predicted"
+    return (
+        f"To stay within memory: {steps}{twice[within.recompute]}; evaluation by {within.eval_batch_size}{peak}."
+    )
