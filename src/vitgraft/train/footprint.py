@@ -2,7 +2,8 @@
 
 Work on b images holds `constant + per_image b` bytes at each moment; what it needs is the largest of these sums.
 Both parts come from one look at a batch whose size is a prime that divides no size of the model: a tensor whose
-bytes it divides grows with the images. So one look tells of every batch. What a kernel takes for itself is not seen.
+bytes it divides grows with the images. So one look tells of every batch. What a kernel takes for itself is not
+seen.
 
 The look needs no values: `unreal()` makes tensors that have a shape and nothing else.
 """

@@ -49,7 +49,7 @@ def decide(works: Works, layout: Layout, here: Placement, images: int) -> Within
         return None
     limit = bytes_of(works.settings.memory)
     give_back()
-    choose(works, layout, 0.0)  # what looking needs is loaded before it is measured what the process holds
+    works.step(works.settings.recompute)  # what looking needs is loaded before it is measured what is held
     before = held(here.device)
     choice = choose(works, layout, room_of(limit, before), images)
     if choice.within is None:

@@ -8,9 +8,9 @@ own workspace and what a heap loses at its seams are covered by `SEAMS` and `SPA
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,8 @@ from vitgraft.train.batches import Layout
 from vitgraft.train.cost import still
 from vitgraft.train.footprint import LARGE, SMALL, Following, Footprint, batch_for, unreal
 from vitgraft.train.settings import Training
+
+T = TypeVar("T")
 
 SEAMS = 0.06
 """Memory that is lost between tensors, as a part of what they take: 2 to 5 % were measured, see the README of
@@ -90,32 +92,42 @@ class Works:
     real: bool = False
     computed: str = "fp32"
 
+    _counted: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
     def step(self, recompute: Recompute) -> Footprint:
         """Forward and backward pass on images, or on readings where these are cached."""
-        before, self.model.recompute = self.model.recompute, recompute
-        try:
-            return self._follow(self._step, training=True)
-        finally:
-            self.model.recompute = before
+
+        def count() -> Footprint:
+            before, self.model.recompute = self.model.recompute, recompute
+            try:
+                return self._follow(self._step, training=True)
+            finally:
+                self.model.recompute = before
+
+        return self._once(f"step, {recompute}", count)
 
     def evaluation(self) -> Footprint:
         """Forward passes: validation as training reads it, and test, whose images are walked."""
-        walked = self._follow(lambda batch: self.model(self.images(batch)), training=False)
-        if not self.cached:
-            return walked
-        return walked.or_(self._follow(lambda batch: self.model(self.readings(batch)), training=False))
+
+        def count() -> Footprint:
+            walked = self._follow(lambda batch: self.model(self.images(batch)), training=False)
+            if not self.cached:
+                return walked
+            return walked.or_(self._follow(lambda batch: self.model(self.readings(batch)), training=False))
+
+        return self._once("evaluation", count)
 
     def walk(self) -> Footprint:
         """The frozen walk that reads what is cached."""
-        prefix = self.model.prefix
-        if not self.cached or prefix is None:
-            return Footprint()
-        form = self._form()
-        walked = self._follow(
-            lambda batch: self.model.backbone.read(self.images(batch), form.taps), training=False
-        )
-        image = 3 * prod(self.model.backbone.view.image_size) * FLOAT
-        return walked.with_(CHUNK * (form.row_bytes + 2 * image))
+        frozen = self.model.backbone
+
+        def count() -> Footprint:
+            form = self._form()
+            walked = self._follow(lambda batch: frozen.read(self.images(batch), form.taps), training=False)
+            image = 3 * prod(frozen.view.image_size) * FLOAT
+            return walked.with_(CHUNK * (form.row_bytes + 2 * image))
+
+        return self._once("walk", count) if self.cached else Footprint()
 
     def inputs(self, batch: int) -> Inputs:
         """What a step reads."""
@@ -135,10 +147,21 @@ class Works:
         }
 
     def _form(self) -> Form:
-        assert self.model.prefix is not None, "readings are of a frozen prefix"
-        size = self.model.backbone.view.image_size
-        with unreal(), torch.no_grad():
-            return Form.of(self.model.backbone, self.model.prefix.taps, self.settings.cache_precision, size)
+        frozen, prefix = self.model.backbone, self.model.prefix
+        assert prefix is not None, "readings are of a frozen prefix"
+
+        def read() -> Form:
+            with unreal(), torch.no_grad():
+                return Form.of(frozen, prefix.taps, self.settings.cache_precision, frozen.view.image_size)
+
+        return self._once("form", read)
+
+    def _once(self, what: str, count: Callable[[], T]) -> T:
+        """What is counted, counted once."""
+        if what not in self._counted:
+            self._counted[what] = count()
+        found: T = self._counted[what]
+        return found
 
     def _step(self, batch: int) -> None:
         labels = torch.zeros(batch, dtype=torch.long, device=self.model.backbone.device)
