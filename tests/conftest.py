@@ -8,14 +8,6 @@ import torch
 
 from vitgraft.machine import placement
 
-FORKING = ("test_cache_faults", "test_distributed", "test_resume", "test_run_folder")
-"""Files whose tests fork this process and train in the child: they come before any other has counted the FLOPs
-of a step, which starts threads of autograd, after which torch refuses a backward pass in a fork."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.stem not in FORKING)
-
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:

@@ -1,6 +1,7 @@
 """A limit of memory: what is counted, what is chosen for it, that training stays the same, and stays inside."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -107,6 +108,26 @@ def test_unreal__makes_no_values() -> None:
     with unreal():
         huge = torch.zeros(2**40)
         assert (huge + 1).shape == (2**40,)
+
+
+FORKED = """
+import os, torch
+from vitgraft.train.footprint import unreal
+with unreal():
+    weight = torch.zeros(3, 3, requires_grad=True)
+    torch.autograd.grad((weight @ weight).sum(), [weight])
+child = os.fork()
+if child == 0:
+    torch.autograd.backward(torch.zeros(3, requires_grad=True).sum())
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+def test_unreal__leaves_forks_able_to_train() -> None:
+    child = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, check=False)
+    assert child.returncode == 0, child.stderr
 
 
 # Choosing

@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -136,5 +137,15 @@ def _highest(moments: Iterable[tuple[float, float]]) -> tuple[tuple[float, float
 @contextmanager
 def unreal() -> Iterator[None]:
     """Within, new tensors have a shape and no values, and real ones act as if they had none."""
+    _settle_autograd()
     with FakeTensorMode(allow_non_fake_inputs=True):
         yield
+
+
+@cache
+def _settle_autograd() -> None:
+    """Take a first backward pass, in which autograd starts its threads, one a device.
+
+    Tensors without values bring a device that is not there. Were it counted, forks of this process could not train.
+    """
+    torch.autograd.backward(torch.zeros(1, requires_grad=True).sum())
