@@ -146,6 +146,6 @@ def unreal() -> Iterator[None]:
 def _settle_autograd() -> None:
     """Take a first backward pass, in which autograd starts its threads, one a device.
 
-    Tensors without values bring a device that is not there. Were it counted, forks of this process could not train.
+    Tensors without values bring a device that is not there. If it were counted, no fork could train any more.
     """
     torch.autograd.backward(torch.zeros(1, requires_grad=True).sum())
