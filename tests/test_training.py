@@ -25,7 +25,7 @@ from vitgraft.data.transforms import evaluation
 from vitgraft.errors import ConfigError, DataError, TrainingError, VitgraftError
 from vitgraft.heads.linear import LinearHead
 from vitgraft.machine import placement
-from vitgraft.train import loop
+from vitgraft.train import loop, prepared
 from vitgraft.train.batches import Layout, in_order
 from vitgraft.train.loop import Fitted, evaluate, fit, predict
 from vitgraft.train.metrics import Tally
@@ -262,7 +262,7 @@ def test_fit__checkpointing_computes_the_same_and_is_undone() -> None:
 
 def test_fit__images_read_on_demand_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     _, kept = trained(toy.model())
-    monkeypatch.setattr(loop, "MEMORY_LIMIT", 0)
+    monkeypatch.setattr(prepared, "MEMORY_LIMIT", 0)
     _, on_demand = trained(toy.model())
     assert same(kept, on_demand)
 

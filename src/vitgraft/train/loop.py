@@ -13,13 +13,12 @@ from vitgraft.core.tuned import Tuned
 from vitgraft.data.preprocessing import Preprocessing
 from vitgraft.data.task import Split
 from vitgraft.errors import ConfigError, DivergedError
-from vitgraft.features.cache import Cache, Kept, Pictures
-from vitgraft.features.feed import MEMORY_LIMIT, Reader, check_labels
+from vitgraft.features.cache import Cache, Kept
+from vitgraft.features.feed import check_labels
 from vitgraft.machine.placement import Placement, place
 from vitgraft.machine.progress import Display, Meter
 from vitgraft.machine.seeds import own_randomness
 from vitgraft.methods.base import Recipe
-from vitgraft.train import limit
 from vitgraft.train import state as snapshots
 from vitgraft.train.batches import Layout
 from vitgraft.train.initial import start
@@ -28,12 +27,13 @@ from vitgraft.train.measure import evaluate, predict
 from vitgraft.train.metrics import Metrics
 from vitgraft.train.objective import Objective, balanced_weights
 from vitgraft.train.optim import optimizer_of
+from vitgraft.train.prepared import data_of, layout_of, prepared
 from vitgraft.train.probe import IMAGES, check_backbone, probe
 from vitgraft.train.session import Data, Session
 from vitgraft.train.settings import Training
 from vitgraft.train.state import State
 from vitgraft.train.together import Together
-from vitgraft.train.within import Within, Works
+from vitgraft.train.within import Within
 
 __all__ = ["Fitted", "Metrics", "evaluate", "fit", "fit_together", "predict"]
 
@@ -106,14 +106,14 @@ def fit(
     optimizer = optimizer_of(model, settings)
     saved = snapshots.load(out, same, model, optimizer) if resume and out is not None else None
     state = saved or State()
-    display = Display(settings.epochs, _layout(model, len(train), settings, here).steps, here.main)
+    display = Display(settings.epochs, layout_of(model, len(train), settings, here).steps, here.main)
     with own_randomness(here.device), _as_it_was(model), closing(display):
         if here.arithmetic(settings.precision) != settings.precision:
             display.say(NO_BF16)
         journal = Journal(out if here.main else None, same, display, settings.snapshot_seconds)
         journal.begin(state)
-        settings, data, kept = _prepared(model, splits, settings, preprocessing, state, here, display, before)
-        layout, model.recompute = _layout(model, len(train), settings, here), settings.recompute
+        settings, data, kept = prepared(model, splits, settings, preprocessing, state, here, display, before)
+        layout, model.recompute = layout_of(model, len(train), settings, here), settings.recompute
         objective = _objective(data["train"].labels, model.classes, settings)
         if saved is None:
             start(model, settings)
@@ -158,12 +158,12 @@ def fit_together(
     assert here.processes == 1, "one process trains them all"
     lead.to(here.device)
     before = lead.backbone.fingerprint()
-    layout = _layout(lead, len(train), first, here)
+    layout = layout_of(lead, len(train), first, here)
     display = Display(first.epochs, layout.steps)
     silent = Journal(None, {}, Display(first.epochs, layout.steps, shown=False), 0.0)
     with own_randomness(here.device), closing(display):
         cache = Cache(lead, first.caching(), here, display, before)
-        data = _data(splits, first, preprocessing, here, cache)
+        data = data_of(splits, first, preprocessing, here, cache)
         objective = _objective(data["train"].labels, lead.classes, first)
         runs = []
         for model, one in zip(models, told, strict=True):
@@ -203,79 +203,6 @@ def _check(model: Tuned, splits: Mapping[str, Split | None], settings: Training)
     for key, wanted in (("select='best'", settings.select == "best"), ("patience", settings.patience is not None)):
         if wanted:
             raise ConfigError(f"{key} needs a validation split, and there is none. Add one, or leave it out.")
-
-
-def _layout(model: Tuned, n: int, settings: Training, here: Placement) -> Layout:
-    least = 2 if limit.normalises(model) else 1
-    return Layout(n, settings.batch_size, settings.seed, settings.accumulate, here.processes, least)
-
-
-def _prepared(
-    model: Tuned,
-    splits: Mapping[str, Split | None],
-    settings: Training,
-    preprocessing: Preprocessing,
-    state: State,
-    here: Placement,
-    display: Display,
-    backbone: str,
-) -> tuple[Training, dict[str, Data], Kept]:
-    """Settings as a limit of memory has them, if there is one; the data; what of them was cached.
-
-    A run that goes on does as it did.
-    """
-    layout = _layout(model, len(splits["train"] or ()), settings, here)
-    images, cached, again = (
-        limit.image_bytes(splits, preprocessing),
-        limit.would_cache(model, settings),
-        state.within,
-    )
-
-    def decided(cached: bool) -> Within | None:
-        works = Works(model, settings, cached, computed=here.arithmetic(settings.precision))
-        found = here.agreed(lambda: limit.decide(works, layout, here, images))
-        if found is not None:
-            display.say(limit.told(found, layout, limit.normalises(model)))
-        return found
-
-    within = decided(cached) if again is None else Within(**again)
-    cache = Cache(
-        model, settings.caching() if within is None else within.caching(settings), here, display, backbone
-    )
-    data = _data(splits, settings, preprocessing, here, cache, None if within is None else within.images_limit)
-    if cached and cache.kept.place == "off" and again is None and within is not None:  # it had no room
-        within = decided(False)
-    state.within = None if within is None else within.to_json()
-    return settings if within is None else within.settings(settings), data, cache.kept
-
-
-def _data(
-    splits: Mapping[str, Split | None],
-    settings: Training,
-    preprocessing: Preprocessing,
-    here: Placement,
-    cache: Cache,
-    images_limit: int | None = None,
-) -> dict[str, Data]:
-    """The splits there are: readings of the frozen part where it is cached, else images, in memory while it lasts.
-
-    Validation comes first, for it is never augmented. Test comes last and is not cached: it may be a hundred times
-    the rest.
-    """
-    plain = Reader(preprocessing, workers=settings.workers, pin=here.device.type == "cuda")
-    augmented = replace(plain, augment=settings.augment, seed=settings.seed)
-    readers = {"val": plain, "train": augmented, "test": plain}
-    there = {name: split for name in readers if (split := splits.get(name)) is not None}
-    pictures = [Pictures(name, split.images, readers[name]) for name, split in there.items() if name != "test"]
-    feeds = cache.feeds(pictures)
-    left = MEMORY_LIMIT if images_limit is None else images_limit
-    data = {}
-    for name, split in there.items():
-        if name not in feeds:
-            feeds[name] = readers[name].feed(split.images, left)
-            left -= readers[name].size_of(len(split))
-        data[name] = Data(feeds[name], torch.tensor(split.labels))
-    return data
 
 
 def _objective(labels: Tensor, classes: int, settings: Training) -> Objective:
