@@ -29,6 +29,7 @@ ORDER = (
     "models",
     "runs",
     "analyze",
+    "advice",
     "bench",
     "cli",
     "__main__",

@@ -74,6 +74,7 @@ def test_footprint__the_highest_moment_decides() -> None:
 def test_batch_for__divides_no_size() -> None:
     assert batch_for([31, 62, 100], LARGE) == 37
     assert batch_for([100], LARGE) == 31
+    assert batch_for([31, 10_000], LARGE) == 31  # too little to matter
 
 
 @pytest.mark.parametrize("method", ["lora", "vpt-deep", "vqt", "full", "mlp"])

@@ -56,6 +56,13 @@ def fetch_file(name: str, identity: str, files: tuple[str, ...] = FILES) -> Path
         raise CheckpointError(_unreachable(name, repository, files[0], error)) from None
 
 
+def at_hand(pretrained_cfg: Mapping[str, Any]) -> bool:
+    """Whether the weights that `fetch` would give are in the local hub cache."""
+    repository = str(pretrained_cfg.get("hf_hub_id") or "")
+    files = (str(chosen),) if (chosen := pretrained_cfg.get("hf_hub_filename")) else FILES
+    return bool(repository) and any(isinstance(try_to_load_from_cache(repository, file), str) for file in files)
+
+
 def on_disk(listed: str) -> bool:
     """Whether a file as the catalogue lists it, `repository file`, is in the local hub cache."""
     repository, _, file = listed.partition(" ")

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from vitgraft.cli import analyze, bench, cache, data, listings, show
+from vitgraft.cli.advise import advise
 from vitgraft.cli.calibrate import calibrate
 from vitgraft.cli.convert import convert
 from vitgraft.cli.evaluate import evaluate
@@ -67,6 +68,7 @@ app.add_typer(analyze.app, name="analyze", rich_help_panel="Look")
 app.add_typer(bench.app, name="bench", rich_help_panel="Work")
 app.add_typer(cache.app, name="cache", rich_help_panel="Work")
 app.add_typer(data.app, name="data", rich_help_panel="Work")
+app.command("advise", rich_help_panel="Look")(advise)
 app.command("methods", rich_help_panel="Look")(listings.methods)
 app.command("tasks", rich_help_panel="Look")(listings.tasks)
 app.command("backbones", rich_help_panel="Look")(listings.backbones)

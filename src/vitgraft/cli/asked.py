@@ -66,7 +66,7 @@ def asked_of(
     """Raises ConfigError for tasks that the suite does not have, or a suite that there is not."""
     from vitgraft.bench.suite import load
 
-    found = load(suite, _changes(sets or []))
+    found = load(suite, changes(sets or []))
     if tune is not None:
         found = replace(found, tune=tune)
     if halving is not None:
@@ -86,7 +86,7 @@ def _some(kind: str, asked: str | None, known: tuple[str, ...]) -> tuple[str, ..
     return chosen
 
 
-def _changes(sets: list[str]) -> dict[str, Any]:
+def changes(sets: list[str]) -> dict[str, Any]:
     """Keys of every run as --set gives them. Raises ConfigError."""
     from vitgraft.runs.config import from_text, keys
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from vitgraft.cli import guard, show
-from vitgraft.cli.options import configured
+from vitgraft.cli.options import configured, typed
 from vitgraft.errors import ConfigError, Told, command
 from vitgraft.results.record import Record
 from vitgraft.results.store import kept_in
@@ -127,16 +127,8 @@ def _instead(given: dict[str, Any], config: Path | None) -> str:
 
     words = [str(given["data"])] if "data" in given else []
     words += ["--config", str(config)] if config is not None else []
-    for name, value in given.items():
-        option = name.replace("_", "-")
-        if name in OF_THE_BACKBONE:
-            continue
-        if name == "out":
-            words += ["--out", f"{value}-{catalogue.SUGGESTED}"]
-        elif isinstance(value, bool):
-            words.append(f"--{option}" if value else f"--no-{option}")
-        elif name != "data":
-            words += [f"--{option}", "none" if value is None else str(value)]
+    kept = {name: value for name, value in given.items() if name not in OF_THE_BACKBONE}
+    words += typed({**kept, "out": f"{kept['out']}-{catalogue.SUGGESTED}"} if "out" in kept else kept)
     row = next(row for row in catalogue.TIMM if row.short == catalogue.SUGGESTED)
     own = next((row.own_size for row in catalogue.available() if row.name == catalogue.BUILT_IN), None)
     where = "its weights are on this disk" if hub.on_disk(row.file) else f"a download of {row.download:.0f} MB"

@@ -70,6 +70,18 @@ def given_by(*makers: Callable[..., Any]) -> Callable[[Callable[..., None]], Cal
     return decorate
 
 
+def typed(given: Mapping[str, Any]) -> list[str]:
+    """Keys and values of a run as options that one types, but for the data, which are an argument."""
+    words = []
+    for name, value in given.items():
+        option = f"--{name.replace('_', '-')}"
+        if isinstance(value, bool):
+            words.append(option if value else f"--no-{option[2:]}")
+        elif name != ARGUMENT:
+            words += [option, "none" if value is None else str(value)]
+    return words
+
+
 def _signed(
     run: Callable[..., None], command: Callable[..., None], parameters: Sequence[inspect.Parameter]
 ) -> Callable[..., None]:

@@ -58,6 +58,15 @@ def held(device: "torch.device") -> int:
     return int(psutil.Process().memory_info().rss)
 
 
+def free(device: "torch.device") -> int:
+    """Bytes that a process could still take: of a CUDA device, or of the host."""
+    if device.type == "cuda":
+        import torch
+
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
+
+
 @cache
 def give_back() -> bool:
     """Have the C library return large freed blocks at once, for the rest of the process; True if it does.

@@ -87,15 +87,7 @@ def _kept_by(
     run: Callable[[], Any], stage: Callable[[], Hashable], leaving_out: Iterable[Tensor] = ()
 ) -> Counter[Hashable]:
     """The same by what `stage()` was when a storage was first held."""
-    living: weakref.WeakSet[_Kept] = weakref.WeakSet()
-    numbers = count()
-
-    def pack(value: Tensor) -> _Kept:
-        kept = _Kept(value, next(numbers), stage())
-        living.add(kept)
-        return kept
-
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept.value):
+    with torch.enable_grad(), keeping(stage) as living:
         result = run()
     seen = {_storage(value) for value in leaving_out}
     found: Counter[Hashable] = Counter()
@@ -105,6 +97,27 @@ def _kept_by(
             found[kept.stage] += kept.value.untyped_storage().nbytes()
     del result  # the graph hangs on it until here
     return found
+
+
+@contextmanager
+def keeping(stage: Callable[[], Hashable] = lambda: None) -> "Iterator[weakref.WeakSet[_Kept]]":
+    """Within, tensors that autograd saves are noted; gives those that it still holds."""
+    living: weakref.WeakSet[_Kept] = weakref.WeakSet()
+    numbers = count()
+
+    def pack(value: Tensor) -> _Kept:
+        kept = _Kept(value, next(numbers), stage())
+        living.add(kept)
+        return kept
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept.value):
+        yield living
+
+
+def growing_bytes(living: "Iterable[_Kept]", batch: int) -> float:
+    """Bytes an image of the storages of what is held, of `batch` images: those whose size they divide grow."""
+    sizes = {_storage(kept.value): kept.value.untyped_storage().nbytes() for kept in living}
+    return sum(size for size in sizes.values() if size % batch == 0) / batch
 
 
 def kept_bytes_per_image(model: Tuned, batch: int = 2, dtype: torch.dtype | None = None) -> int:

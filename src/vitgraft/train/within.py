@@ -21,7 +21,7 @@ from vitgraft.core.tuned import Inputs, Tuned
 from vitgraft.features.caching import CHUNK, Caching
 from vitgraft.features.rows import Form
 from vitgraft.train.batches import Layout
-from vitgraft.train.cost import still
+from vitgraft.train.cost import growing_bytes, keeping, still
 from vitgraft.train.footprint import LARGE, SMALL, Following, Footprint, batch_for, unreal
 from vitgraft.train.settings import Training
 
@@ -100,22 +100,15 @@ class Works:
         def count() -> Footprint:
             before, self.model.recompute = self.model.recompute, recompute
             try:
-                return self._follow(self._step, training=True)
+                return self._follow(self.take_step, training=True)
             finally:
                 self.model.recompute = before
 
         return self._once(f"step, {recompute}", count)
 
     def evaluation(self) -> Footprint:
-        """Forward passes: validation as training reads it, and test, whose images are walked."""
-
-        def count() -> Footprint:
-            walked = self._follow(lambda batch: self.model(self.images(batch)), training=False)
-            if not self.cached:
-                return walked
-            return walked.or_(self._follow(lambda batch: self.model(self.readings(batch)), training=False))
-
-        return self._once("evaluation", count)
+        """A forward pass on images, as test has them; what validation reads from a cache takes less."""
+        return self._once("evaluation", lambda: self._follow(lambda n: self.model(self.images(n)), training=False))
 
     def walk(self) -> Footprint:
         """The frozen walk that reads what is cached."""
@@ -163,17 +156,31 @@ class Works:
         found: T = self._counted[what]
         return found
 
-    def _step(self, batch: int) -> None:
-        labels = torch.zeros(batch, dtype=torch.long, device=self.model.backbone.device)
-        inputs = self.inputs(batch)
-        loss = F.cross_entropy(self.model(inputs), labels)
+    @property
+    def batch(self) -> int:
+        """The number of images that are looked at."""
+        values = (*self.model.parameters(), *self.model.backbone.parameters())
+        return batch_for([value.numel() for value in values], SMALL if self.real else LARGE)
+
+    def kept(self, recompute: Recompute) -> float:
+        """Bytes that autograd holds for one more image between the passes of a step."""
+        self.step(recompute)
+        found: float = self._counted[f"kept, {recompute}"]
+        return found
+
+    def take_step(self, images: int) -> None:
+        """A forward and a backward pass, which leave no gradient."""
+        labels = torch.zeros(images, dtype=torch.long, device=self.model.backbone.device)
+        inputs = self.inputs(images)
+        with keeping() as living:
+            loss = F.cross_entropy(self.model(inputs), labels)
+        self._counted[f"kept, {self.model.recompute}"] = growing_bytes(living, images)
         gradients = torch.autograd.grad(loss, list(self.model.parameters()), allow_unused=True)
         del gradients, inputs
 
     def _follow(self, work: Callable[[int], Any], training: bool) -> Footprint:
         model, frozen = self.model, self.model.backbone
-        sizes = [value.numel() for value in (*model.parameters(), *frozen.parameters())]
-        batch = batch_for(sizes, SMALL if self.real else LARGE)
+        batch = self.batch
         dtype = torch.bfloat16 if self.computed == "bf16" else None
         following = Following(batch)
         with (
