@@ -15,19 +15,23 @@ from torch import Tensor
 
 from tests import toy
 from tests.runs import arguments, done, photos, refused, weights
+from vitgraft import methods
 from vitgraft.core.sites import Recompute
 from vitgraft.core.tuned import Inputs, Tuned
 from vitgraft.errors import ConfigError, TrainingError
 from vitgraft.machine import memory
+from vitgraft.machine.placement import Placement
 from vitgraft.results import store
 from vitgraft.train import limit
 from vitgraft.train.batches import Layout
+from vitgraft.train.calibrate import Calibrator
 from vitgraft.train.footprint import LARGE, Following, Footprint, batch_for, unreal
 from vitgraft.train.loop import Fitted, fit
 from vitgraft.train.settings import Training
 from vitgraft.train.within import Within, Works, choose, needs, room_of, standing
 
 MIB = 2**20
+HERE = Placement(torch.device("cpu"))
 SHORT = Training(epochs=2, batch_size=12, lr=3e-3, device="cpu", cache="off")
 
 
@@ -201,6 +205,34 @@ def test_choose__images_stay_in_memory_where_they_take_a_part_of_it() -> None:
 
 def test_needs__and_room_are_each_others_inverse() -> None:
     assert room_of(limit=100 + needs(1e9), before=100) == pytest.approx(1e9)
+
+
+# Looking at data
+
+
+def test_look__in_parts_is_the_same_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    frozen, data = toy.backbone(), toy.split(24)
+
+    def found(memory: str | None) -> dict[str, Tensor]:
+        settings = replace(SHORT, memory=memory)
+        looking = Calibrator(methods.parse("spt-lora"), frozen, 3, data, toy.PREPROCESSING, settings)
+        return looking.squared_gradients(toy.model("linear", frozen), 24, batch=8)
+
+    monkeypatch.setattr(limit, "held", lambda device: 512 * MIB)
+    monkeypatch.setattr(limit, "give_back", lambda: True)
+    need = limit.look(toy.model("linear", frozen))
+    some = f"{(512 * MIB + needs(need.bytes(3) + 1)) / MIB:.6f}MiB"
+    assert limit.looked_at_once(toy.model("linear", frozen), 8, replace(SHORT, memory=some), HERE) == 3
+    whole, parts = found(None), found(some)
+    assert all(torch.allclose(value, parts[name], rtol=1e-3, atol=1e-9) for name, value in whole.items())
+    with pytest.raises(ConfigError, match=r"no room for those of one image. Give it --memory \d+MiB"):
+        found("513MiB")
+
+
+def test_evaluation__outside_training_keeps_the_limit(little: str) -> None:
+    model = toy.model("lora")
+    assert limit.evaluated_at_once(model, SHORT, HERE) == SHORT.eval_batch_size
+    assert 1 <= limit.evaluated_at_once(model, replace(SHORT, memory=little), HERE) < SHORT.eval_batch_size
 
 
 # Training

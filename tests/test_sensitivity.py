@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -97,8 +98,8 @@ def test_memory__holds_one_gradient_at_a_time(monkeypatch: pytest.MonkeyPatch) -
     most = 0
     plain = sensitivity._squaring
 
-    def watched(total: Tensor) -> Callable[[Tensor], None]:
-        square = plain(total)
+    def watched(*arguments: Any) -> Callable[[Tensor], None]:
+        square = plain(*arguments)
 
         def hook(value: Tensor) -> None:
             nonlocal most

@@ -24,7 +24,8 @@ from vitgraft.machine.progress import Display
 from vitgraft.methods import Method, parse, spec_of
 from vitgraft.models.planting import planted
 from vitgraft.train.batches import Layout
-from vitgraft.train.limit import image_bytes, normalises, would_cache
+from vitgraft.train.footprint import Footprint
+from vitgraft.train.limit import image_bytes, look, normalises, would_cache
 from vitgraft.train.settings import Training
 from vitgraft.train.within import Choice as Fitting
 from vitgraft.train.within import Works, choose, needs, room_of, trained_bytes
@@ -146,14 +147,16 @@ class Adviser:
         works, values = self._works(model), model.trained_values()
         fitting, layout = self._fitting(works, model)
         seconds = self._seconds(works, model, fitting, looking.seconds)
-        exceeded = self._exceeded(fitting, self._peak(model, fitting), seconds, values.method)
+        looked = self._looked(looking.batch)
+        peak = max(self._peak(model, fitting), looked or 0.0)
+        exceeded = self._exceeded(fitting.within is not None and looked is not None, peak, seconds, values.method)
         within = fitting.within
         return Price(
             spec,
             values.method,
             values.head,
             works.kept_bytes(),
-            round(self._peak(model, fitting)),
+            round(peak),
             None if within is None else -(-min(layout.batch_size, layout.n) // within.accumulate),
             None if within is None else within.accumulate,
             None if within is None else within.recompute,
@@ -200,6 +203,18 @@ class Adviser:
     def _peak(self, model: Tuned, fitting: Fitting) -> float:
         return self.held + trained_bytes(model) + needs(fitting.needed)
 
+    def _looked(self, batch: int) -> float | None:
+        """The peak of a look at the data by gradients of `batch` images at a time, or fewer; None if none fits."""
+        if not batch:
+            return 0.0
+        images = self.look.images(room_of(self.limits.memory, self.held), batch)
+        return self.held + needs(self.look.bytes(images)) if images else None
+
+    @cached_property
+    def look(self) -> Footprint:
+        """What gradients of all weights need."""
+        return look(Tuned(self.backbone, parse("linear").plan(self.backbone, len(self.task.classes))))
+
     def _way(self, works: Probed, model: Tuned, fitting: Fitting | None = None) -> Way:
         prefix = model.prefix
         walked = 1.0 if prefix is None or prefix.start is None else prefix.start / self.backbone.depth
@@ -230,10 +245,10 @@ class Adviser:
             self.backbone, counts.train, counts.val, settings.epochs, epoch, gradient, self.machine.walk
         )
 
-    def _exceeded(self, fitting: Fitting, peak: float, seconds: Seconds, values: int) -> tuple[str, ...]:
+    def _exceeded(self, fits: bool, peak: float, seconds: Seconds, values: int) -> tuple[str, ...]:
         """The limits that a run would not keep."""
         limits, found = self.limits, []
-        if fitting.within is None:
+        if not fits:
             found.append(f"memory: {written(peak)} even for one image at a time")
         if limits.minutes is not None and seconds.total > 60 * limits.minutes:
             found.append(f"minutes: {seconds.total / 60:.1f}")

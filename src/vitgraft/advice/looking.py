@@ -22,7 +22,7 @@ class Looking:
     """Adds up in `seconds` what a method's look at the data would take: `methods.base.Calibration`.
 
     `epoch` prices an epoch of training a model, `gradient` an image's gradients of all weights, `passed` an
-    image's forward pass.
+    image's forward pass. `batch` says of how many images gradients of all weights are asked together.
     """
 
     backbone: Backbone
@@ -33,6 +33,7 @@ class Looking:
     gradient: Callable[[], float]
     passed: float
     seconds: float = 0.0
+    batch: int = 0
 
     def fit(self, name: str, plan: Plan, recipe: Recipe, rate: float = 1.0, longer: int = 1) -> Tuned:
         model = Tuned(self.backbone, plan)
@@ -61,4 +62,5 @@ class Looking:
         self, model: Tuned, limit: int, batch: int = 1, drop_path: float = 0.0
     ) -> dict[str, Tensor]:
         self.seconds += min(limit, self.train) * self.gradient()
+        self.batch = batch
         return without_data(self.backbone, "random")

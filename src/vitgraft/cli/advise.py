@@ -96,7 +96,7 @@ def advise(
     advice, limits, frozen = _advised(config, specs, asked, minutes, values, records)
     words = None
     if advice.choice.method is not None:
-        kept = memory or f"{limits.memory // 2**20}MiB"
+        kept = memory or f"{limits.memory // (2**30 // 10) / 10}GiB"
         words = _command(config, given, run, advice.choice.method, kept)
     told = (*frozen.told, *advice.told, _of_memory(limits, memory))
     if as_json:

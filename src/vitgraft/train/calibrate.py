@@ -33,6 +33,7 @@ from vitgraft.machine.placement import place
 from vitgraft.machine.progress import Display
 from vitgraft.methods import Method, Recipe, spec_of
 from vitgraft.search.evolution import Candidate, Evolution, Score, Search
+from vitgraft.train import limit as memory_limit
 from vitgraft.train import loop, state
 from vitgraft.train.gradients import Look, squared_gradients
 from vitgraft.train.hunt import Hunt
@@ -67,6 +68,7 @@ class Calibrator:
     val: Split | None = None
     seconds: float = 0.0
     _val_feed: Feed | None = None
+    _eval_batch: int | None = None
 
     def find(self) -> dict[str, Tensor]:
         """The method's findings, on the CPU; none if it does not look. A run that goes on reads those it kept.
@@ -181,7 +183,9 @@ class Calibrator:
             check_labels("val", self.val, self.classes)
             self._val_feed = Reader(self.preprocessing, workers=settings.workers).feed(self.val.images)
         model.to(here.device)
-        sizes = {"batch_size": settings.eval_batch_size, "precision": settings.precision}
+        if self._eval_batch is None:  # of the one model that is measured again and again
+            self._eval_batch = memory_limit.evaluated_at_once(model, settings, here)
+        sizes = {"batch_size": self._eval_batch, "precision": settings.precision}
         return measure(model, self._val_feed, torch.tensor(self.val.labels), here, **sizes)  # type: ignore[arg-type]
 
     def squared_gradients(
@@ -197,7 +201,11 @@ class Calibrator:
         feed = OnDemand(self.train.images, Reader(self.preprocessing, workers=self.settings.workers))
         display = Display(1, 1, here.main)
         with closing(display), display.work("squared gradients", min(limit, len(self.train))) as advance:
-            found = squared_gradients(model, feed, torch.tensor(self.train.labels), look, here, advance)
+            labels, at_once = (
+                torch.tensor(self.train.labels),
+                memory_limit.looked_at_once(model, batch, self.settings, here),
+            )
+            found = squared_gradients(model, feed, labels, look, here, advance, at_once)
         self.seconds += perf_counter() - began
         return found
 

@@ -61,11 +61,13 @@ def squared_gradients(
     look: Look,
     here: Placement,
     advance: Callable[[int], None] = lambda more: None,
+    at_once: int | None = None,
 ) -> dict[str, Tensor]:
     """Σ over batches of (∂ mean loss / ∂ value)², for each parameter of the backbone by name (He et al., 2023).
 
     `feed` has the training images and `labels` (n,) the true labels; the head's values are held. Processes share
-    the batches. Sums do not depend on the order of batches but for rounding.
+    the batches. Sums do not depend on the order of batches but for rounding. With `at_once`, a batch is computed
+    in parts of so many images: activations take less memory, and gradients so far as much as the weights do.
 
     Raises:
         TrainingError: a sum that is not finite.
@@ -73,28 +75,46 @@ def squared_gradients(
     model.to(here.device).eval()
     names = model.backbone.parameter_names()
     values = [model.backbone.parameter(name).detach().requires_grad_() for name in names]
-    sums = [torch.zeros_like(value) for value in values]
+    sums, whole = [torch.zeros_like(value) for value in values], _Whole()
     for value, total in zip(values, sums, strict=True):
-        value.register_post_accumulate_grad_hook(_squaring(total))
+        value.register_post_accumulate_grad_hook(_squaring(total, whole))
     grafts = _with_drop_path(model, look.drop_path)
     edits = Edits(grafts, {**model.edits().values, **dict(zip(names, values, strict=True))})
     chosen = look.batches(len(labels))[here.rank :: here.processes]
     with own_randomness(here.device), torch.enable_grad():
         seed_all(derive(look.seed, DROPOUT, here.rank), here.device)
-        for index, images in zip(chosen, feed.stream((0, index) for index in chosen), strict=True):
-            tokens = model.head.reads == "tokens"
-            features = model.backbone(images.to(here.device), edits, model.plan.taps, tokens=tokens)
-            loss = F.cross_entropy(model.classify(features).float(), labels[index].to(here.device))
-            loss.backward(inputs=values)
-            advance(len(index))
+        parts = [(part, len(index)) for index in chosen for part in index.split(at_once or len(index))]
+        seen = 0
+        for (part, size), images in zip(parts, feed.stream((0, part) for part, _ in parts), strict=True):
+            seen += len(part)
+            whole.reached = seen == size
+            seen = 0 if whole.reached else seen
+            loss = batch_loss(model, edits, images.to(here.device), labels[part].to(here.device))
+            (loss * (len(part) / size)).backward(inputs=values)
+            advance(len(part))
     found = dict(zip(names, [here.total(total) for total in sums], strict=True))
     _check_finite(found)
     return found
 
 
-def _squaring(total: Tensor) -> Callable[[Tensor], None]:
+def batch_loss(model: Tuned, edits: Edits, images: Tensor, labels: Tensor) -> Tensor:
+    """The mean loss of images (b, 3, H, W) with labels (b,) under some edits of the backbone."""
+    features = model.backbone(images, edits, model.plan.taps, tokens=model.head.reads == "tokens")
+    return F.cross_entropy(model.classify(features).float(), labels)
+
+
+@dataclass
+class _Whole:
+    """Whether the gradients of all of a batch are there."""
+
+    reached: bool = True
+
+
+def _squaring(total: Tensor, whole: _Whole) -> Callable[[Tensor], None]:
     def square(value: Tensor) -> None:
         assert value.grad is not None
+        if not whole.reached:
+            return
         total.addcmul_(value.grad, value.grad)
         value.grad = None
 

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+import torch
 from torch import nn
 
+from vitgraft.core.backbone import Edits
 from vitgraft.core.plan import Plan
 from vitgraft.core.tuned import Tuned
 from vitgraft.data.augment import deterministic
@@ -16,6 +18,8 @@ from vitgraft.heads.linear import LinearHead
 from vitgraft.machine.memory import bytes_of, give_back, held, written
 from vitgraft.machine.placement import Placement
 from vitgraft.train.batches import Layout
+from vitgraft.train.footprint import Footprint
+from vitgraft.train.gradients import batch_loss
 from vitgraft.train.settings import Training
 from vitgraft.train.within import Within, Works, choose, needs, room_of
 
@@ -55,6 +59,62 @@ def decide(works: Works, layout: Layout, here: Placement, images: int) -> Within
     if choice.within is None:
         raise ConfigError(_refusal(works, layout, limit, before, choice.needed))
     return replace(choice.within, peak=round(before + needs(choice.needed)))
+
+
+def evaluated_at_once(model: Tuned, settings: Training, here: Placement) -> int:
+    """Images of a batch of validation outside training, within the memory of the settings."""
+    if settings.memory is None:
+        return settings.eval_batch_size
+    works = Works(model, settings, cached=False, computed=here.arithmetic(settings.precision))
+    found = works.evaluation().images(_room(settings.memory, works, here), settings.eval_batch_size)
+    return max(found, 1)
+
+
+def looked_at_once(model: Tuned, batch: int, settings: Training, here: Placement) -> int | None:
+    """Images of which gradients of all weights are computed together, within the memory of the settings.
+
+    None for whole batches.
+
+    Raises:
+        ConfigError: not even one image fits.
+    """
+    if settings.memory is None:
+        return None
+    works = Works(model, settings, cached=False)
+    footprint, room = look(model), _room(settings.memory, works, here)
+    found = footprint.images(room, batch)
+    if not found:
+        enough = held(here.device) + needs(footprint.bytes(1))
+        raise ConfigError(
+            f"{option('memory', settings.memory)}: a look at the data needs gradients of all weights, and has no "
+            f"room for those of one image. Give it {option('memory', f'{-(-enough // 2**20):.0f}MiB')}, or use a "
+            "method that does not look at the data."
+        )
+    return None if found == batch else found
+
+
+def look(model: Tuned) -> Footprint:
+    """What the gradients of all weights need, with their sums and those of a batch's images so far."""
+    frozen = model.backbone
+    names = frozen.parameter_names()
+
+    def take(batch: int) -> None:
+        values = {name: frozen.parameter(name).detach().requires_grad_() for name in names}
+        images, labels = works.images(batch), torch.zeros(batch, dtype=torch.long, device=frozen.device)
+        torch.autograd.grad(
+            batch_loss(model, Edits(model.plan.grafts, values), images, labels), list(values.values())
+        )
+
+    works = Works(model, Training(), cached=False)
+    weights = sum(frozen.parameter(name).nbytes for name in names)
+    return works.follow(take, training=True).with_(2 * weights)
+
+
+def _room(memory: str, works: Works, here: Placement) -> float:
+    """Bytes of tensors for which there is room now."""
+    give_back()
+    works.evaluation()  # what counting needs is loaded before it is measured what is held
+    return room_of(bytes_of(memory), held(here.device))
 
 
 def _refusal(works: Works, layout: Layout, limit: int, before: int, needed: float) -> str:

@@ -100,7 +100,7 @@ class Works:
         def count() -> Footprint:
             before, self.model.recompute = self.model.recompute, recompute
             try:
-                return self._follow(self.take_step, training=True)
+                return self.follow(self.take_step, training=True)
             finally:
                 self.model.recompute = before
 
@@ -108,7 +108,7 @@ class Works:
 
     def evaluation(self) -> Footprint:
         """A forward pass on images, as test has them; what validation reads from a cache takes less."""
-        return self._once("evaluation", lambda: self._follow(lambda n: self.model(self.images(n)), training=False))
+        return self._once("evaluation", lambda: self.follow(lambda n: self.model(self.images(n)), training=False))
 
     def walk(self) -> Footprint:
         """The frozen walk that reads what is cached."""
@@ -116,7 +116,7 @@ class Works:
 
         def count() -> Footprint:
             form = self._form()
-            walked = self._follow(lambda batch: frozen.read(self.images(batch), form.taps), training=False)
+            walked = self.follow(lambda batch: frozen.read(self.images(batch), form.taps), training=False)
             image = 3 * prod(frozen.view.image_size) * FLOAT
             return walked.with_(CHUNK * (form.row_bytes + 2 * image))
 
@@ -178,7 +178,8 @@ class Works:
         gradients = torch.autograd.grad(loss, list(self.model.parameters()), allow_unused=True)
         del gradients, inputs
 
-    def _follow(self, work: Callable[[int], Any], training: bool) -> Footprint:
+    def follow(self, work: Callable[[int], Any], training: bool) -> Footprint:
+        """The footprint of work on so many images, in the given mode, with gradients if that is training's."""
         model, frozen = self.model, self.model.backbone
         batch = self.batch
         dtype = torch.bfloat16 if self.computed == "bf16" else None
