@@ -188,7 +188,8 @@ class Adviser:
         model.to(self.here.device)
         computed = self.here.arithmetic(self.settings.precision)
         cached = would_cache(model, self.settings)
-        return Probed(model, self.settings, cached, computed=computed, here=self.here, allowed=self.allowed)
+        most = max(self.counts.val, self.counts.test)
+        return Probed(model, self.settings, cached, False, computed, most, here=self.here, allowed=self.allowed)
 
     def _fitting(self, works: Probed, model: Tuned) -> tuple[Fitting, Layout]:
         settings = self.settings
@@ -228,7 +229,8 @@ class Adviser:
 
     def _seconds(self, works: Probed, model: Tuned, fitting: Fitting, looking: float) -> Seconds:
         way = self._way(works, model, fitting)
-        return run_seconds(works.speed(), self.counts, self.settings, way, self.machine, looking)
+        speed, counting = works.speed(), works.counting()
+        return run_seconds(speed, self.counts, self.settings, way, self.machine, looking, counting)
 
     def _looking(self) -> Looking:
         settings, counts = self.settings, self.counts

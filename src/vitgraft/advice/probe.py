@@ -23,6 +23,9 @@ T = TypeVar("T")
 READ = 8
 """Pictures that are decoded to see how long one takes."""
 
+STEPS, APART = 3, 3.0
+"""How often a run walks through a step to count it; without values, operations are taken apart into so many."""
+
 ROUNDS = 3
 """Of which the median counts, where there is time for so many."""
 
@@ -56,10 +59,28 @@ class Probed(Works):
 
     def speed(self) -> Speed:
         """How fast the step is that is taken."""
+        return self._once("speed", self._measure)
+
+    def _measure(self) -> Speed:
         footprint, batch, took = self._once("looked", self._look)
         took -= overhead() * footprint.operations
         step = timed(self._real_step, batch, took, self.settings.batch_size, self.allowed, self.here)
-        return Speed(step, self._once("update", self._update))
+        return Speed(step, self._update())
+
+    def counting(self) -> float:
+        """Seconds that a run takes to count what it needs and what it has cost, on tensors without values.
+
+        It goes through a step as often as `STEPS` says, in parts, and through two forward passes.
+        """
+        forward = self.evaluation().operations
+        step = APART * self.step(self.settings.recompute).operations
+        return float(self._counted["evaluation seconds"]) * (2 + STEPS * step / max(forward, 1))
+
+    def evaluation(self) -> Footprint:
+        began = perf_counter()
+        found = super().evaluation()
+        self._counted.setdefault("evaluation seconds", perf_counter() - began)
+        return found
 
     def _look(self) -> tuple[Footprint, int, float]:
         real = Works(self.model, self.settings, self.cached, real=True, computed=self.computed)

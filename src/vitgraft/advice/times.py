@@ -1,6 +1,6 @@
 """The model of time: what a run takes on this machine.
 
-    start       what the command needs before it trains: interpreter, libraries, backbone, data (as it took here)
+    start       what the command needs beside: interpreter, libraries, backbone and data, as it took here; counting
     looking     what a method does with training data before it has a plan
     caching     frozen walks of train and val, once, if a cache can hold them
     training    epochs x (images x a step's seconds + steps x an update's + validation)
@@ -76,13 +76,19 @@ def epoch_seconds(speed: Speed, counts: Counts, settings: Training, way: Way, wa
 
 
 def run_seconds(
-    speed: Speed, counts: Counts, settings: Training, way: Way, here: Machine, looking: float = 0.0
+    speed: Speed,
+    counts: Counts,
+    settings: Training,
+    way: Way,
+    here: Machine,
+    looking: float = 0.0,
+    counting: float = 0.0,
 ) -> Seconds:
-    """A whole run."""
+    """A whole run; `counting` is what it takes to count its cost, before and after."""
     seen = counts.train * max(settings.views, 1) + counts.val
     caching = seen * (here.read + way.frozen * here.walk) if way.cached else 0.0
     reading = 0.0 if way.cached else here.read * seen * (1 if way.stay else settings.epochs)
     training = settings.epochs * epoch_seconds(speed, counts, settings, way, here.walk) + reading
     head = HEAD_PASS * speed.step if way.cached else 0.0
     testing = counts.test * (here.read + here.walk + head)
-    return Seconds(here.start, looking, caching, training, testing)
+    return Seconds(here.start + counting, looking, caching, training, testing)

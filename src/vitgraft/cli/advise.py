@@ -1,6 +1,7 @@
 """`vitgraft advise`: what fine-tuning would cost by each method, before anything is trained, and which to take."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -80,77 +81,103 @@ def advise(
 
       vitgraft advise digits --method lora:rank=16 --method vqt --params 0.1M --set epochs=10
     """
-    from vitgraft.methods.base import amount
-
-    run: dict[str, Any] = {
-        "backbone": backbone,
-        "checkpoint": checkpoint,
-        "image_size": image_size,
-        **changes(sets or []),
-    }
-    run = {key: value for key, value in run.items() if value is not None}
-    config = RunConfig.of({**given, **run})
-    specs = [registry.spec_of(registry.parse(one)) for one in method or registry.names()]
-    asked = None if memory is None else bytes_of(memory)
-    values = None if params is None else amount(params)
-    advice, limits, frozen = _advised(config, specs, asked, minutes, values, records)
-    words = None
-    if advice.choice.method is not None:
-        kept = memory or f"{limits.memory // (2**30 // 10) / 10}GiB"
-        words = _command(config, given, run, advice.choice.method, kept)
-    told = (*frozen.told, *advice.told, _of_memory(limits, memory))
+    named = {"backbone": backbone, "checkpoint": checkpoint, "image_size": image_size}
+    run = {key: value for key, value in (named | changes(sets or [])).items() if value is not None}
+    question = Question(given, run, tuple(method or registry.names()), memory, minutes, params, records)
+    answer = _answer(question)
     if as_json:
-        show.as_json(
-            {
-                "data": config.data,
-                "backbone": config.backbone,
-                "epochs": config.training.epochs,
-                "memory_bytes": limits.memory,
-                "minutes": minutes,
-                "params": values,
-                "methods": [one.to_json() for one in advice.prices],
-                "recommended": advice.choice.method,
-                "reason": advice.choice.reason,
-                "command": words,
-                "told": told,
-            }
-        )
-        return
-    _table(advice, config)
-    for line in told:
-        typer.echo(line)
-    _recommended(advice, words)
+        show.as_json(answer.to_json())
+    else:
+        _print(answer)
 
 
-def _advised(
-    config: RunConfig,
-    specs: list[str],
-    memory: int | None,
-    minutes: float | None,
-    values: int | None,
-    records: list[Path] | None,
-) -> "tuple[Advice, Limits, Frozen]":
-    """The advice, within which limits, and on which backbone."""
+@dataclass(frozen=True)
+class Question:
+    """What is asked: keys of the run, of its data (`given`) and others; methods, limits, folders of records."""
+
+    given: Mapping[str, Any]
+    run: Mapping[str, Any]
+    methods: tuple[str, ...]
+    memory: str | None
+    minutes: float | None
+    params: str | None
+    records: list[Path] | None
+
+    @property
+    def config(self) -> RunConfig:
+        """The run, but for its method."""
+        return RunConfig.of({**self.given, **self.run})
+
+    def command(self, method: str, memory: int) -> str:
+        """The command that does the run, as one types it, in a folder that is free."""
+        chosen = RunConfig.of({**self.given, **self.run, "method": method})
+        kept = self.memory or f"{memory // (2**30 // 10) / 10}GiB"
+        words = {key: value for key, value in {**self.given, **self.run}.items() if key not in ("data", "method")}
+        words |= {"memory": kept}
+        if "out" not in words and chosen.folder.exists():
+            numbered = (Path(f"{chosen.folder}-{number}") for number in range(2, 1000))
+            words["out"] = str(next(path for path in numbered if not path.exists()))
+        return command("fit", self.given["data"], "--method", method, *typed(words))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The advice on a question: prices, the command of the method to take, what the numbers rest on."""
+
+    question: Question
+    config: RunConfig
+    limits: "Limits"
+    advice: "Advice"
+    command: str | None
+    told: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        config, limits, choice = self.config, self.limits, self.advice.choice
+        return {
+            "data": config.data,
+            "backbone": config.backbone,
+            "epochs": config.training.epochs,
+            "memory_bytes": limits.memory,
+            "minutes": limits.minutes,
+            "params": limits.values,
+            "methods": [one.to_json() for one in self.advice.prices],
+            "recommended": choice.method,
+            "reason": choice.reason,
+            "command": self.command,
+            "told": self.told,
+        }
+
+
+def _answer(question: Question) -> Answer:
+    """Look at the data and the backbone, and price the methods."""
     from vitgraft.advice.advise import Limits, adviser
     from vitgraft.data.preprocessing import preset
     from vitgraft.machine.memory import free, give_back, held
     from vitgraft.machine.placement import place
+    from vitgraft.methods.base import amount
     from vitgraft.models.planting import own_preprocessing
     from vitgraft.runs.kept_split import load_task
     from vitgraft.runs.run import tell_of
 
     give_back()
+    config = question.config
+    asked = None if question.memory is None else bytes_of(question.memory)
+    values = None if question.params is None else amount(question.params)
+    specs = [registry.spec_of(registry.parse(one)) for one in question.methods]
     here = place(config.training.device)
     task = load_task(config)
     tell_of(task, guard.note)
     frozen = _frozen(config)
     frozen.backbone.to(here.device)
     start = time.time() - psutil.Process().create_time()
-    room = memory or round(FREE_PART * free(here.device)) + held(here.device)
-    limits = Limits(room, minutes, values)
+    room = asked or round(FREE_PART * free(here.device)) + held(here.device)
+    limits = Limits(room, question.minutes, values)
     pictures = preset(config.preprocessing, own_preprocessing(frozen.backbone))
     known = adviser(task, frozen.backbone, pictures, config.training, limits, here, start, len(specs))
-    return known.advise(specs, records), limits, frozen
+    advice = known.advise(specs, question.records)
+    words = None if advice.choice.method is None else question.command(advice.choice.method, room)
+    told = (*frozen.told, *advice.told, _of_memory(limits, question.memory))
+    return Answer(question, config, limits, advice, words, told)
 
 
 def _frozen(config: RunConfig) -> Frozen:
@@ -176,15 +203,16 @@ def _of_memory(limits: "Limits", asked: str | None) -> str:
     return f"Memory may reach {written(limits.memory)} ({whose}); with --memory a run keeps inside."
 
 
-def _command(config: RunConfig, given: dict[str, Any], run: dict[str, Any], method: str, memory: str) -> str:
-    """The command that does the run, as one types it, in a folder that is free."""
-    chosen = RunConfig.of({**given, **run, "method": method})
-    words = {key: value for key, value in {**given, **run}.items() if key not in ("data", "method", "memory")}
-    words |= {"memory": memory}
-    if "out" not in words and chosen.folder.exists():
-        free = next(path for number in range(2, 1000) if not (path := Path(f"{chosen.folder}-{number}")).exists())
-        words["out"] = str(free)
-    return command("fit", given["data"], "--method", method, *typed(words))
+def _print(answer: Answer) -> None:
+    """The table, what it rests on, and the recommendation."""
+    _table(answer.advice, answer.config)
+    for line in answer.told:
+        typer.echo(line)
+    choice = answer.advice.choice
+    take = f"Take {choice.method}. " if choice.method else ""
+    typer.echo(f"\n{take}{choice.reason}")
+    if answer.command is not None:
+        typer.echo(f"\n  {answer.command}")
 
 
 def _table(advice: "Advice", config: RunConfig) -> None:
@@ -220,10 +248,3 @@ def _row(price: "Price") -> tuple[str, ...]:
         "-" if said is None else f"{said.accuracy:.1f} % ({said.points:+.1f})",
         "; ".join(price.exceeded) or "-",
     )
-
-
-def _recommended(advice: "Advice", words: str | None) -> None:
-    if words is None:
-        typer.echo(f"\n{advice.choice.reason}")
-        return
-    typer.echo(f"\nTake {advice.choice.method}. {advice.choice.reason}\n\n  {words}")

@@ -83,7 +83,7 @@ class Works:
     """The footprints of a model's works: `step` by what is recomputed, evaluation, the frozen walk, if any.
 
     They are counted when they are asked for: of `real` tensors, whose work can be timed, too, or of unreal ones.
-    `computed` is bf16 under autocast.
+    `computed` is bf16 under autocast; `evaluated` the most images of a split that is evaluated, if that is known.
     """
 
     model: Tuned
@@ -91,6 +91,7 @@ class Works:
     cached: bool
     real: bool = False
     computed: str = "fp32"
+    evaluated: int | None = None
 
     _counted: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -245,7 +246,8 @@ def choose(works: Works, layout: Layout, room: float, images: int = 0) -> Choice
     micro = -(-share // min(accumulate, share // layout.least))
     if micro > most:  # an odd image more, which no micro-batch can do without
         return Choice(None, step.bytes(micro))
-    peak = max(step.bytes(micro), evaluation.bytes(eval_batch), walk.bytes(at_once))
+    met = eval_batch if works.evaluated is None else min(eval_batch, works.evaluated)
+    peak = max(step.bytes(micro), evaluation.bytes(met), walk.bytes(at_once))
     return Choice(Within(accumulate, recompute, eval_batch, at_once, kept), peak)
 
 
