@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-photos test test-slow test-gpu lint bench clean distclean
+.PHONY: help install demo demo-photos test test-slow test-gpu lint figures bench clean distclean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1#\2/p' $(MAKEFILE_LIST) | column -t -s '#' 2>/dev/null \
@@ -35,6 +35,9 @@ lint: $(VENV)/.installed-dev  ## ruff and mypy
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
+
+figures: $(VENV)/.installed  ## make the figures of docs/gallery.md anew
+	$(BIN)/python docs/figures.py
 
 bench: $(VENV)/.installed-dev  ## time and memory of a training step, beside HF PEFT's
 	$(BIN)/python benchmarks/step_cost.py
