@@ -40,7 +40,10 @@ def test_contributing__the_example_method_conforms(tmp_path: Path) -> None:
     assert int(passed[1]) >= 10
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/reproduce.md", "docs/gallery.md", "demo/README.md"])
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/reproduce.md", "docs/gallery.md", "demo/README.md"]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_documents__links_lead_somewhere(document: str) -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / document).read_text()):
         assert (ROOT / document).parent.joinpath(target).exists(), (

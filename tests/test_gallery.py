@@ -1,4 +1,4 @@
-"""The gallery shows what its commands make: they are understood, and each figure's card names the command above it."""
+"""The gallery shows what its commands make: they are understood, and each figure's card names its command."""
 
 import importlib.util
 import json

@@ -17,6 +17,7 @@ from vitgraft.features.feed import Reader, moved
 from vitgraft.machine.placement import Placement, place
 from vitgraft.models.model import Model
 from vitgraft.report.figure import Figure
+from vitgraft.report.labels import legend_below
 from vitgraft.report.style import INK, MARKERS, PALETTE, blank
 from vitgraft.train.batches import in_order
 from vitgraft.train.measure import evaluating
@@ -192,12 +193,8 @@ def draw(found: Sequence[Embedding], labels: Labels, classes: Sequence[str], nei
     panels[0][0].set_ylabel("t-SNE")
     panels[1][0].set_ylabel("PCA")
     if len(present) <= NAMED:
-        drawn.legend(handles=_entries(present, classes), loc="outside lower center", ncols=_columns(len(found)))
+        legend_below(drawn, _entries(present, classes), max(2 * len(found), 3))
     return drawn  # type: ignore[no-any-return]
-
-
-def _columns(panels: int) -> int:
-    return max(2 * panels, 3)
 
 
 def _look(number: int) -> dict[str, Any]:

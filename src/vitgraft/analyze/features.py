@@ -17,6 +17,7 @@ from vitgraft.data.preprocessing import Preprocessing
 from vitgraft.data.task import Labels, Task
 from vitgraft.errors import ConfigError
 from vitgraft.report.figure import Figure
+from vitgraft.report.labels import legend_below
 from vitgraft.report.style import BLUE, MUTED, VERMILION, WIDE, blank
 from vitgraft.train.settings import Training
 
@@ -219,7 +220,7 @@ def draw(curves: Sequence[Curve]) -> "Drawing":
         axes.xaxis.get_major_locator().set_params(integer=True)
     for line in range(deep):
         panels[line * beside].set_ylabel("probe's accuracy (%)")
-    drawn.legend(handles=_entries(curves), loc="outside lower center", ncols=4 if beside == BESIDE else 2)
+    legend_below(drawn, _entries(curves), 4)
     return drawn  # type: ignore[no-any-return]
 
 

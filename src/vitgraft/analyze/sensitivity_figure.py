@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vitgraft.analyze.sensitivity import NAMES, OPERATIONS, Pattern
+from vitgraft.report.labels import legend_below
 from vitgraft.report.style import INK, MARKERS, MUTED, PALETTE, WIDE, blank
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def draw(patterns: Sequence[Pattern], what: str) -> "Drawing":
     axes[-1][1].set_xlabel("operation")
     handles = [drawn_line(task, _look(number)) for number, task in enumerate(tasks)]
     handles.append(drawn_line("share of all values", BAR))
-    drawn.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4))
+    legend_below(drawn, handles, 4)
     return drawn  # type: ignore[no-any-return]
 
 
@@ -109,5 +110,5 @@ def draw_spread(patterns: Sequence[Pattern]) -> "Drawing":
     axes.set_xlim(-0.6, len(backbones) - 0.4)
     axes.grid(axis="x", visible=False)
     handles = [drawn_line(task, {**_look(number), "linestyle": "none"}) for number, task in enumerate(tasks)]
-    drawn.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 3))
+    legend_below(drawn, handles, 3)
     return drawn  # type: ignore[no-any-return]

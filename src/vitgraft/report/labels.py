@@ -1,7 +1,7 @@
 """Names beside points: inside the axes, over no other name, no point and no line."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -117,3 +117,22 @@ def _write(axes: Any, name: str, size: float, point: tuple[float, float], box: B
         nearest = (min(max(point[0], box[0]), box[2]), min(max(point[1], box[1]), box[3]))
         ends = axes.transAxes.inverted().transform((point, nearest))
         axes.plot(*zip(*ends, strict=True), transform=axes.transAxes, color=MUTED, linewidth=0.6, zorder=1)
+
+
+LINE = 0.2
+"""Inches that a row of a legend takes."""
+
+
+def legend_below(drawn: Any, handles: Sequence[Any], most: int) -> None:
+    """A legend below all axes of a figure, in at most so many columns and as many as it has room for.
+
+    The figure grows by the rows above two, so that its axes keep their size.
+    """
+    for columns in range(min(most, len(handles)), 0, -1):
+        legend = drawn.legend(handles=list(handles), loc="outside lower center", ncols=columns)
+        wide = legend.get_window_extent(drawn.canvas.get_renderer()).width
+        if columns == 1 or wide <= drawn.bbox.width:
+            rows = -(-len(handles) // columns)
+            drawn.set_figheight(drawn.get_figheight() + LINE * max(0, rows - 2))
+            return
+        legend.remove()
