@@ -44,6 +44,7 @@ OTHERS: dict[str, Any] = {  # a value for every key, none of them its default
     "class_weights": "balanced",
     "clip_norm": 1.0,
     "accumulate": 2,
+    "memory": "4GiB",
     "precision": "bf16",
     "seed": 11,
     "recompute": "block",

@@ -6,6 +6,7 @@ import re
 import shlex
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import typer
@@ -36,19 +37,16 @@ def test_gallery__has_every_figure_of_analyze() -> None:
 
 @pytest.mark.parametrize("words", COMMANDS, ids=shlex.join)
 def test_commands__are_understood(words: list[str]) -> None:
-    command, info = typer.main.get_command(app), words[0]
-    context = command.make_context("vitgraft", list(words), resilient_parsing=False)
-    left = [*context.protected_args, *context.args]
-    while isinstance(command, typer.core.TyperGroup):
-        info, command, left = command.resolve_command(context, left)
-        assert command is not None, info
-        context = command.make_context(info, left, parent=context)
-        left = [*context.protected_args, *context.args]
+    command: Any = typer.main.get_command(app)
+    rest = list(words)
+    while hasattr(command, "commands"):
+        command = command.commands[rest.pop(0)]
+    command.make_context(command.name, rest)  # which raises if an option or an argument is none
 
 
 @pytest.mark.parametrize("figure", SHOWN)
 def test_figures__are_of_the_commands_above_them(figure: str) -> None:
     card = json.loads((DOCS / figure).with_suffix(".json").read_text())
-    assert shlex.split(card["command"])[1:] in COMMANDS
+    assert sorted(shlex.split(card["command"])[1:]) in [sorted(words) for words in COMMANDS]
     assert (DOCS / figure).with_suffix(".csv").exists()
     assert (DOCS / figure).stat().st_size < 400_000

@@ -111,6 +111,9 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         "Model.with_pixel_range": (one.with_pixel_range, {"pixel_range": "auto"}),
         "Bundle.with_pixel_range": (bundle.with_pixel_range, {"pixel_range": "auto"}),
         "Model.evaluate": (one.evaluate, {"data": SPLIT}),
+        "Model.calibrate": (one.calibrate, {"data": SPLIT}),
+        "Model.uncalibrated": (one.uncalibrated, {}),
+        "Bundle.uncalibrated": (bundle.uncalibrated, {}),
         "Model.save": (one.save, {"folder": folder / "again", "metrics": {"a": 1.0}, "cost": {}}),
         "Training": (vitgraft.Training, {}),
         "Training.changed": (QUICK.changed, {"values": {"epochs": 2}}),
@@ -312,6 +315,16 @@ def test_graft_json__with_one_wrong_value(saved: Path, data: st.DataObject) -> N
     (folder / "graft.safetensors").write_bytes((saved / "graft.safetensors").read_bytes())
     told(lambda: vitgraft.load(folder, backbone=FROZEN).merge())
     told(lambda: vitgraft.load(folder, backbone=FROZEN, force=True).predict(Image.new("RGB", (8, 8))))
+
+
+def test_load__a_size_that_the_backbone_does_not_take(saved: Path) -> None:
+    card = json.loads((saved / "graft.json").read_text())
+    folder = saved.parent / "narrow"
+    folder.mkdir(exist_ok=True)
+    (folder / "graft.json").write_text(json.dumps(replaced(card, ("preprocessing", "size", 0), 1)))
+    (folder / "graft.safetensors").write_bytes((saved / "graft.safetensors").read_bytes())
+    with pytest.raises(VitgraftError, match="makes pictures of 1 x 16 pixels, and this .* takes 16 x 16"):
+        vitgraft.load(folder, backbone=FROZEN, force=True)
 
 
 RECORD = Path(__file__).parents[1] / "results" / "records"

@@ -55,6 +55,7 @@ class Model:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        planting.check_size(self.backbone, self.preprocessing)
 
     @property
     def backbone(self) -> Backbone:

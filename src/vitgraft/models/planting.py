@@ -89,6 +89,26 @@ def own_preprocessing(backbone: Backbone) -> Preprocessing:
     return replace(published, size=backbone.view.image_size)
 
 
+def check_size(backbone: Backbone, preprocessing: Preprocessing) -> None:
+    """Raise ConfigError if pictures are made of a size that the backbone does not take.
+
+    Where sizes differ the library is asked, by a blank picture: some backbones take several.
+    """
+    view, size = backbone.view, preprocessing.size
+    if tuple(size) == tuple(view.image_size):
+        return
+    some = next(backbone.parameters())
+    try:
+        with torch.no_grad():
+            backbone(torch.zeros(1, view.channels, *size, device=some.device, dtype=some.dtype))
+    except (AssertionError, RuntimeError):
+        made, taken = (" x ".join(map(str, one)) for one in (size, view.image_size))
+        raise ConfigError(
+            f"The preprocessing makes pictures of {made} pixels, and this {backbone.name} takes {taken}: build "
+            "the backbone for that size (image_size), or leave the preprocessing's size to it."
+        ) from None
+
+
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Seed torch's generator for the length of a block."""
