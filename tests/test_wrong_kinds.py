@@ -323,7 +323,7 @@ def test_load__a_size_that_the_backbone_does_not_take(saved: Path) -> None:
     folder.mkdir(exist_ok=True)
     (folder / "graft.json").write_text(json.dumps(replaced(card, ("preprocessing", "size", 0), 1)))
     (folder / "graft.safetensors").write_bytes((saved / "graft.safetensors").read_bytes())
-    with pytest.raises(VitgraftError, match="makes pictures of 1 x 16 pixels, and this .* takes 16 x 16"):
+    with pytest.raises(VitgraftError, match=r"makes pictures of 1 x 16 pixels, and this .* takes 16 x 16"):
         vitgraft.load(folder, backbone=FROZEN, force=True)
 
 
