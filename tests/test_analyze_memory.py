@@ -86,6 +86,7 @@ def test_rank_correlation__counts_blocks_above() -> None:
     assert rank_correlation([2.0, 2.0]) is None
 
 
+@pytest.mark.slow
 def test_memory__rises_the_lower_the_tuned_block(tmp_path: Path, here: list[str]) -> None:
     done("analyze", "memory", *SMALL, "--out", tmp_path, "--methods", "linear", "--methods", "lora:rank=2")
     card = json.loads((tmp_path / "memory.json").read_text())

@@ -93,6 +93,7 @@ def test_backbones__have_titles_that_tell_them_apart() -> None:
         parsed(["figures", "figures"])
 
 
+@pytest.mark.slow
 def test_command__draws_tasks_on_backbones_and_keeps_scores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -121,6 +121,7 @@ def test_report__on_other_images_and_without_a_test(home: Path, tmp_path: Path) 
     assert "no temperature is fitted, which would flatter" in text
 
 
+@pytest.mark.slow
 @needs_chromium
 def test_report__in_a_browser(home: Path, tmp_path: Path) -> None:
     file = tmp_path / "page.html"
@@ -173,6 +174,7 @@ def truth(classes: int, n: int, **changes: Any) -> Truth:
     return Truth(**{**given, **changes})
 
 
+@pytest.mark.slow
 def test_page__of_hundreds_of_classes_stays_small() -> None:
     text = page(truth(400, 800), "vitgraft eval runs/noise --report page.html")
     found = Checked(text)

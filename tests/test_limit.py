@@ -129,6 +129,7 @@ assert os.waitpid(child, 0)[1] == 0
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
 def test_unreal__leaves_forks_able_to_train() -> None:
     child = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, check=False)
@@ -320,6 +321,7 @@ def test_records__from_before_keep_their_names() -> None:
     assert store.identity(config) != store.identity({**config, "memory": "4GiB"})
 
 
+@pytest.mark.slow
 def test_cli__records_what_was_chosen(tmp_path: Path) -> None:
     data, out = photos(tmp_path / "photos"), tmp_path / "run"
     options = arguments(weights(tmp_path / "w.safetensors"), memory="64GiB", epochs=1)
