@@ -28,7 +28,14 @@ METHODS = ("linear", "vqt", "lora", "vpt-deep", "full")
 BACKBONES = ("figures", "vit_small_patch16_224")
 PEAK_BAR, TIME_BAR = 0.15, 0.30
 RESULT = Path(__file__).parent / "results" / "advise.json"
-CHILD = "import sys; from vitgraft.cli import main; main()"
+CHILD = """
+import atexit, os
+from pathlib import Path
+from vitgraft.cli import main
+from vitgraft.train.cost import peak_memory_mib
+atexit.register(lambda: Path(os.environ["PEAK_FILE"]).write_text(str(peak_memory_mib())))
+main()
+"""
 
 
 @dataclass(frozen=True)
@@ -53,19 +60,24 @@ class Compared:
 
 def command(words: list[str], folder: Path, threads: int) -> tuple[str, float, float]:
     """Standard output of a command of vitgraft in a fresh process, its peak in MiB, and its seconds."""
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "VITGRAFT_CACHE": str(folder / "cache")}
     began = time.perf_counter()
-    child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, *words], stdout=subprocess.PIPE, text=True, env=environment
-    )
-    assert child.stdout is not None
-    said = child.stdout.read()
-    _, status, usage = os.wait4(child.pid, 0)
+    asked = [sys.executable, "-c", CHILD, *words]
+    done = subprocess.run(asked, stdout=subprocess.PIPE, text=True, env=environment(folder, threads), check=False)
     seconds = time.perf_counter() - began
-    if status:
+    if done.returncode:
         raise SystemExit(f"failed: vitgraft {shlex.join(words)}")
-    unit = 1 if sys.platform == "darwin" else 1024
-    return said, usage.ru_maxrss * unit / 2**20, seconds
+    return done.stdout, peak_of_child(folder), seconds
+
+
+def environment(folder: Path, threads: int) -> dict[str, str]:
+    """Of a child, which leaves its peak in a file."""
+    own = {"OMP_NUM_THREADS": str(threads), "VITGRAFT_CACHE": str(folder / "cache")}
+    return {**os.environ, **own, "PEAK_FILE": str(folder / "peak")}
+
+
+def peak_of_child(folder: Path) -> float:
+    """MiB of the child that ended last."""
+    return float((folder / "peak").read_text())
 
 
 def digits(folder: Path, count: int) -> Path:

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from rich.console import Console
 from rich.table import Table
 
-from advise import CHILD, digits, random_weights
+from advise import CHILD, digits, environment, peak_of_child, random_weights
 from vitgraft.machine.memory import bytes_of
 
 RESULT = Path(__file__).parent / "results" / "memory_limit.json"
@@ -44,20 +44,19 @@ def run(limit: str, method: str, options: argparse.Namespace, folder: Path) -> d
     ]
     words += ["--method", method, "--epochs", "1", "--memory", limit, "--device", "cpu", "--out", str(out)]
     words += ["--cache", options.cache]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads), "VITGRAFT_CACHE": str(folder / "cache")}
     began = time.perf_counter()
-    with (folder / "said").open("w+") as said:
-        child = subprocess.Popen([sys.executable, "-c", CHILD, *words], stdout=said, stderr=said, env=environment)
-        _, status, usage = os.wait4(child.pid, 0)
-        said.seek(0)
-        text = " ".join(said.read().split())
+    asked = [sys.executable, "-c", CHILD, *words]
+    done = subprocess.run(
+        asked, capture_output=True, text=True, env=environment(folder, options.threads), check=False
+    )
+    text = " ".join(done.stderr.split())
     found: dict[str, Any] = {"method": method, "limit": limit, "limit_mib": bytes_of(limit) / 2**20}
-    if status:
+    if done.returncode:
         enough = ENOUGH.search(text)
         if enough is None:
             raise SystemExit(text)
         return {**found, "enough": enough[1]}
-    peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 2**20
+    peak = peak_of_child(folder)
     cost = json.loads((out / "record.json").read_text())["cost"]
     chosen = {
         key: cost[key] for key in ("micro_batches", "computed_twice", "evaluated_at_once", "predicted_peak_mib")

@@ -1,6 +1,8 @@
 """Costs are counted, not estimated: against hand-made graphs, against formulas of the architecture."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 
@@ -192,3 +194,13 @@ def test_peak_memory__has_seen_what_was_held() -> None:
     found = peak_memory_mib()
     assert found is not None
     assert found > held.nbytes / 2**20
+
+
+CHILD = "from vitgraft.train.cost import peak_memory_mib; print(peak_memory_mib())"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems tell no better")
+def test_peak_memory__is_not_that_of_the_program_that_started_it() -> None:
+    held = torch.ones(2**28)
+    child = subprocess.run([sys.executable, "-c", CHILD], capture_output=True, text=True, check=True)
+    assert float(child.stdout) < held.nbytes / 2**20

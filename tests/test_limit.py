@@ -425,15 +425,16 @@ def test_no_room__for_one_image_says_what_helps() -> None:
 # A fresh process
 
 COMMAND = """
-import atexit, resource, sys
-atexit.register(lambda: print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+import atexit
 from vitgraft.cli import main
+from vitgraft.train.cost import peak_memory_mib
+atexit.register(lambda: print("peak", peak_memory_mib()))
 main()
 """
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="tells peaks in KiB, and has glibc")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs glibc, and a peak of its own")
 @pytest.mark.parametrize(("method", "over"), [("lora", 120), ("lora", 330), ("linear", 120)])
 def test_fit__never_holds_more_than_the_limit(method: str, over: int, tmp_path: Path) -> None:
     """A ViT of a few million values in a process of its own, with so many MiB over what an idle one holds."""

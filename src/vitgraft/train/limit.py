@@ -84,10 +84,10 @@ def looked_at_once(model: Tuned, batch: int, settings: Training, here: Placement
     footprint, room = look(model), _room(settings.memory, works, here)
     found = footprint.images(room, batch)
     if not found:
-        enough = held(here.device) + needs(footprint.bytes(1))
+        enough = _enough(held(here.device), footprint.bytes(1))
         raise ConfigError(
             f"{option('memory', settings.memory)}: a look at the data needs gradients of all weights, and has no "
-            f"room for those of one image. Give it {option('memory', f'{-(-enough // 2**20):.0f}MiB')}, or use a "
+            f"room for those of one image. Give it {option('memory', f'{enough}MiB')}, or use a "
             "method that does not look at the data."
         )
     return None if found == batch else found
@@ -117,19 +117,24 @@ def _room(memory: str, works: Works, here: Placement) -> float:
     return room_of(bytes_of(memory), held(here.device))
 
 
+def _enough(before: float, needed: float) -> int:
+    """MiB that are enough, with a little more: what a process holds differs from start to start."""
+    return 32 * (int((before + needs(needed)) / 2**20) // 32 + 1)
+
+
 def _refusal(works: Works, layout: Layout, limit: int, before: int, needed: float) -> str:
     """What would fit, where nothing does."""
     frozen = works.model.backbone
     heads = Tuned(frozen, Plan(LinearHead(frozen.width, works.model.classes)))
     cached = would_cache(heads, works.settings)
     least = choose(replace(works, model=heads, cached=cached), replace(layout, least=1), 0.0).needed
-    enough, linear = (-(-(before + needs(one)) // 2**20) for one in (needed, least))
-    rather = f", or train a classifier alone (--method linear), for which {linear:.0f}MiB are enough"
+    enough, linear = (_enough(before, one) for one in (needed, least))
+    rather = f", or train a classifier alone (--method linear), for which {linear}MiB are enough"
     return (
         f"{option('memory', works.settings.memory)}: the process holds {written(before)} of these "
         f"{written(limit)} before it trains (interpreter, torch, backbone, task), and one image at a time, with "
         f"all that can be computed twice, needs {written(needs(needed))} more. Give it "
-        f"{option('memory', f'{enough:.0f}MiB')}{rather if linear < enough else ''}; a smaller backbone or image "
+        f"{option('memory', f'{enough}MiB')}{rather if linear < enough else ''}; a smaller backbone or image "
         "size needs less, too."
     )
 
@@ -145,7 +150,7 @@ def told(within: Within, layout: Layout, normalises: bool) -> str:
     )
     steps = f"{parts}, {exact}" if within.accumulate > 1 else "whole batches"
     twice = {"none": "", "mlp": "; mlps are computed twice", "block": "; blocks are computed twice"}
-    peak = "" if within.peak is None else f"; a peak of {written(within.peak)} is predicted"
+    peak = "" if within.peak is None else f"; a peak of at most {written(within.peak)} is predicted"
     return (
         f"To stay within memory: {steps}{twice[within.recompute]}; evaluation by {within.eval_batch_size}{peak}."
     )
