@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -196,6 +196,17 @@ def _bomb(where: str) -> tuple[str, Callable[..., Any]]:
     return "vitgraft.train.state.torch.save", half
 
 
+@pytest.fixture
+def plain_signals() -> Iterator[None]:
+    """Signals as a program has them that set none: Ray, in a test before, leaves a handler of its own."""
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {one: signal.signal(one, handler) for one, handler in handlers.items()}
+    yield
+    for one, handler in before.items():
+        signal.signal(one, handler)
+
+
+@pytest.mark.usefixtures("plain_signals")
 @pytest.mark.parametrize(
     ("number", "ends"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)], ids=["INT", "TERM"]
 )
