@@ -93,7 +93,7 @@ def test_options__about_data_are_those_of_each_command_that_reads_them(command: 
     assert asked - of_runs <= OPTIONS[command]
 
 
-@pytest.mark.parametrize("command", ["eval", "predict", "merge", "sensitivity", "fit", "import"])
+@pytest.mark.parametrize("command", ["eval", "predict", "merge", "export", "sensitivity", "fit", "import"])
 def test_options__about_weights_are_those_of_each_command_that_loads_them(command: str) -> None:
     assert named(HOUSE / "backbones" / "hub.py") | named(HOUSE / "models" / "published.py") <= OPTIONS[command]
 

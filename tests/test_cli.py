@@ -91,7 +91,7 @@ for line in sys.stdin.read().splitlines():
         print(f"{{line}}: exit {{done.code}}, imported {{heavy}}", file=sys.stderr)
 """
     commands = [
-        *("--help", "fit --help", "eval --help", "predict --help", "merge --help", "--version"),
+        *("--help", "fit --help", "eval --help", "predict --help", "merge --help", "export --help", "--version"),
         *("methods", "methods lora", "methods --json", "tasks", "tasks --json", "backbones", "backbones --json"),
         "bench status quick",
         *("fit digits --print-config", "fit digits --method lora:rank=2 --epochs 3 --print-config"),

@@ -117,6 +117,7 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         "Model.save": (one.save, {"folder": folder / "again", "metrics": {"a": 1.0}, "cost": {}}),
         "Training": (vitgraft.Training, {}),
         "Training.changed": (QUICK.changed, {"values": {"epochs": 2}}),
+        "export": (vitgraft.export, {"model": one, "out": folder / "one.pt", "overwrite": True}),
         "fit": (vitgraft.fit, {"model": one, "train": SPLIT, "settings": QUICK, "out": folder / "run"}),
         "graft": (vitgraft.graft, {"backbone": FROZEN, "method": "lora", "classes": 3}),
         "load": (vitgraft.load, {"folder": folder / "saved", "backbone": FROZEN}),

@@ -19,6 +19,7 @@ _HOMES = {
     "Model": "vitgraft.models.model",
     "Training": "vitgraft.train.settings",
     "VitgraftError": "vitgraft.errors",
+    "export": "vitgraft.models.programs.export",
     "fit": "vitgraft.models.training",
     "graft": "vitgraft.models.model",
     "load": "vitgraft.models.model",
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from vitgraft.models.model import Model as Model
     from vitgraft.models.model import graft as graft
     from vitgraft.models.model import load as load
+    from vitgraft.models.programs.export import export as export
     from vitgraft.models.training import fit as fit
     from vitgraft.train.settings import Training as Training
 
@@ -45,6 +47,7 @@ __all__ = [
     "Model",
     "Training",
     "VitgraftError",
+    "export",
     "fit",
     "graft",
     "load",

@@ -11,6 +11,7 @@ from vitgraft.cli.advise import advise
 from vitgraft.cli.calibrate import calibrate
 from vitgraft.cli.convert import convert
 from vitgraft.cli.evaluate import evaluate
+from vitgraft.cli.export import export
 from vitgraft.cli.fit import fit
 from vitgraft.cli.guard import Commands
 from vitgraft.cli.merge import merge
@@ -61,6 +62,7 @@ app.command("eval", rich_help_panel="Work")(evaluate)
 app.command("predict", rich_help_panel="Work")(predict)
 app.command("calibrate", rich_help_panel="Work")(calibrate)
 app.command("merge", rich_help_panel="Work")(merge)
+app.command("export", rich_help_panel="Work")(export)
 app.command("sensitivity", rich_help_panel="Work")(sensitivity)
 app.command("report", rich_help_panel="Work")(report)
 app.command("import", rich_help_panel="Work")(convert)
