@@ -33,7 +33,7 @@ def texts(path: Path) -> Iterator[tuple[int, str]]:
 
 def named(path: Path) -> set[str]:
     """The options that a file's messages name, by themselves or by `errors.option`."""
-    found = {word for _, text in texts(path) for word in re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)}
+    found = {word for _, text in texts(path) for word in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", text)}
     for node in ast.walk(ast.parse(path.read_text())):
         if (
             isinstance(node, ast.Call)
