@@ -43,7 +43,8 @@ def _project(view: BlockView, group: str, x: Tensor) -> Tensor:
 def _attend(view: BlockView, u: Tensor, h: Tensor, absorb: bool) -> Tensor:
     (q_weight, q_bias), (k_weight, k_bias), (v_weight, v_bias) = (view.projection(place) for place in "qkv")
     q = F.linear(u, q_weight, q_bias)
-    absorb = absorb and view.absorbs and not torch.jit.is_tracing()  # TorchScript has no functions of our own
+    traced: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    absorb = absorb and view.absorbs and not traced  # TorchScript has no functions of our own
     if not (absorb and pays(q.shape[1], view.heads, h.shape[1], tuple(k_weight.shape))):
         h = h.to(q.dtype)
         return view.attend(q, F.linear(h, k_weight, k_bias), F.linear(h, v_weight, v_bias))
