@@ -22,7 +22,7 @@ import torch
 
 from step_cost import machine
 from vitgraft import load_backbone, methods
-from vitgraft.backbones.timm_vit import wrap
+from vitgraft.backbones.families import wrap
 from vitgraft.core.backbone import Backbone
 from vitgraft.core.tuned import Tuned
 from vitgraft.data.preprocessing import Preprocessing

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from step_cost import CLASSES, library_model, machine, pictures, ratio
 from vitgraft import methods
-from vitgraft.backbones.timm_vit import wrap
+from vitgraft.backbones.families import wrap
 from vitgraft.core.backbone import Backbone
 from vitgraft.core.tuned import Tuned
 from vitgraft.machine.placement import place

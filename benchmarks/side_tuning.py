@@ -28,7 +28,7 @@ from rich.table import Table
 from torch import Tensor
 
 from vitgraft import methods
-from vitgraft.backbones.timm_vit import wrap
+from vitgraft.backbones.families import wrap
 from vitgraft.core.backbone import Backbone, Features
 from vitgraft.core.sites import Tap
 from vitgraft.core.tuned import Tuned

@@ -29,7 +29,7 @@ from step_cost import (
     ratio,
     timed,
 )
-from vitgraft.backbones.timm_vit import wrap
+from vitgraft.backbones.families import wrap
 from vitgraft.core.tuned import Tuned
 from vitgraft.methods.spt import SptLora
 

@@ -32,7 +32,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from vitgraft import methods
-from vitgraft.backbones.timm_vit import wrap
+from vitgraft.backbones.families import wrap
 from vitgraft.core.sites import Recompute
 from vitgraft.core.tuned import Tuned
 from vitgraft.train.cost import kept_bytes

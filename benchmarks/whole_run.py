@@ -27,7 +27,7 @@ import torch
 from PIL import Image
 
 from vitgraft import methods
-from vitgraft.backbones.timm_vit import wrap
+from vitgraft.backbones.families import wrap
 from vitgraft.core.backbone import Backbone
 from vitgraft.core.tuned import Tuned
 from vitgraft.data.preprocessing import Preprocessing

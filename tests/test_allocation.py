@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tests.tiny import VARIANTS, backbone
-from vitgraft.backbones.timm_vit import wrap
+from vitgraft.backbones.families import wrap
 from vitgraft.errors import CheckpointError, ConfigError
 from vitgraft.search.allocation import (
     PUBLISHED_LEVELS,
@@ -224,5 +224,5 @@ def test_scores__are_the_rows_of_each_place(variant: str) -> None:
     for candidate, found in zip(candidates(frozen), scores_of(frozen, values), strict=True):
         assert found.shape == candidate.shape
         rows = frozen.rows(candidate.site)
-        own = [part.module.get_parameter(candidate.kind)[part.start : part.stop] for part in rows]
+        own = [(part.weight if candidate.kind == "weight" else part.bias).part for part in rows]
         assert torch.equal(found, torch.cat(own))

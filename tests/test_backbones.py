@@ -3,12 +3,15 @@
 import pytest
 import timm
 import torch
+from timm.models.beit import Beit
+from timm.models.eva import Eva
 from timm.models.vision_transformer import DiffAttention, ParallelScalingBlock, ParallelThingsBlock, ResPostBlock
 from torch import nn
 
 from tests.tiny import SMALL, VARIANTS, backbone, images, vit
-from vitgraft.backbones.timm_vit import wrap
-from vitgraft.core.backbone import Backbone
+from vitgraft.backbones.families import wrap
+from vitgraft.core.backbone import Backbone, Edits
+from vitgraft.core.graft import Graft
 from vitgraft.core.plan import Plan
 from vitgraft.core.sites import PLACES, Tap
 from vitgraft.core.tuned import Tuned, perturbed
@@ -32,7 +35,17 @@ def test_walk__is_the_librarys_forward_pass(variant: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224", "test_vit", "test_vit2", "test_vit3", "test_vit4"],
+    [
+        "vit_tiny_patch16_224",
+        "deit_tiny_distilled_patch16_224",
+        "test_vit",
+        "test_vit2",
+        "test_vit3",
+        "test_vit4",
+        "eva02_tiny_patch14_224",
+        "vit_tiny_patch16_dinov3_qkvb",
+        "vit_pe_core_tiny_patch16_384",
+    ],
 )
 def test_walk__timms_own_models(name: str) -> None:
     frozen = wrap(timm.create_model(name, num_classes=0), name)
@@ -51,11 +64,9 @@ def test_walk__other_image_size() -> None:
         (lambda: vit(block_fn=ParallelScalingBlock), "ParallelScalingBlock"),
         (lambda: vit(block_fn=ParallelThingsBlock), "ParallelThingsBlock"),
         (lambda: vit(attn_layer=DiffAttention, num_heads=2, embed_dim=32), "DiffAttention"),
-        (
-            lambda: timm.create_model("test_beit" if timm.is_model("test_beit") else "beit_base_patch16_224"),
-            "Beit",
-        ),
-        (lambda: timm.create_model("eva02_tiny_patch14_224"), "Eva"),
+        (lambda: vit(kind=Eva, use_post_norm=True), "EvaBlockPostNorm"),
+        (lambda: vit(kind=Eva, attn_type="rope", qkv_fused=False, num_kv_heads=1), "Eva with grouped-query"),
+        (lambda: vit(kind=Beit, global_pool=""), "Beit model without pooling"),
         (lambda: timm.create_model("test_convnext"), "ConvNeXt"),
         (lambda: nn.Linear(3, 3), "Linear"),
     ],
@@ -121,7 +132,29 @@ def test_fingerprint__tells_weights_apart() -> None:
     assert frozen.fingerprint() != before
 
 
-@pytest.mark.parametrize("variant", ["plain", "siglip_attention_pool", "dinov2_registers"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_edit__at_every_site_changes_the_output(variant: str) -> None:
+    """What a library reads of a module's weight, past the module, no edit can miss."""
+    frozen = backbone(variant)
+    pictures = images(frozen, count=1)
+    with torch.no_grad():
+        before = frozen(pictures).pooled
+        unheard = [
+            site
+            for site in frozen.sites()
+            if torch.equal(frozen(pictures, Edits({site: (Louder(),)})).pooled, before)
+        ]
+    assert not unheard
+
+
+class Louder(Graft):
+    """Adds a part of every value to it, more to later ones: so that no norm or softmax takes it away."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return y * torch.linspace(1, 2, y.shape[-1])
+
+
+@pytest.mark.parametrize("variant", ["plain", "siglip_attention_pool", "dinov2_registers", "dinov3", "beit"])
 def test_start__resumes_a_walk_in_the_middle(variant: str) -> None:
     frozen = backbone(variant)
     pictures = images(frozen)

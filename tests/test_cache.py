@@ -13,7 +13,7 @@ from torch import nn
 from tests import tiny, toy
 from tests.caching import METHODS, SETTINGS, TRAIN, VAL, Session, only, place, same, session, walked
 from tests.test_distributed import in_two_processes
-from vitgraft.backbones.timm_vit import wrap
+from vitgraft.backbones.families import wrap
 from vitgraft.core.backbone import Backbone
 from vitgraft.data.task import ArrayImages, Split
 from vitgraft.errors import TrainingError

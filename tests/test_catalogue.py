@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import vitgraft
 from tests.test_cli import call, home
-from vitgraft.backbones import catalogue, checkpoints, create, hub, loading
+from vitgraft.backbones import catalogue, checkpoints, families, hub, loading
 from vitgraft.backbones.create import create_model
 from vitgraft.errors import BackboneError, Told
 from vitgraft.runs import run as running
@@ -35,7 +35,7 @@ def test_catalogue__agrees_with_timm(row: catalogue.Listed) -> None:
         model = timm.create_model(row.name, num_classes=0)
         published = timm.create_model(row.name)
     config = model.pretrained_cfg
-    assert type(model) in create.MODELS
+    assert families.viewed(model)
     assert sum(value.numel() for value in model.parameters()) == row.parameters
     assert sum(value.numel() for value in published.parameters()) * 4 / 1e6 == pytest.approx(
         row.download, abs=0.06
@@ -50,7 +50,10 @@ def test_catalogue__agrees_with_timm(row: catalogue.Listed) -> None:
         assert config["license"] == row.licence
 
 
-@pytest.mark.parametrize("short", ["vit-ti16", "dinov2-s-reg", "siglip-b16", "deit-b-distilled"])
+@pytest.mark.parametrize(
+    "short",
+    ["vit-ti16", "dinov2-s-reg", "siglip-b16", "deit-b-distilled", "dinov3-s", "eva02-s", "beit-b", "pe-b16"],
+)
 def test_catalogue__counts_the_flops_of_a_pass(short: str) -> None:
     row = next(row for row in catalogue.TIMM if row.short == short)
     with torch.device("meta"):
@@ -219,6 +222,7 @@ def test_misfit__names_the_backbone_that_the_file_is_of(row: catalogue.Listed) -
         model = timm.create_model(row.name, num_classes=0)
     told = checkpoints._called(dict(model.state_dict()))
     alike = {"vit-s16", "deit-s", "dino-s"}, {"vit-b16", "deit-b", "dino-b", "mae-b"}, {"vit-l16", "mae-l"}
-    alike += {"clip-b16", "openclip-b16"}, {"siglip-b16", "siglip2-b16"}
+    alike += {"clip-b16", "openclip-b16"}, {"siglip-b16", "siglip2-b16"}, {"dinov3-l", "dinov3-l-sat"}
+    alike += {"beit-b", "beitv2-b"}, {"beit-l", "beitv2-l"}
     same = next((group for group in alike if row.short in group), {row.short})
     assert set(told.removeprefix(" (as ").rpartition(" ")[0].split(", ")) == same

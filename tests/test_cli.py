@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from tests.runs import call, refused
-from vitgraft.backbones.timm_vit import wrap
+from vitgraft.backbones.families import wrap
 from vitgraft.cli import app, listings
 from vitgraft.core.shape import measure
 from vitgraft.data.transforms import evaluation

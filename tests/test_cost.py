@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from tests import toy
 from tests.tiny import SIZE, SMALL, vit
 from vitgraft import methods
-from vitgraft.backbones.timm_vit import wrap
+from vitgraft.backbones.families import wrap
 from vitgraft.core.tuned import Tuned
 from vitgraft.train.cost import (
     forward_flops,

@@ -7,7 +7,7 @@ import torch
 from tests import toy
 from tests.tiny import backbone, images
 from vitgraft import methods
-from vitgraft.backbones.timm_vit import wrap
+from vitgraft.backbones.families import wrap
 from vitgraft.core.plan import Plan
 from vitgraft.core.sites import STEM, Tap
 from vitgraft.core.tuned import Tuned

@@ -7,7 +7,7 @@ import torch
 from tests import toy
 from tests.tiny import backbone, images, vit
 from vitgraft import methods
-from vitgraft.backbones.timm_vit import wrap
+from vitgraft.backbones.families import wrap
 from vitgraft.core.tuned import Tuned
 from vitgraft.data.transforms import evaluation
 from vitgraft.errors import ConfigError

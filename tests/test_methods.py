@@ -10,7 +10,7 @@ import torch
 
 from tests.tiny import VARIANTS, backbone, images
 from vitgraft import methods
-from vitgraft.backbones.timm_vit import wrap
+from vitgraft.backbones.families import wrap
 from vitgraft.core.backbone import Backbone
 from vitgraft.core.shape import measure
 from vitgraft.core.sites import Tap

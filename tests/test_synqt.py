@@ -10,7 +10,7 @@ from torch import nn
 
 from tests.tiny import backbone, images
 from vitgraft import methods
-from vitgraft.backbones.timm_vit import wrap
+from vitgraft.backbones.families import wrap
 from vitgraft.core import query
 from vitgraft.core.query import read_block
 from vitgraft.core.shape import measure

@@ -15,7 +15,7 @@ import vitgraft
 from tests import toy
 from tests.tiny import backbone, images, vit
 from vitgraft import methods
-from vitgraft.backbones.timm_vit import wrap
+from vitgraft.backbones.families import wrap
 from vitgraft.core.backbone import Backbone
 from vitgraft.core.tuned import Tuned, perturbed
 from vitgraft.errors import ConfigError

@@ -8,7 +8,7 @@ from torch import nn
 from tests import toy
 from tests.tiny import backbone, images
 from vitgraft import methods
-from vitgraft.backbones.timm_vit import wrap
+from vitgraft.backbones.families import wrap
 from vitgraft.core.block import BlockView
 from vitgraft.core.plan import Plan
 from vitgraft.core.query import read_block

@@ -1,4 +1,4 @@
-"""Tiny members of every supported variant of timm's VisionTransformer, with random weights."""
+"""Tiny members of every supported variant of timm's transformers, with random weights."""
 
 from collections.abc import Callable
 from functools import partial
@@ -6,11 +6,13 @@ from typing import Any
 
 import torch
 from timm.layers import LayerNorm, RmsNorm, SwiGLU, SwiGLUPacked
+from timm.models.beit import Beit
 from timm.models.deit import VisionTransformerDistilled
+from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from vitgraft.backbones.timm_vit import wrap
+from vitgraft.backbones.families import wrap
 from vitgraft.core.backbone import Backbone
 
 SIZE = 16
@@ -22,9 +24,10 @@ SMALL: dict[str, Any] = {
     "num_heads": 3,
     "num_classes": 0,
 }
+TOKEN: dict[str, Any] = {"global_pool": "token"}
 
 
-def vit(kind: type[VisionTransformer] = VisionTransformer, seed: int = 0, **arguments: Any) -> nn.Module:
+def vit(kind: type[nn.Module] = VisionTransformer, seed: int = 0, **arguments: Any) -> nn.Module:
     """A tiny model in which no weight is at an initial value that hides something, such as 0 or 1."""
     torch.manual_seed(seed)
     model = kind(**{**SMALL, **arguments})
@@ -66,6 +69,70 @@ VARIANTS: dict[str, Callable[[], nn.Module]] = {
     "no_final_norm": partial(vit, final_norm=False),
     "other_shape": partial(vit, img_size=(24, 16), embed_dim=32, depth=2, num_heads=4, mlp_ratio=2.5),
     "with_classifier": partial(vit, num_classes=5),
+    "eva02": partial(
+        vit,
+        kind=Eva,
+        use_rot_pos_emb=True,
+        ref_feat_shape=(4, 4),
+        swiglu_mlp=True,
+        scale_mlp=True,
+        mlp_ratio=8 / 3,
+    ),
+    "eva02_unfused": partial(vit, kind=Eva, use_rot_pos_emb=True, qkv_fused=False, swiglu_mlp=True, **TOKEN),
+    "eva_plain": partial(vit, kind=Eva, init_values=0.3, scale_attn_inner=True, img_size=(24, 16)),
+    "dinov3": partial(
+        vit,
+        kind=Eva,
+        dynamic_img_size=True,
+        qkv_bias=False,
+        init_values=0.3,
+        rope_type="dinov3",
+        use_rot_pos_emb=True,
+        use_abs_pos_emb=False,
+        rope_rotate_half=True,
+        num_reg_tokens=2,
+        use_fc_norm=False,
+    ),
+    "dinov3_biased_token": partial(
+        vit,
+        kind=Eva,
+        dynamic_img_size=True,
+        img_size=(24, 16),
+        rope_type="dinov3",
+        use_rot_pos_emb=True,
+        num_reg_tokens=1,
+        no_embed_class=True,
+        **TOKEN,
+    ),
+    "perception_encoder": partial(
+        vit,
+        kind=Eva,
+        attn_type="rope",
+        use_rot_pos_emb=True,
+        use_pre_transformer_norm=True,
+        use_post_transformer_norm=True,
+        use_fc_norm=False,
+        rope_grid_offset=1.0,
+        rope_grid_indexing="xy",
+        ref_feat_shape=(4, 4),
+        global_pool="map",
+        attn_pool_num_heads=2,
+        init_values=0.1,
+    ),
+    "rope_mixed": partial(
+        vit, kind=Eva, attn_type="rope", use_rot_pos_emb=True, rope_type="mixed", qk_norm=True, **TOKEN
+    ),
+    "rope_mixed_dynamic": partial(
+        vit, kind=Eva, attn_type="rope", use_rot_pos_emb=True, rope_type="mixed", dynamic_img_size=True
+    ),
+    "mrope": partial(
+        vit, kind=Eva, attn_type="rope", use_rot_pos_emb=True, rope_type="mrope", rope_mrope_section=(1, 1, 1)
+    ),
+    "beit": partial(vit, kind=Beit, use_rel_pos_bias=True, use_abs_pos_emb=False, init_values=0.3, **TOKEN),
+    "beit_average": partial(vit, kind=Beit, use_rel_pos_bias=True, img_size=(24, 16)),
+    "beit_shared": partial(
+        vit, kind=Beit, use_shared_rel_pos_bias=True, swiglu_mlp=True, scale_mlp=True, qkv_bias=False
+    ),
 }
 """Every variant by name; each call builds a fresh model."""
 

@@ -1,7 +1,7 @@
 """A backbone for what does not depend on its weights: cost and speed. Nothing is downloaded."""
 
 from vitgraft.backbones.create import create_model
-from vitgraft.backbones.timm_vit import wrap
+from vitgraft.backbones.families import wrap
 from vitgraft.core.backbone import Backbone
 
 WEIGHTS = "random weights, on which none of these numbers depend"

@@ -1,4 +1,4 @@
-"""Well-known backbones, as a table that needs no torch. Any other timm VisionTransformer works as well.
+"""Well-known backbones, as a table that needs no torch. Others of timm's families with a view work as well.
 
 Those that people ask for by a family and a size have a short name (`dinov2-s`), which stands for timm's full name
 at an image size that is worth its cost: DINOv2 at 224 pixels, not at the 518 that its positions are stored for.
@@ -25,10 +25,11 @@ SUGGESTED = "dinov2-s"
 HUB_FILE = "model.safetensors"
 
 CHANNELS, EXPANSION = 3, 4
-"""Colours of a picture; width of a listed model's mlps over its own."""
+"""Colours of a picture; width of a model's mlps over its own (gated ones are narrower, for the same work)."""
 
-SCALED, NORMED = ("dinov2", "deit3"), ("clip", "openclip")
-"""Families with layer scales, and those with a norm before the first block."""
+SCALED, NORMED = ("dinov2", "deit3", "dinov3", "beit", "beitv2"), ("clip", "openclip", "pe")
+UNPLACED = ("dinov3", "beit", "beitv2")
+"""Families with layer scales, those with a norm before the first block, and those that add no positions."""
 
 USUAL = 224
 """Pixels a side at which short names are used."""
@@ -132,6 +133,7 @@ def like(looks: Looks) -> list[str]:
         if row.short
         and (row.width, row.depth, row.patch, row.prefix) == sizes
         and (row.family in SCALED, row.family in NORMED) == (looks.scaled, "norm_pre" in looks.parts)
+        and (row.family in UNPLACED) == ("pos_embed" not in looks.parts)
         and (row.pooling == "map") == ("attn_pool" in looks.parts)
     ]
 

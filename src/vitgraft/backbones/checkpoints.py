@@ -1,4 +1,4 @@
-"""Loads a weight file into a timm VisionTransformer: all of what belongs there, or nothing.
+"""Loads a weight file into a timm model: all of what belongs there, or nothing.
 
 Files of timm, JAX (.npz), MAE, MoCo-v3, DINOv2 and transformers are told apart and renamed by `layouts`, which
 also takes off what stands before a backbone's names. Here the names and shapes of both sides are compared, and
@@ -14,6 +14,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from timm.layers import GELU, GELUTanh, QuickGELU, resample_abs_pos_embed
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from vitgraft.backbones.catalogue import Looks, like
 from vitgraft.backbones.containers import shortened
 from vitgraft.backbones.layouts import HEADS, JAX, Named, first_part, translate
+from vitgraft.backbones.timm_filters import filtered
 from vitgraft.backbones.weight_files import WeightFile, read_weights
 from vitgraft.errors import CheckpointError
 
@@ -94,7 +96,7 @@ class LoadReport:
         return f"{self.path.name} ({self.layout}): {'; '.join(told) or 'every tensor fits'}."
 
 
-def load_weights(model: VisionTransformer, path: Path | str) -> LoadReport:
+def load_weights(model: nn.Module, path: Path | str) -> LoadReport:
     """Copy a file's weights into `model`, whose own classifier, if the file has no fitting one, stays as it is.
 
     Raises:
@@ -102,16 +104,22 @@ def load_weights(model: VisionTransformer, path: Path | str) -> LoadReport:
             declared exceptions. The model is then untouched.
     """
     file = read_weights(Path(path))
-    source = translate(file)
     own: dict[str, Tensor] = model.state_dict()
-    tensors, foreign_heads = _without_foreign_heads(source.tensors, own)
-    tensors, grids = _resampled(model, file, tensors, bilinear=source.layout is JAX)
+    if isinstance(model, VisionTransformer):
+        source = translate(file)
+        tensors, foreign_heads = _without_foreign_heads(source.tensors, own)
+        tensors, grids = _resampled(model, file, tensors, bilinear=source.layout is JAX)
+        resampled: tuple[str, ...] = (POSITIONS,) if grids else ()
+    else:
+        source, resampled = filtered(model, file)
+        tensors, foreign_heads = _without_foreign_heads(source.tensors, own)
+        grids = "timm's way" if resampled else ""
     report = LoadReport(
         path=file.path,
         layout=source.layout.name,
         missing=tuple(name for name in own if name not in tensors),
         unexpected=tuple(name for name in tensors if name not in own),
-        resampled=(POSITIONS,) if grids else (),
+        resampled=resampled,
         grids=grids,
         dropped=(*source.dropped, *foreign_heads),
         container=file.container,
@@ -178,7 +186,7 @@ def _grid(count: int, file: WeightFile, model: VisionTransformer) -> tuple[int, 
     return (side, side) if side and side * side == count else None
 
 
-def _check(report: LoadReport, model: VisionTransformer, source: Named, tensors: Mapping[str, Tensor]) -> None:
+def _check(report: LoadReport, model: Any, source: Named, tensors: Mapping[str, Tensor]) -> None:
     own: dict[str, Tensor] = model.state_dict()
     may_miss, may_have = _exceptions(set(own), set(tensors))
     missing = [name for name in report.missing if name not in may_miss]
@@ -205,7 +213,7 @@ def _check(report: LoadReport, model: VisionTransformer, source: Named, tensors:
         )
 
 
-def _computes(model: VisionTransformer, source: Named, path: Path) -> str:
+def _computes(model: Any, source: Named, path: Path) -> str:
     """How the mlps' activation differs from a config.json's, if at all. Raises CheckpointError if by much."""
     wanted, found = ACTIVATIONS.get(source.activation or ""), activation(model)
     if wanted is None or found is None or wanted == found:
@@ -219,7 +227,7 @@ def _computes(model: VisionTransformer, source: Named, path: Path) -> str:
     )
 
 
-def activation(model: VisionTransformer) -> str | None:
+def activation(model: Any) -> str | None:
     """What the mlps compute, in one of the words of ACTIVATIONS; None if it is none of them."""
     act = getattr(model.blocks[0].mlp, "act", None)
     if isinstance(act, nn.GELU):
@@ -258,7 +266,7 @@ def _called(tensors: Mapping[str, Tensor]) -> str:
     registers = tensors.get("reg_token")
     prefix = len(parts & {"cls_token", "dist_token"}) + (0 if registers is None else registers.shape[1])
     blocks = {name.split(".")[1] for name in tensors if first_part(name) == "blocks"}
-    scaled = any(name.endswith(".ls1.gamma") for name in tensors)
+    scaled = any(name.endswith((".ls1.gamma", ".gamma_1")) for name in tensors)
     found = like(Looks(patch.shape[0], len(blocks), patch.shape[2], prefix, scaled, parts))
     return f" (as {', '.join(found)} {'has' if len(found) == 1 else 'have'})" if found else ""
 

@@ -9,13 +9,14 @@ from typing import Any
 import timm
 import torch
 from timm.models.vision_transformer import VisionTransformer
+from torch import nn
 
 from vitgraft.backbones import hub
 from vitgraft.backbones.catalogue import BUILT_IN, TIMM, short_names, spelled_out
 from vitgraft.backbones.checkpoints import LoadReport, load_weights
+from vitgraft.backbones.families import listed, viewed
 from vitgraft.backbones.sizes import Size, canonical_size, check_patches, for_timm
 from vitgraft.backbones.sources import Described, described
-from vitgraft.backbones.timm_vit import MODELS
 from vitgraft.errors import BackboneError, CheckpointError, near, unknown
 
 POOLINGS = ("token", "avg", "avgmax", "max", "map", "prr")
@@ -32,7 +33,7 @@ def create_model(
     image_size: Size = None,
     global_pool: str | None = None,
     seed: int = 0,
-) -> tuple[VisionTransformer, LoadReport | None]:
+) -> tuple[nn.Module, LoadReport | None]:
     """A headless model in eval mode, and how its weights fitted.
 
     `name` is timm's, with or without a tag or with a source (`hf-hub:`, `local-dir:`), a short one of the
@@ -59,16 +60,17 @@ def create_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         with torch.device("meta"):  # no values yet: those of a large model take a minute to draw
-            plan = build(name, chosen)
+            plan: Any = build(name, chosen)
         check_patches(image_size, plan.patch_embed.patch_size, name)
         if checkpoint is None and not pretrained:
             return build(name, chosen).eval(), None
         file = checkpoint or _published(name, plan, source)
-        model = build(name, {**chosen, "weight_init": "skip"})  # the file's values follow, or an error
+        skipping = {"weight_init": "skip"} if isinstance(plan, VisionTransformer) else {}
+        model = build(name, {**chosen, **skipping})  # the file's values follow, or an error
     return model.eval(), load_weights(model, file)
 
 
-def _published(name: str, model: VisionTransformer, source: Described | None) -> Path:
+def _published(name: str, model: Any, source: Described | None) -> Path:
     if name == BUILT_IN:
         return FOLDER / f"{BUILT_IN}.safetensors"
     if source is None:
@@ -76,13 +78,13 @@ def _published(name: str, model: VisionTransformer, source: Described | None) ->
     return source.folder or hub.fetch_file(name, name.partition(":")[2])
 
 
-def _build_described(source: Described, name: str, options: Mapping[str, Any]) -> VisionTransformer:
+def _build_described(source: Described, name: str, options: Mapping[str, Any]) -> nn.Module:
     if not timm.is_model(source.architecture):
         raise BackboneError(f"{name} is a {source.architecture}, which timm {timm.__version__} does not have.")
     return _built(name, source.architecture, {**source.arguments, **options}, dict(source.pretrained_cfg))
 
 
-def _build_timm(name: str, options: Mapping[str, Any]) -> VisionTransformer:
+def _build_timm(name: str, options: Mapping[str, Any]) -> nn.Module:
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
         raise BackboneError(_unknown_name(name, architecture))
@@ -94,18 +96,18 @@ def _build_timm(name: str, options: Mapping[str, Any]) -> VisionTransformer:
 
 def _built(
     name: str, architecture: str, options: Mapping[str, Any], pretrained_cfg: dict[str, Any] | None = None
-) -> VisionTransformer:
+) -> nn.Module:
     try:
-        model = timm.create_model(
+        model: nn.Module = timm.create_model(
             architecture, pretrained=False, num_classes=0, pretrained_cfg=pretrained_cfg, **options
         )
     except (TypeError, AssertionError, ValueError, RuntimeError) as error:
         told = ", ".join(f"{key} {value}" for key, value in options.items()) or "its own settings"
         raise BackboneError(f"timm cannot build {name} with {told}: {error}") from error
-    if type(model) not in MODELS:
+    if not viewed(model):
         raise BackboneError(
             f"{name} is a {type(model).__name__} of timm, which vitgraft has no view of. Supported are its "
-            "VisionTransformer models; `vitgraft backbones` lists well-known ones."
+            f"{listed()} models; `vitgraft backbones` lists well-known ones."
         )
     return model
 

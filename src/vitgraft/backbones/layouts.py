@@ -85,8 +85,7 @@ def translate(file: WeightFile) -> Named:
         arrays, dropped = jax_npz.translate(file.tensors)
         before = jax_npz.prefix(file.tensors)
         return Named(JAX, arrays, (*file.ignored, *dropped), jax_npz.head_count(file.tensors), before)
-    prefix, others = _prefixes(file)
-    own = {name.removeprefix(prefix): value for name, value in file.tensors.items() if name.startswith(prefix)}
+    prefix, others, own = own_part(file)
     foreign = tuple(name for name in file.tensors if not name.startswith(prefix))
     layout = _layout(own, prefix)
     renamed = _renamed(own, layout)
@@ -101,6 +100,17 @@ def translate(file: WeightFile) -> Named:
     if layout is TRANSFORMERS:
         layout = replace(layout, name=f"{layout.name} {transformers_names.family(own)}")
     return Named(layout, _with_registers(_with_whole(kept)), dropped, heads, prefix, others, activation)
+
+
+def own_part(file: WeightFile) -> tuple[str, tuple[str, ...], dict[str, Tensor]]:
+    """What stands before the backbone's names and before those of others, and its tensors without it.
+
+    Raises:
+        CheckpointError: see `translate`.
+    """
+    prefix, others = _prefixes(file)
+    own = {name.removeprefix(prefix): value for name, value in file.tensors.items() if name.startswith(prefix)}
+    return prefix, others, own
 
 
 def _renamed(own: Mapping[str, Tensor], layout: Layout) -> Mapping[str, Tensor]:

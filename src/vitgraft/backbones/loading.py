@@ -6,9 +6,9 @@ from pathlib import Path
 
 from vitgraft.backbones.catalogue import spelled_out
 from vitgraft.backbones.create import create_model
+from vitgraft.backbones.families import wrap
 from vitgraft.backbones.sizes import canonical_size
 from vitgraft.backbones.sources import canonical, folder_of
-from vitgraft.backbones.timm_vit import wrap
 from vitgraft.core.backbone import Backbone
 from vitgraft.errors import Told
 from vitgraft.kinds import checked

@@ -184,8 +184,8 @@ def _frozen(config: RunConfig) -> Frozen:
     """The backbone: built-in weights or a local folder's as they are, else random ones in the same shape."""
     from vitgraft.backbones import catalogue, hub
     from vitgraft.backbones.create import create_model
+    from vitgraft.backbones.families import wrap
     from vitgraft.backbones.loading import load_backbone
-    from vitgraft.backbones.timm_vit import wrap
 
     if config.backbone == catalogue.BUILT_IN:
         return Frozen(load_backbone(config.backbone, image_size=config.image_size), ())
@@ -193,7 +193,7 @@ def _frozen(config: RunConfig) -> Frozen:
         config.backbone, pretrained=False, image_size=config.image_size, global_pool=config.global_pool
     )
     told = "Counted and measured with random weights: what a run costs does not depend on them."
-    if config.checkpoint is None and not hub.at_hand(model.pretrained_cfg):
+    if config.checkpoint is None and not hub.at_hand(getattr(model, "pretrained_cfg", {})):
         told += " The backbone's own are not on this disk: fit downloads them."
     return Frozen(wrap(model, config.backbone), (told,))
 

@@ -152,7 +152,8 @@ def backbones(as_json: Json = False) -> None:
     """List the built-in backbone and well-known models of timm, with what a picture costs on them.
 
     A short name stands for timm's name at the image size that is listed; timm's name keeps timm's own size. Any
-    timm VisionTransformer works, listed or not; other models are refused with a sentence. GFLOPs are those
+    VisionTransformer, Eva (EVA-02, DINOv3, Perception Encoder, ROPE-ViT) or Beit of timm works, listed or not;
+    other models are refused with a sentence. GFLOPs are those
     of one image's forward pass, a multiplication and the addition after it being two.
 
     Example: vitgraft fit photos/ --backbone dinov2-s

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint as run_twice
 
-from vitgraft.core.block import Rows, Visitor
+from vitgraft.core.block import Visitor
 from vitgraft.core.graft import Graft
 from vitgraft.core.model_view import ModelView
+from vitgraft.core.rows import Rows
 from vitgraft.core.sites import AFTER_ATTENTION, PLACES, STEM, Recompute, Site, Tap
 from vitgraft.errors import BackboneError, ConfigError, unknown
 from vitgraft.kinds import checked
@@ -106,19 +107,18 @@ class Backbone(nn.Module):
         return dict(homes)
 
     def parameter_names(self, block: int | None = None) -> list[str]:
-        """Names of the backbone's parameters (head excluded), of one stage if `block` is given."""
+        """Names of the backbone's parameters (head excluded); of those that one stage has alone, if given."""
         homes = self._homes
         order = [name for name, _ in self.model.named_parameters() if name in homes]
-        return [name for name in order if block is None or any(home == block for home, _ in homes[name])]
+        return [name for name in order if block is None or {home for home, _ in homes[name]} == {block}]
 
     def bias_names(self) -> list[str]:
-        """Names of every parameter that its module calls `bias`."""
-        own = set(self.parameter_names())
-        modules = self.model.named_modules()
-        found = [
-            f"{path}.bias" for path, module in modules if isinstance(getattr(module, "bias", None), nn.Parameter)
-        ]
-        return [name for name in found if name in own]
+        """Names of every parameter that its module calls `bias`, or that a linear place has for one."""
+        modules = [*self.model.modules()]
+        found = {id(bias) for one in modules if isinstance(bias := getattr(one, "bias", None), nn.Parameter)}
+        rows = [rows for site in self.sites() for rows in self.rows(site)]
+        found |= {id(one.bias.whole) for one in rows if one.bias is not None}
+        return [name for name in self.parameter_names() if id(self.model.get_parameter(name)) in found]
 
     def final_norm_names(self) -> list[str]:
         """Names of the final normalisation's parameters."""

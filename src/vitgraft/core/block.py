@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vitgraft.core.graft import Graft
 from vitgraft.core.lean import Before, RowEdit, edited_linears
+from vitgraft.core.rows import Linear, Rows
 from vitgraft.core.sites import JOINED, Site, Tap
 
 Step = Callable[[Tensor], Tensor]
@@ -22,15 +23,6 @@ Part = Literal["block", "attention", "mlp"]
 
 GROUPS = {"qkv": ("q", "k", "v"), "proj": ("proj",), "fc1": ("fc1",), "fc2": ("fc2",)}
 """Places that read the same input, by the name of their group: which is a place, too, where there are several."""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Output rows start:stop of one library module: where a place's values come from."""
-
-    module: nn.Module
-    start: int
-    stop: int
 
 
 @dataclass
@@ -102,8 +94,12 @@ class BlockView(StageView, ABC):
         """True if `activate` is one operation on each value alone, and autograd keeps its input for it."""
 
     @abstractmethod
-    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """q (B, M, D), k and v (B, N, D) -> (B, M, D): M need not be N."""
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, placed: bool = True) -> Tensor:
+        """q (B, M, D), k and v (B, N, D) -> (B, M, D): M need not be N.
+
+        k and v are the image's tokens, with prompts behind them if any. So are q, the first M of them, unless they
+        are not `placed`: then they are queries that stand nowhere in the image, as its class token does.
+        """
 
     @property
     @abstractmethod
@@ -113,14 +109,14 @@ class BlockView(StageView, ABC):
     @property
     @abstractmethod
     def absorbs(self) -> bool:
-        """True if scores are plain products of projections: no normalised queries or keys, no rotation."""
+        """True if a query that is not placed has plain products of projections as its scores."""
 
     @abstractmethod
     def after_attention(self, a: Tensor) -> Tensor:
         """(B, M, D): what stands between the heads' joined outputs and `proj`, mostly nothing."""
 
     @abstractmethod
-    def linears(self, group: str) -> tuple[nn.Linear, ...]:
+    def linears(self, group: str) -> tuple[Linear, ...]:
         """The library's modules that produce a group of `GROUPS`, in order; one or several a group."""
 
     @abstractmethod
@@ -137,10 +133,7 @@ class BlockView(StageView, ABC):
     def projection(self, place: str) -> tuple[Tensor, Tensor | None]:
         """Weight (D_out, D_in) and bias (D_out,) of a linear place that is rows of one module."""
         (rows,) = self.rows(place)
-        linear = rows.module
-        assert isinstance(linear, nn.Linear)
-        part = slice(rows.start, rows.stop)
-        return linear.weight[part], None if linear.bias is None else linear.bias[part]
+        return rows.weight.part, None if rows.bias is None else rows.bias.part
 
     @abstractmethod
     def parts(self, place: str) -> tuple[nn.Module, ...]:

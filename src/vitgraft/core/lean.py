@@ -15,10 +15,11 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from vitgraft.core.edits import Columns, LowRankEdit, SparseEdit, WeightEdit, add_product, lines_of
+from vitgraft.core.rows import Linear
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Before:
 
 
 def edited_linears(
-    x: Tensor, before: Before | None, linears: Sequence[nn.Linear], edits: Sequence[RowEdit]
+    x: Tensor, before: Before | None, linears: Sequence[Linear], edits: Sequence[RowEdit]
 ) -> tuple[Tensor, ...]:
     """The outputs of `linears`, with their edits, on h = before(x), or on x itself; x (B, N, D).
 
@@ -79,7 +80,7 @@ class _Group:
     """Linears that read the same input h = before(x), and their edits."""
 
     before: Before | None
-    linears: tuple[nn.Linear, ...]
+    linears: tuple[Linear, ...]
     edits: tuple[RowEdit, ...]
 
     def h(self, x: Tensor) -> Tensor:

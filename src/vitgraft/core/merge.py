@@ -7,13 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from vitgraft.core.backbone import Backbone, Edits
-from vitgraft.core.block import Rows
 from vitgraft.core.graft import Graft
 from vitgraft.core.plan import Head
+from vitgraft.core.rows import Values
 from vitgraft.core.sites import Site
 from vitgraft.errors import NotFoldable
-
-Folded = dict[str, Tensor]
 
 
 def merged(backbone: Backbone, edits: Edits, head: Head) -> nn.Module:
@@ -27,78 +25,71 @@ def merged(backbone: Backbone, edits: Edits, head: Head) -> nn.Module:
             f"The head is a {type(head).__name__}, which a plain model's one linear classifier cannot express. "
             "Keep the graft as it is: `save` and `load` need no merge."
         )
-    values: Folded = {name: value.detach() for name, value in edits.values.items()}
-    paths = {id(module): path for path, module in backbone.model.named_modules()}
+    folded = _Folded(backbone, edits)
     with torch.no_grad():
         for site, grafts in edits.grafts.items():
-            _fold_site(backbone, site, grafts, paths, values)
+            _fold_site(backbone, site, grafts, folded)
     weight, bias = classifier
     model = copy.deepcopy(backbone.model)
     with torch.no_grad():
-        for name, value in values.items():
+        for name, value in folded.values.items():
             model.get_parameter(name).copy_(value)
         return backbone.view.with_head(model, weight.detach(), None if bias is None else bias.detach())
 
 
-def _fold_site(
-    backbone: Backbone, site: Site, grafts: Iterable[Graft], paths: dict[int, str], values: Folded
-) -> None:
+class _Folded:
+    """Parameters by their names, as they stand after what has been folded so far."""
+
+    def __init__(self, backbone: Backbone, edits: Edits) -> None:
+        self.values = {name: value.detach() for name, value in edits.values.items()}
+        self._paths: dict[int, str] = {id(module): path for path, module in backbone.model.named_modules()}
+
+    def path(self, where: Values) -> str:
+        """Of the module."""
+        return self._paths[id(where.module)]
+
+    def name(self, where: Values) -> str:
+        return f"{self.path(where)}.{where.name}".removeprefix(".")
+
+    def read(self, where: Values) -> Tensor:
+        """(rows, D_in) of a matrix, whatever the shape of a row, or (rows,) of a vector."""
+        part = self.values.get(self.name(where), where.whole.detach())[where.start : where.stop]
+        return part.flatten(1) if part.dim() > 1 else part
+
+    def write(self, where: Values, value: Tensor) -> None:
+        whole = self.values.get(self.name(where), where.whole.detach()).clone()
+        part = whole[where.start : where.stop]
+        part.copy_(value.view_as(part))
+        self.values[self.name(where)] = whole
+
+
+def _fold_site(backbone: Backbone, site: Site, grafts: Iterable[Graft], folded: _Folded) -> None:
     block, place = site
     rows = backbone.rows(site)
+    biases = [one.bias for one in rows if one.bias is not None]
+    whole = len(biases) == len(rows)
     for graft in grafts:
         if not rows:
             raise NotFoldable(
                 f"{type(graft).__name__} at block {block}, place {place!r} cannot be merged: that place is no "
                 "weight of the model. Keep the graft as it is: `save` and `load` need no merge."
             )
-        pieces = [_Piece(part, paths[id(part.module)], values) for part in rows]
-        biases = [piece.bias for piece in pieces if piece.bias is not None]
         try:
             weight, bias = graft.fold(
-                torch.cat([piece.weight for piece in pieces]), torch.cat(biases) if biases else None
+                torch.cat([folded.read(one.weight) for one in rows]),
+                torch.cat([folded.read(one) for one in biases]) if whole else None,
             )
         except NotFoldable as error:
             raise NotFoldable(f"Block {block}, place {place!r} cannot be merged: {error}.") from None
-        if bias is not None and len(biases) < len(pieces):
+        if bias is not None and not whole:
             raise NotFoldable(
                 f"Block {block}, place {place!r} cannot be merged: {type(graft).__name__} needs a bias there, and "
-                f"{pieces[0].path} has none."
+                f"{folded.path(rows[0].weight)} has none. Keep the graft as it is: `save` and `load` need no "
+                "merge."
             )
-        start = 0
-        for piece in pieces:
-            stop = start + len(piece.weight)
-            piece.write(weight[start:stop], None if bias is None else bias[start:stop], values)
-            start = stop
-
-
-class _Piece:
-    """The rows of one module, as they stand after what has been folded so far."""
-
-    def __init__(self, rows: Rows, path: str, values: Folded) -> None:
-        self.path = path
-        self._span = slice(rows.start, rows.stop)
-        self._whole = {
-            name: values.get(f"{path}.{name}", own).detach().clone()
-            for name in ("weight", "bias")
-            if (own := getattr(rows.module, name, None)) is not None
-        }
-        whole = self._whole["weight"]
-        self._matrix = whole.flatten(1) if whole.dim() > 1 else whole
-
-    @property
-    def weight(self) -> Tensor:
-        """(rows, D_in), or (rows,) of a normalisation."""
-        part: Tensor = self._matrix[self._span]
-        return part
-
-    @property
-    def bias(self) -> Tensor | None:
-        whole = self._whole.get("bias")
-        return None if whole is None else whole[self._span]
-
-    def write(self, weight: Tensor, bias: Tensor | None, values: Folded) -> None:
-        self._matrix[self._span] = weight
-        values[f"{self.path}.weight"] = self._matrix.view_as(self._whole["weight"])
+        sizes = [len(one) for one in rows]
+        for one, part in zip(rows, weight.split(sizes), strict=True):
+            folded.write(one.weight, part)
         if bias is not None:
-            self._whole["bias"][self._span] = bias
-            values[f"{self.path}.bias"] = self._whole["bias"]
+            for where, part in zip(biases, bias.split(sizes), strict=True):
+                folded.write(where, part)

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from vitgraft.core.block import BlockView, Rows, StageView, Visitor
+from vitgraft.core.block import BlockView, StageView, Visitor
+from vitgraft.core.rows import Rows
 
 
 class StemView(StageView, ABC):

@@ -27,7 +27,7 @@ def read_block(
 
     h is the block's normalised input (the tap `norm1`); `drop` acts on each branch's output. Returns
     (attention branch, mlp branch), each (B, T, D); the block's output is u plus both. `absorb` allows the form
-    without projected tokens, where it `pays`; a block with normalised queries or keys does not.
+    without projected tokens, where it `pays`; a block with normalised or rotated queries or keys does not.
     """
     attended: Tensor = drop(view.scale1(_project(view, "proj", _attend(view, view.norm1(u), h, absorb))))
     middle = u + attended
@@ -47,7 +47,7 @@ def _attend(view: BlockView, u: Tensor, h: Tensor, absorb: bool) -> Tensor:
     absorb = absorb and view.absorbs and not traced  # TorchScript has no functions of our own
     if not (absorb and pays(q.shape[1], view.heads, h.shape[1], tuple(k_weight.shape))):
         h = h.to(q.dtype)
-        return view.attend(q, F.linear(h, k_weight, k_bias), F.linear(h, v_weight, v_bias))
+        return view.attend(q, F.linear(h, k_weight, k_bias), F.linear(h, v_weight, v_bias), placed=False)
     mixed: Tensor = _AbsorbedAttention.apply(q, h, k_weight, v_weight, view.heads)[0]
     return view.after_attention(mixed if v_bias is None else mixed + v_bias)
 

@@ -14,7 +14,8 @@ class Shape:
     """The sizes of one transformer.
 
     `widths` gives (inputs, outputs) of each linear place of a block. The rest counts values: `parameters` of
-    the backbone (head excluded), `block_parameters` of one block, `bias_values` of all biases,
+    the backbone (head excluded), `block_parameters` of one block (those that it
+    shares with no other), `bias_values` of all biases,
     `block_norm_values` (outputs of one block's normalisations), `final_norm_parameters`, `stem_width` and
     `final_norm_width` (outputs of the patch embedding and of the final normalisation; 0 where there is none).
     """
@@ -38,28 +39,23 @@ def joined(shape: Shape) -> tuple[int, int]:
 
 def measure(backbone: "Backbone") -> Shape:
     """The sizes of `backbone`, read off its modules."""
-    from torch import nn
+    from vitgraft.core.rows import inputs_of, outputs_of
 
     def outputs(site: tuple[int, str]) -> int:
-        return sum(piece.stop - piece.start for piece in backbone.rows(site))
+        return outputs_of(backbone.rows(site))
 
     sizes = {name: backbone.parameter(name).numel() for name in backbone.parameter_names()}
-
-    def inputs(place: str) -> int:
-        linear = backbone.rows((0, place))[0].module
-        assert isinstance(linear, nn.Linear)
-        return linear.in_features
 
     final = backbone.rows((backbone.depth, "norm"))
     return Shape(
         depth=backbone.depth,
         width=backbone.width,
-        widths={place: (inputs(place), outputs((0, place))) for place in LINEAR_PLACES},
+        widths={place: (inputs_of(backbone.rows((0, place))), outputs((0, place))) for place in LINEAR_PLACES},
         parameters=sum(sizes.values()),
         block_parameters=sum(sizes[name] for name in backbone.parameter_names(0)),
         bias_values=sum(sizes[name] for name in backbone.bias_names()),
         block_norm_width=outputs((0, "norm1")) + outputs((0, "norm2")),
         final_norm_parameters=sum(value.numel() for rows in final for value in rows.module.parameters()),
-        final_norm_width=sum(rows.stop - rows.start for rows in final),
+        final_norm_width=outputs_of(final),
         stem_width=outputs((-1, "patch")),
     )

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from vitgraft.core.backbone import Backbone
 from vitgraft.core.block import GROUPS, BlockView
+from vitgraft.core.rows import Rows, inputs_of, outputs_of
 from vitgraft.core.sites import LINEAR_PLACES, STEM
 from vitgraft.heads.ladder import WIDENING, LadderHead, SideBlock
 
@@ -33,7 +34,7 @@ def prunable(backbone: Backbone) -> bool:
     """True if every block has plain layers: one linear map a place, and an mlp without gates."""
     blocks = backbone.view.blocks
     single = all(len(view.rows(place)) == 1 for view in blocks for place in LINEAR_PLACES)
-    return single and all(_linear(view, "fc1").out_features == _linear(view, "fc2").in_features for view in blocks)
+    return single and all(outputs_of(view.rows("fc1")) == inputs_of(view.rows("fc2")) for view in blocks)
 
 
 @torch.no_grad()
@@ -47,17 +48,17 @@ def kept_rows(backbone: Backbone, width: int, importance: Importance = magnitude
     def weigh(weight: Tensor) -> Tensor:
         return importance(names[id(weight)], weight).flatten(1)
 
-    kept = _top(weigh(backbone.rows((STEM, "patch"))[0].module.get_parameter("weight")).sum(1), width)
+    kept = _top(weigh(backbone.rows((STEM, "patch"))[0].weight.whole).sum(1), width)
     found = {_name(STEM, "patch"): kept}
     for block, view in enumerate(backbone.view.blocks):
         rows = [view.rows(place)[0] for place in ("q", "k", "v")]
-        scores = [weigh(part.module.get_parameter("weight"))[part.start : part.stop, kept].sum(1) for part in rows]
+        scores = [weigh(part.weight.whole)[part.start : part.stop, kept].sum(1) for part in rows]
         # By the product of the three; in logarithms, so that it does not vanish.
         tiny = torch.finfo(scores[0].dtype).tiny
         kept = _top(torch.stack([score.clamp_min(tiny).log() for score in scores]).sum(0), width)
         found[_name(block, "qkv")] = kept
         for place, count in (("proj", width), ("fc1", WIDENING * width), ("fc2", width)):
-            kept = _top(weigh(_linear(view, place).weight)[:, kept].sum(1), count)
+            kept = _top(weigh(_rows(view, place).weight.whole)[:, kept].sum(1), count)
             found[_name(block, place)] = kept
     return found
 
@@ -74,12 +75,11 @@ def prune_into(head: LadderHead, backbone: Backbone, rows: Mapping[str, Tensor])
         inner, middle, hidden, out = (rows[_name(block, group)] for group in GROUPS)
         _copy_norm(side.norm1, view, "norm1", kept)
         for place, linear in (("q", side.q), ("k", side.k), ("v", side.v)):
-            (part,) = view.rows(place)
-            _copy(linear, part.module, inner + part.start, kept)
-        _copy(side.proj, _linear(view, "proj"), middle, inner)
+            _copy(linear, _rows(view, place), inner, kept)
+        _copy(side.proj, _rows(view, "proj"), middle, inner)
         _copy_norm(side.norm2, view, "norm2", middle)
-        _copy(side.fc1, _linear(view, "fc1"), hidden, middle)
-        _copy(side.fc2, _linear(view, "fc2"), out, hidden)
+        _copy(side.fc1, _rows(view, "fc1"), hidden, middle)
+        _copy(side.fc2, _rows(view, "fc2"), out, hidden)
         kept = out
 
 
@@ -87,10 +87,9 @@ def _name(block: int, group: str) -> str:
     return f"{block}:{group}"
 
 
-def _linear(view: BlockView, place: str) -> nn.Linear:
-    linear = view.rows(place)[0].module
-    assert isinstance(linear, nn.Linear)
-    return linear
+def _rows(view: BlockView, place: str) -> Rows:
+    (rows,) = view.rows(place)
+    return rows
 
 
 def _top(scores: Tensor, count: int) -> Tensor:
@@ -98,10 +97,10 @@ def _top(scores: Tensor, count: int) -> Tensor:
     return scores.topk(count).indices.sort().values
 
 
-def _copy(target: nn.Linear, source: nn.Module, rows: Tensor, columns: Tensor) -> None:
-    target.weight.copy_(source.get_parameter("weight")[rows][:, columns])
-    if getattr(source, "bias", None) is not None:
-        target.bias.copy_(source.get_parameter("bias")[rows])
+def _copy(target: nn.Linear, source: Rows, rows: Tensor, columns: Tensor) -> None:
+    target.weight.copy_(source.weight.part[rows][:, columns])
+    if source.bias is not None:
+        target.bias.copy_(source.bias.part[rows])
 
 
 def _copy_norm(target: nn.LayerNorm, view: BlockView, place: str, kept: Tensor) -> None:

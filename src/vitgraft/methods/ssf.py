@@ -32,6 +32,7 @@ class SSF(Method):
 
     def plan(self, backbone: "Backbone", classes: int, findings: Findings | None = None) -> "Plan":
         from vitgraft.core.plan import Plan
+        from vitgraft.core.rows import outputs_of
         from vitgraft.grafts.scale_shift import ScaleShift
         from vitgraft.heads.linear import LinearHead
 
@@ -39,7 +40,7 @@ class SSF(Method):
         inner = [(block, place) for block in range(backbone.depth) for place in ("norm1", "norm2", *LINEAR_PLACES)]
         grafts = {}
         for site in [(STEM, "patch"), *inner, (backbone.depth, "norm")]:
-            width = sum(rows.stop - rows.start for rows in backbone.rows(site))
+            width = outputs_of(backbone.rows(site))
             if width:
                 grafts[site] = (ScaleShift(width, self.std),)
         return Plan(LinearHead(backbone.width, classes), grafts)

@@ -9,8 +9,8 @@ from hashlib import sha256
 import torch
 from torch import Tensor, nn
 
+from vitgraft.backbones.families import wrap
 from vitgraft.backbones.loading import load_backbone
-from vitgraft.backbones.timm_vit import wrap
 from vitgraft.core.backbone import Backbone
 from vitgraft.core.tuned import Tuned
 from vitgraft.data.class_names import as_whole, names_in_order

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vitgraft.core.rows import outputs_of
 from vitgraft.core.sites import LINEAR_PLACES, Site
 from vitgraft.errors import ConfigError
 
@@ -159,10 +160,10 @@ def candidates(backbone: "Backbone") -> tuple[Candidate, ...]:
         rows = backbone.rows(site)
         if not rows or (site[1] not in LINEAR_PLACES and len(rows) > 1):
             continue
-        outputs = sum(part.stop - part.start for part in rows)
-        inputs = tuple(rows[0].module.get_parameter("weight").shape[1:])
+        outputs = outputs_of(rows)
+        inputs = tuple(rows[0].weight.whole.shape[1:])
         found.append(Candidate(site, "weight", (outputs, *inputs)))
-        if all(getattr(part.module, "bias", None) is not None for part in rows):
+        if all(part.bias is not None for part in rows):
             found.append(Candidate(site, "bias", (outputs,)))
     return tuple(found)
 
@@ -173,8 +174,8 @@ def scores_of(backbone: "Backbone", values: Mapping[str, Tensor]) -> list[Tensor
     found = []
     for candidate in candidates(backbone):
         rows = backbone.rows(candidate.site)
-        whole = [values[names[id(part.module.get_parameter(candidate.kind))]] for part in rows]
-        parts = [value[part.start : part.stop] for part, value in zip(rows, whole, strict=True)]
+        where = [part.weight if candidate.kind == "weight" else part.bias for part in rows]
+        parts = [values[names[id(one.whole)]][one.start : one.stop] for one in where if one is not None]
         found.append(parts[0] if len(parts) == 1 else torch.cat(parts))
     return found
 

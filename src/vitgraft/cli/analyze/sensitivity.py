@@ -178,7 +178,7 @@ def _mask(path: Path, method: "Spt") -> "Pattern":
 
     from vitgraft.analyze.sensitivity import pattern
     from vitgraft.backbones.create import create_model
-    from vitgraft.backbones.timm_vit import wrap
+    from vitgraft.backbones.families import wrap
     from vitgraft.methods.base import NoData
     from vitgraft.methods.spt import Spt, SptAdapter, SptLora
 

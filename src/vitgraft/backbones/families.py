@@ -1,0 +1,52 @@
+"""Which models have a view, and how a library's model object becomes a backbone."""
+
+import copy
+from typing import Any
+
+from torch import nn
+
+from vitgraft.backbones.views.timm_beit import TimmBeit
+from vitgraft.backbones.views.timm_eva import TimmEva
+from vitgraft.backbones.views.timm_vit import TimmViT
+from vitgraft.core.backbone import Backbone
+from vitgraft.errors import BackboneError
+
+TIMM: tuple[Any, ...] = (TimmViT, TimmEva, TimmBeit)
+"""Views of timm's families. Each names its `models` and says what one of these `lacks` to be walked through."""
+
+
+def wrap(model: nn.Module, name: str, config: dict[str, object] | None = None) -> Backbone:
+    """A Backbone over a library's model, which itself stays as it is; the two share their weights.
+
+    Raises:
+        BackboneError: the model's class, or a part of its blocks, has no view.
+    """
+    view = next((one for one in TIMM if type(model) in one.models), None)
+    lacks = "model" if view is None else view.lacks(model)
+    if view is None or lacks:
+        raise BackboneError(
+            f"{name} is a {type(model).__name__} {lacks}, which vitgraft has no view of. Supported are timm's "
+            f"{listed()} with pre-norm blocks (ViT, DeiT, DINO, DINOv2, DINOv3, MAE, CLIP, SigLIP, EVA-02, BEiT "
+            "and their like); `vitgraft backbones` lists well-known ones."
+        )
+    return Backbone(view(_share_storage(model)), name, config)
+
+
+def viewed(model: nn.Module) -> bool:
+    """True if there is a view of the model's class."""
+    return any(type(model) in one.models for one in TIMM)
+
+
+def listed() -> str:
+    """The classes that have a view, for a sentence."""
+    names = [kind.__name__ for one in TIMM for kind in one.models]
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _share_storage(model: nn.Module) -> nn.Module:
+    """A copy of `model` that shares its tensors but not its modes, hooks or `requires_grad`."""
+    memo: dict[int, object] = {
+        id(value): nn.Parameter(value.detach(), requires_grad=False) for value in model.parameters()
+    }
+    memo.update({id(value): value.detach() for value in model.buffers()})
+    return copy.deepcopy(model, memo)

@@ -1,0 +1,1 @@
+"""How the models of each library family are walked through: one file a family."""
