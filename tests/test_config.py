@@ -45,6 +45,7 @@ OTHERS: dict[str, Any] = {  # a value for every key, none of them its default
     "clip_norm": 1.0,
     "accumulate": 2,
     "memory": "4GiB",
+    "minutes": 2.5,
     "precision": "bf16",
     "seed": 11,
     "recompute": "block",

@@ -31,6 +31,7 @@ ORDER = (
     "analyze",
     "advice",
     "bench",
+    "selection",
     "cli",
     "__main__",
 )

@@ -257,17 +257,17 @@ def test_later__tests_what_was_kept(home: Path, begun: Path) -> None:
     path = home / "run" / store.FILE
     untested = path.read_bytes()
     told: list[str] = []
-    right = later(config, told.append).test
+    right = later(config, told.append, None).test
     assert right is not None
     assert not told
     path.write_bytes(untested)
     photos(home / "photos", 1, first=50)
-    assert later(config, told.append).test == right
+    assert later(config, told.append, None).test == right
     assert "3 images are new" in told[0]
     path.write_bytes(untested)
     (home / "photos" / members(home, "test")[0]).unlink()
     with pytest.raises(Exception, match="1 image is gone"):
-        later(config, told.append)
+        later(config, told.append, None)
 
 
 def test_lists__are_kept_too(tmp_path: Path) -> None:

@@ -117,6 +117,7 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         "Model.save": (one.save, {"folder": folder / "again", "metrics": {"a": 1.0}, "cost": {}}),
         "Training": (vitgraft.Training, {}),
         "Training.changed": (QUICK.changed, {"values": {"epochs": 2}}),
+        "auto": (vitgraft.auto, {"data": folder / "nowhere", "minutes": 1.0, "out": folder / "auto"}),
         "export": (vitgraft.export, {"model": one, "out": folder / "one.pt", "overwrite": True}),
         "fit": (vitgraft.fit, {"model": one, "train": SPLIT, "settings": QUICK, "out": folder / "run"}),
         "graft": (vitgraft.graft, {"backbone": FROZEN, "method": "lora", "classes": 3}),

@@ -19,6 +19,7 @@ _HOMES = {
     "Model": "vitgraft.models.model",
     "Training": "vitgraft.train.settings",
     "VitgraftError": "vitgraft.errors",
+    "auto": "vitgraft.selection.auto",
     "export": "vitgraft.models.programs.export",
     "fit": "vitgraft.models.training",
     "graft": "vitgraft.models.model",
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from vitgraft.models.model import load as load
     from vitgraft.models.programs.export import export as export
     from vitgraft.models.training import fit as fit
+    from vitgraft.selection.auto import auto as auto
     from vitgraft.train.settings import Training as Training
 
 __all__ = [
@@ -47,6 +49,7 @@ __all__ = [
     "Model",
     "Training",
     "VitgraftError",
+    "auto",
     "export",
     "fit",
     "graft",

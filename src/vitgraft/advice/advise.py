@@ -166,6 +166,12 @@ class Adviser:
             **facts,
         )
 
+    def under(self, settings: Training) -> "Adviser":
+        """The same under other settings; what is known of the machine is not measured again."""
+        other = replace(self, settings=replace(settings, memory=None))
+        vars(other).update(counts=self.counts, machine=self.machine, held=self.held)
+        return other
+
     @cached_property
     def counts(self) -> Counts:
         return Counts.of(self.task)

@@ -26,6 +26,12 @@ READ = 8
 STEPS, APART = 3, 3.0
 """How often a run walks through a step to count it; without values, operations are taken apart into so many."""
 
+AGAIN = 4.0
+"""A first step that takes fewer seconds is taken again."""
+
+MOST_BESIDE = 4.0
+"""At most so many times as long as its images does a call take."""
+
 ROUNDS = 3
 """Of which the median counts, where there is time for so many."""
 
@@ -84,6 +90,8 @@ class Probed(Works):
 
     def _look(self) -> tuple[Footprint, int, float]:
         real = Works(self.model, self.settings, self.cached, real=True, computed=self.computed)
+        if self.cached:  # what readings look like is found without values, and slowly
+            real._counted["form"] = self._form()
         began = perf_counter()
         footprint = real.step(self.settings.recompute)
         self.here.wait()
@@ -114,16 +122,20 @@ def _ignore(result: object) -> None:
 def timed(
     work: Callable[[int], None], batch: int, took: float, most: int, allowed: float, here: Placement
 ) -> float:
-    """Seconds an image of `work`, of which `batch` images took so long at first.
+    """Seconds an image of `work` on `most` images, of which `batch` took so long at first.
 
-    It is done again, on up to `most` images at a time, if that takes less than what is allowed.
+    It is done again, then on up to `most` images at a time, if that takes less than what is allowed. Where it is
+    done on fewer, what each call takes beside its images is shared out over `most`.
     """
-    fit = int(batch * allowed / (ROUNDS + 1) / max(took, 1e-9))
-    if fit < batch:
+    if took < AGAIN:  # the first one warmed up
+        took = median_of(lambda: work(batch), 1, here)
+    images = min(most, int(batch * allowed / (ROUNDS + 1) / max(took, 1e-9)))
+    if images <= batch:
         return took / batch
-    images = max(min(most, fit), 1)
     work(images)  # warms up
-    return median_of(lambda: work(images), ROUNDS, here) / images
+    seconds = median_of(lambda: work(images), ROUNDS, here)
+    each = max((seconds - took) / (images - batch), seconds / images / MOST_BESIDE)
+    return each + max(seconds - each * images, 0.0) / most
 
 
 def median_of(work: Callable[[], None], rounds: int, here: Placement) -> float:

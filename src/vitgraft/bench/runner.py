@@ -85,7 +85,7 @@ def _finish(config: RunConfig, test: bool, threads: int) -> None:
             return _keep_diverged(config, error)
         store.write(path, record)  # a run that was finished does not write it again
     if test and record.test is None:
-        test_later(config, _say)
+        test_later(config, _say, None)
 
 
 def _finish_together(configs: Sequence[RunConfig], threads: int) -> None:

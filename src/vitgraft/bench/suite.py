@@ -161,12 +161,13 @@ def load(source: str, changes: Mapping[str, Any] | None = None) -> Suite:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"'{path}' is no TOML file that can be read ({error}).") from None
     try:
-        return _suite(table, path.stem, changes or {})
+        return of(table, path.stem, changes or {})
     except ConfigError as error:
         raise ConfigError(f"'{path}': {error}") from None
 
 
-def _suite(table: Mapping[str, Any], name: str, changes: Mapping[str, Any]) -> Suite:
+def of(table: Mapping[str, Any], name: str, changes: Mapping[str, Any]) -> Suite:
+    """The suite that a file's table says, unless it has another `name` of its own. Raises as `load`."""
     for key in table:
         if key not in KEYS:
             raise ConfigError(unknown("key of a suite", key, KEYS))

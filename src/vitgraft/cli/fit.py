@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from vitgraft.cli import guard, show
+from vitgraft.cli import auto, guard, show
 from vitgraft.cli.options import configured, typed
 from vitgraft.errors import ConfigError, Told, command
 from vitgraft.results.record import Record
 from vitgraft.results.store import kept_in
-from vitgraft.runs.config import RunConfig, read_toml
+from vitgraft.runs.config import AUTO_METHOD, RunConfig, read_toml
 
 OF_THE_BACKBONE = ("checkpoint", "image_size", "global_pool")
 """Keys that say how the backbone is made, and mean nothing for another."""
@@ -57,12 +57,19 @@ def fit(
       vitgraft fit --config photos.toml --lr 0.002 --out runs/photos-lr2
 
       vitgraft fit --resume --out runs/photos-lr2
+
+      vitgraft fit photos/ --method auto --minutes 5 --backbone dinov2-s
     """
     if resume and force:
         raise ConfigError("--resume goes on with a run and --force replaces it: choose one of them.")
     if resume and config is None and not {"data", "out"} & given.keys():
         raise ConfigError("Which run is to go on? Name its folder: vitgraft fit --resume --out FOLDER.")
     values = _file_values(config, resume, given) | given
+    if values.get("method") == AUTO_METHOD:
+        record = auto.auto(values, resume, force, print_config)
+        if record is not None:
+            summary(record, auto.folder_of(values))
+        return
     chosen = RunConfig.of(values)
     if print_config:
         typer.echo(chosen.toml(), nl=False)

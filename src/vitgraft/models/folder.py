@@ -40,6 +40,8 @@ def holds(folder: Path) -> str | None:
     """What a folder holds that is not to be lost, in words."""
     if (folder / store.FILE).exists():
         return "a finished run"
+    if (folder / store.SEARCH / store.KEPT).exists():
+        return "a search (--method auto) that was stopped"
     if any((folder / name).exists() for name in (state.FILE, calibrate.STAGES)):
         return "a run that was stopped"
     return "a saved graft" if (folder / artefact.CARD).exists() else None
@@ -47,13 +49,13 @@ def holds(folder: Path) -> str | None:
 
 def is_run(folder: Path) -> bool:
     """True if the command line keeps a run in the folder, whatever has become of it."""
-    return any((folder / name).exists() for name in (store.KEPT, store.FILE, store.NEXT))
+    return any((folder / name).exists() for name in (store.KEPT, store.FILE, store.NEXT, store.SEARCH))
 
 
 def own_files() -> tuple[str, ...]:
     """Names of all that a run may leave in its folder, beside its graft."""
     left = [name for one in methods.names() for name in methods.method_named(one).leaves]
-    plain = (store.FILE, store.KEPT, journal.LOG, kept.FILE, *TO_GO_ON)
+    plain = (store.FILE, store.KEPT, store.SEARCH, journal.LOG, kept.FILE, *TO_GO_ON)
     return (*plain, *dict.fromkeys(left))
 
 

@@ -135,12 +135,48 @@ class Expense:
 
 
 @dataclass(frozen=True)
+class Tried:
+    """One candidate of a selection: `settings` are the keys of its run that candidates differ in.
+
+    `val_top1` in percent and `val_loss` in nats are None where it was not trained to its end, for the reason in
+    `left_out`. `seconds` are what it took, a share of what all took where `together` trained at once, and
+    `predicted_seconds` what it was to take; trained values of method and classifier; bytes that autograd keeps an
+    image.
+    """
+
+    method: str
+    settings: dict[str, Any]
+    val_top1: float | None = None
+    val_loss: Loss | None = None
+    seconds: float | None = None
+    predicted_seconds: float | None = None
+    trained: int | None = None
+    kept_bytes_per_image: int | None = None
+    together: int = 1
+    left_out: str | None = None
+
+
+@dataclass(frozen=True)
+class Selection:
+    """How a run was chosen among others by accuracy on validation: `by` what, within which limit of minutes, in
+    how many seconds in all, among what. `given` are the keys that it was asked with, `told` what a person heard.
+    """
+
+    by: str
+    minutes: float
+    seconds: float
+    given: dict[str, Any]
+    tried: list[Tried]
+    told: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class Record:
     """One run, from its resolved configuration to what it reached and what it cost.
 
     `val` is what the run selected on, `test` was read once, at the end. `started` and `ended` are UTC, ISO 8601.
     `graft` is the digest of the values that it came to, which the graft's own card tells, too; `origin` says what
-    it began with, if that was another run's values.
+    it began with, if that was another run's values, and `selection` among what it was chosen, if it was.
     """
 
     config: dict[str, Any]
@@ -159,6 +195,7 @@ class Record:
     ended: str
     graft: str | None = None
     origin: Origin | None = None
+    selection: Selection | None = None
     schema: int = SCHEMA
 
     def to_json(self) -> dict[str, Any]:
@@ -245,3 +282,9 @@ def _read_dataclass(kind: Any, value: object, where: str) -> Any:
         wrong = lacking + ([f"has unknown {', '.join(foreign)}"] if foreign else [])
         raise RecordError(f"Its {where} {' and '.join(wrong)}.")
     return kind(**{key: _read(hints[key], item, f"{where}.{key}") for key, item in value.items()})
+
+
+def tried_from_json(values: object) -> Tried:
+    """A candidate as JSON values tell it. Raises RecordError."""
+    tried: Tried = _read(Tried, values, "candidate")
+    return tried

@@ -31,6 +31,9 @@ KEPT = "run.toml"
 NEXT = ".next"
 """Where in a folder a run is kept that is to replace what the folder holds, until it is finished."""
 
+SEARCH = "auto"
+"""Where in a folder a search for a good run (`vitgraft.selection`) keeps what it tries, until it is finished."""
+
 PLACES = ("out", "records")
 """Keys of a configuration that say where a run was kept: of one machine, and no part of what is shared."""
 
@@ -62,6 +65,7 @@ LATER: Mapping[str, Any] = {
     "legacy_epochs": "every",
     "start_from": None,
     "memory": None,
+    "minutes": None,
 }
 """Keys that came after the first records, and what runs without them did: only what differs enters a name.
 
@@ -144,7 +148,8 @@ def slug(text: str) -> str:
 
 def kept_in(folder: Path) -> Path | None:
     """The configuration of the run that goes on in a folder: of one that is to replace another, if any."""
-    return next((path for path in (folder / NEXT / KEPT, folder / KEPT) if path.exists()), None)
+    places = (folder / SEARCH, folder / NEXT, folder)
+    return next((path for place in places if (path := place / KEPT).exists()), None)
 
 
 def add(folder: Path, record: Record) -> Path:

@@ -18,7 +18,7 @@ from vitgraft.backbones.sizes import canonical_size
 from vitgraft.data.benchmarks.names import RETRAIN, mentioned
 from vitgraft.data.pictures.ranges import AUTO, MAX_PIXELS, asked
 from vitgraft.data.reading.split_names import FRACTION
-from vitgraft.errors import ConfigError, unknown
+from vitgraft.errors import ConfigError, command, option, unknown
 from vitgraft.kinds import whole
 from vitgraft.results.store import KEPT as KEPT
 from vitgraft.results.store import slug
@@ -30,6 +30,10 @@ from vitgraft.train.settings import Training
 
 DATA = "Data"
 """Where help lists the keys that say which images are meant, and how they are split."""
+
+
+AUTO_METHOD = "auto"
+"""Named as a method, it asks for a search among several (`vitgraft.selection`)."""
 
 
 def _key(help: str, panel: str, default: Any = MISSING) -> Any:
@@ -64,7 +68,10 @@ class RunConfig:
     skip_unreadable: bool = _key("leave out images that cannot be read, and list them", DATA, False)
     pixel_range: str = _key("black and white of images above 8 bits: auto, dtype or LOW:HIGH", DATA, AUTO)
     max_pixels: int = _key("images of more pixels are not read", DATA, MAX_PIXELS)
-    method: str = _key("perhaps with fields, as lora:rank=8,places=qv; see vitgraft methods", "Model", "lora")
+    method: str = _key(
+        "perhaps with fields, as lora:rank=8,places=qv; see vitgraft methods; auto: tries several", "Model", "lora"
+    )
+    minutes: float | None = _key("of method auto: the most that it may take; none: 10", "Model", None)
     backbone: str = _key("figures (built in), dinov2-s, ..., or timm's: vitgraft backbones", "Model", "figures")
     checkpoint: str | None = _key(
         "weights: a local file (.safetensors, .pth, .npz), or a hub's folder", "Model", None
@@ -102,7 +109,12 @@ class RunConfig:
             whole("split_seed", self.split_seed)
 
     def check_choosing(self) -> None:
-        """Raise ConfigError if something is to be chosen on a val that is trained on."""
+        """Raise ConfigError if something is to be chosen on a val that is trained on, or by a search alone."""
+        if self.minutes is not None:
+            raise ConfigError(
+                f"minutes={self.minutes:g} limits the search of {option('method', AUTO_METHOD)}, and the method "
+                f"is {self.method}, which takes its epochs. Leave minutes out, or name {AUTO_METHOD}."
+            )
         choosing = {"select=best": self.training.select == "best", "patience": self.training.patience is not None}
         choosing[self.method] = methods.parse(self.method).chooses()
         for what, chosen in choosing.items():
@@ -126,6 +138,11 @@ class RunConfig:
             ConfigError: no data, an unknown key (with the nearest), or a value of the wrong type or range.
         """
         known, checked = keys(), _all_checked(values)
+        if checked.get("method") == AUTO_METHOD:
+            how = command("fit", checked.get("data", "DATA"), "--method", AUTO_METHOD)
+            raise ConfigError(
+                f"{AUTO_METHOD} is no method of one run, it tries several: {how} (in Python, vitgraft.auto)."
+            )
         if checked.get("start_from") is not None:
             of_data = tuple(name for name, key in known.items() if key.panel == DATA)
             checked = _all_checked(inherited(checked, of_data, read_toml))
@@ -143,12 +160,7 @@ class RunConfig:
         """Where the run is written."""
         if self.out is not None:
             return Path(self.out)
-        words = (
-            Path(os.path.normpath(self.data)).name,
-            methods.parse(self.method).name,
-            os.path.basename(self.backbone),
-        )
-        return Path("runs") / "-".join(filter(None, map(slug, words)))
+        return usual_folder(self.data, methods.parse(self.method).name, self.backbone)
 
     def table(self) -> dict[str, Any]:
         """Every key with its resolved value; `of` reads it back as the same run."""
@@ -201,6 +213,12 @@ class RunConfig:
                 entry = f"{name} = {to_toml(value)}"
             lines.append(f"{entry}  # {key.help}")
         return "\n".join(lines) + "\n"
+
+
+def usual_folder(data: str, method: str, backbone: str) -> Path:
+    """Where a run is written that names no folder."""
+    words = (Path(os.path.normpath(data)).name, method, os.path.basename(backbone))
+    return Path("runs") / "-".join(filter(None, map(slug, words)))
 
 
 @cache

@@ -89,6 +89,9 @@ def _going_on(config: RunConfig, what: str | None) -> Start:
             refused.append(other)
     if refused:
         raise ConfigError(refused[0])
+    if (home / store.SEARCH / store.KEPT).exists():
+        how = command("fit", "--resume", "--out", home)
+        raise ConfigError(f"{home} holds {what}. Go on with it as it is: {how}. Or use another --out.")
     if what == "a saved graft":
         raise ConfigError(
             f"{home} holds a saved graft, and no run to go on with. Replace it (--force), or use another --out."
@@ -120,15 +123,15 @@ def _in(config: RunConfig, place: Path) -> RunConfig:
 
 def _other(config: RunConfig, kept: RunConfig, place: Path) -> str | None:
     """What is to be said if two configurations differ in what they compute."""
-    differing = _differing(config.table(), kept.table())
+    others = differing(config.table(), kept.table())
     if config.checkpoint and kept.checkpoint and (place / state.FILE).exists():
-        differing = [key for key in differing if key != "checkpoint"]  # a snapshot knows whose weights they are
-    if not differing:
+        others = [key for key in others if key != "checkpoint"]  # a snapshot knows whose weights they are
+    if not others:
         return None
     now, then = store.meant(config.table()), store.meant(kept.table())
-    told = "; ".join(f"{key} is {now[key]!r}, was {then[key]!r}" for key in differing)
+    told = "; ".join(f"{key} is {now[key]!r}, was {then[key]!r}" for key in others)
     further = ""
-    if "epochs" in differing and (place / store.FILE).exists():
+    if "epochs" in others and (place / store.FILE).exists():
         how = command("fit", "--from", config.folder, "--epochs", str(now["epochs"]), "--out", "OTHER")
         further = f" To train on from what it has learned, under a schedule of its own: {how}."
     return (
@@ -137,7 +140,7 @@ def _other(config: RunConfig, kept: RunConfig, place: Path) -> str | None:
     )
 
 
-def _differing(given: Mapping[str, Any], kept: Mapping[str, Any]) -> list[str]:
+def differing(given: Mapping[str, Any], kept: Mapping[str, Any]) -> list[str]:
     """Keys in which two configurations differ in what they compute; a path is the same however it is spelled."""
     now, then = store.meant(given), store.meant(kept)
     return [key for key in now if now[key] != then.get(key) and not _same_path(key, now[key], then.get(key))]
@@ -185,7 +188,7 @@ def _namesakes(home: Path, given: Mapping[str, Any]) -> Iterator[Path]:
                 then = read_toml(kept)
                 found = RunConfig.of(then).table()
                 now = RunConfig.of({**then, **given}).table()
-                if not _differing(now, found):
+                if not differing(now, found):
                     yield place
 
 

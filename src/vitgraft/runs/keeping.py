@@ -16,7 +16,7 @@ from vitgraft.runs import warm
 from vitgraft.runs.config import RunConfig
 from vitgraft.runs.earlier import Start
 from vitgraft.train import calibrate, legacy, state
-from vitgraft.train.cost import measure_cost
+from vitgraft.train.cost import Cost, measure_cost
 from vitgraft.train.settings import Training
 
 if TYPE_CHECKING:
@@ -36,18 +36,25 @@ def history(fitted: "Fitted") -> History:
     )
 
 
-def expense(settings: Training, model: Model, fitted: "Fitted", peak: float | None) -> Expense:
-    """Everything the run cost; activations are counted as training kept them.
+def expense(
+    settings: Training, model: Model, fitted: "Fitted", peak: float | None, known: dict[object, Cost]
+) -> Expense:
+    """Everything the run cost; activations are counted as training kept them, once for all runs of one plan.
+
+    `known` is what was counted so far.
 
     What a method found in training data is shipped with the graft, and the search for it was training, too.
     """
     tuned, within = model.tuned, fitted.within
     before, tuned.recompute = tuned.recompute, as_trained(settings, fitted).recompute
+    computed = Placement(tuned.backbone.device).arithmetic(settings.precision)
+    key = None if model.method.looks() else (model.method, tuned.classes, tuned.recompute, computed)
     try:
-        computed = Placement(tuned.backbone.device).arithmetic(settings.precision)
-        counted = measure_cost(tuned, dtype=torch.bfloat16 if computed == "bf16" else None)
+        counted = known.get(key) or measure_cost(tuned, dtype=torch.bfloat16 if computed == "bf16" else None)
     finally:
         tuned.recompute = before
+    if key is not None:
+        known[key] = counted
     shipped = counted.graft_bytes + sum(value.nbytes for value in model.findings.values())
     return Expense(
         **{**asdict(counted), "graft_bytes": shipped},

@@ -4,7 +4,7 @@ Peak memory is the process's own since it began, so it is honest for one run a p
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,7 +39,7 @@ from vitgraft.runs.earlier import Start, begin
 from vitgraft.runs.keeping import as_trained, expense, history, keep
 from vitgraft.runs.moved import with_weights
 from vitgraft.train import legacy, measure
-from vitgraft.train.cost import peak_memory_mib
+from vitgraft.train.cost import Cost, peak_memory_mib
 
 if TYPE_CHECKING:
     from vitgraft.train.loop import Fitted
@@ -51,6 +51,15 @@ SHOWN = 10
 """How many skipped images are named before training."""
 
 
+@dataclass(frozen=True)
+class Ready:
+    """A task and a backbone that were read already, for several runs on them, and what those counted."""
+
+    task: Task
+    backbone: Backbone
+    counted: dict[object, Cost] = field(default_factory=dict)
+
+
 def run(
     config: RunConfig,
     *,
@@ -58,12 +67,14 @@ def run(
     force: bool = False,
     test: bool = True,
     tell: Callable[[str], None] = print,
+    ready: Ready | None = None,
 ) -> Record:
     """Do a run: the graft, its log, `run.toml` and `record.json` are in `config.folder` afterwards.
 
     A folder that holds a run is left alone unless the user says `resume`, which goes on with it (and returns the
     record of a finished one at once), or `force`, which replaces it. Without `test` the test split is left alone,
     as a run should that is one of several to choose from; `test_later` reads it. `tell` gets lines for a person.
+    What is `ready` is not read again.
 
     Raises:
         VitgraftError: anything in configuration, data or weights that cannot be used.
@@ -77,20 +88,26 @@ def run(
     if start.done is None:  # data and weights are read before anything is touched
         config = with_weights(config, start.resume, say)
         started = now()
-        task = warm.task_of(start.config, kept_split.task_of(start.config, start.resume, say))
-        _check_named(config, task)
-        if not test:
-            check_choosable(task)
-        tell_of(task, say)
-        backbone = backbone_of(config)
+        task, backbone = _read(config, start, test, say) if ready is None else (ready.task, ready.backbone)
         with folder.held(config.folder, here.main):
             start = here.agreed(lambda: begin(config, resume, force))  # another process may have been faster
             if start.done is None:
                 model, fitted = _trained(config, start, task, backbone, say)
-                record = record_of(config, task, model, fitted, started, test)
+                counted = {} if ready is None else ready.counted
+                record = record_of(config, task, model, fitted, started, test, counted=counted)
                 return here.agreed(lambda: keep(config, start, model, record))
     say(f"{config.folder} is finished already; nothing was trained.")
     return start.done
+
+
+def _read(config: RunConfig, start: Start, test: bool, say: Callable[[str], None]) -> tuple[Task, Backbone]:
+    """The task of a run and its backbone."""
+    task = warm.task_of(start.config, kept_split.task_of(start.config, start.resume, say))
+    _check_named(config, task)
+    if not test:
+        check_choosable(task)
+    tell_of(task, say)
+    return task, backbone_of(config)
 
 
 def _trained(
@@ -129,7 +146,7 @@ def _trained(
     return model, fitted
 
 
-def test_later(config: RunConfig, tell: Callable[[str], None]) -> Record:
+def test_later(config: RunConfig, tell: Callable[[str], None], ready: Ready | None) -> Record:
     """Measure a finished run that has not read the test split on it, and complete its record.
 
     Raises:
@@ -139,8 +156,11 @@ def test_later(config: RunConfig, tell: Callable[[str], None]) -> Record:
     path = config.folder / store.FILE
     record = store.read(path)
     if record.test is None:
-        images = kept_split.test_split(config, record, tell)
-        record = replace(record, test=_test(config, models.load(config.folder), images))
+        if ready is None:
+            images, backbone = kept_split.test_split(config, record, tell), None
+        else:
+            images, backbone = ready.task.splits.get("test"), ready.backbone
+        record = replace(record, test=_test(config, models.load(config.folder, backbone=backbone), images))
         store.write(path, record)
     if config.records is not None:  # this may be what an earlier call was stopped before
         store.add(Path(config.records), record)
@@ -216,8 +236,10 @@ def record_of(
     started: str,
     test: bool,
     cost: Expense | None = None,
+    counted: dict[object, Cost] | None = None,
 ) -> Record:
-    """What a run was and what it reached; its cost is measured unless that of its like is known."""
+    """What a run was and what it reached; its cost is measured unless that of its like is known
+    (`cost`, or what of it was `counted`)."""
     peak = peak_memory_mib(model.backbone.device)  # before anything that is not training
     done = replace(config, training=as_trained(config.training, fitted))
     tested = _test(done, model, task.splits.get("test")) if test else None
@@ -241,7 +263,7 @@ def record_of(
         val=None if fitted.val is None else Scores(**asdict(fitted.val)),
         test=tested,
         history=history(fitted),
-        cost=cost or expense(config.training, model, fitted, peak),
+        cost=cost or expense(config.training, model, fitted, peak, {} if counted is None else counted),
         versions=versions(),
         device=device_name(model.backbone.device),
         commit=commit(),

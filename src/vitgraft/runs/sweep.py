@@ -18,7 +18,7 @@ from vitgraft.train import loop
 
 
 def run_together(
-    configs: Sequence[RunConfig], tell: Callable[[str], None] = print
+    configs: Sequence[RunConfig], tell: Callable[[str], None] = print, ready: run.Ready | None = None
 ) -> list[Record | DivergedError]:
     """Do one of `groups`, without reading the test split. A run that diverges has its error in its place.
 
@@ -29,12 +29,12 @@ def run_together(
     """
     first, cost = configs[0], None
     started = run.now()
-    task = kept_split.load_task(first)
+    task = kept_split.load_task(first) if ready is None else ready.task
     images = Kept.of(task.splits)
     run.check_choosable(task)
     run.tell_of(task, tell)
     starts = [begin(config, resume=False, force=True) for config in configs]
-    lead = run.build(first, task)
+    lead = run.build(first, task, backbone=None if ready is None else ready.backbone)
     built = [lead, *(run.build(config, task, backbone=lead.backbone) for config in configs[1:])]
     fitted = loop.fit_together(
         [model.tuned for model in built],
@@ -51,7 +51,8 @@ def run_together(
             continue
         start.make_room(config.toml(), images)
         model.kept = images
-        record = run.record_of(config, task, model, one, started, False, cost)
+        counted = {} if ready is None else ready.counted
+        record = run.record_of(config, task, model, one, started, False, cost, counted)
         cost = replace(record.cost, together=len(configs))  # their shapes and shares are the same
         record = replace(record, cost=cost)
         found.append(keep(config, start, model, record))

@@ -1,0 +1,1 @@
+"""Selection: methods and settings tried one after the other within minutes, and the best on validation kept."""
