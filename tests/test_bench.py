@@ -393,8 +393,16 @@ def test_load__a_mistake_is_told_before_anything_runs(tmp_path: Path, old: str, 
 def test_load__what_is_no_suite_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"There is no suite 'nothing'.*builtin, fgvc, quick, vtab1k"):
         load("nothing")
-    with pytest.raises(ConfigError, match="is no TOML file that can be read"):
+    with pytest.raises(ConfigError, match="is no TOML"):
         load(write(tmp_path, "tasks ="))
+
+
+def test_load__a_suite_may_extend_another(tmp_path: Path) -> None:
+    base = suite(tmp_path, SUITE)
+    (tmp_path / "other.toml").write_text('extends = "suite.toml"\n[settings]\nepochs = 17\n')
+    other = load(str(tmp_path / "other.toml"))
+    assert (other.name, other.entries, other.tasks) == ("other", base.entries, base.tasks)
+    assert other.settings == {**base.settings, "epochs": 17}
 
 
 @pytest.mark.parametrize("name", shipped())

@@ -161,3 +161,41 @@ def test_read_toml__no_file(tmp_path: Path) -> None:
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="no TOML"):
         read_toml(tmp_path / "binary.toml")
+
+
+def test_extends__what_a_file_says_wins_over_its_bases(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "one.toml").write_text(
+        'data = "digits"\nepochs = 3\nlr = 0.5\n[method]\nname = "lora"\nrank = 2\n'
+    )
+    (tmp_path / "two.toml").write_text("epochs = 4\nseed = 7\n")
+    path = tmp_path / "run.toml"
+    path.write_text('extends = ["deep/one.toml", "two.toml"]\nlr = 0.25\nmethod = { name = "vpt-deep" }\n')
+    config = RunConfig.of(read_toml(path))
+    assert (config.data, config.training.epochs, config.training.lr, config.training.seed) == (
+        "digits",
+        4,
+        0.25,
+        7,
+    )
+    assert config.method == "vpt-deep", "a method is one value: rank means nothing for another"
+    assert "extends" not in config.toml()
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ('extends = "run.toml"', r"run\.toml' extends itself"),
+        ('extends = "other.toml"', r"other\.toml' extends itself|run\.toml' extends itself"),
+        ('extends = "none.toml"', r"run\.toml' extends 'none\.toml', and there is no file"),
+        ("extends = 3", r"extends=3: expected a file's name"),
+        ('extends = [""]', r"expected a file's name"),
+        ('extends = "wrong.toml"', r"wrong\.toml: There is no option 'epoch'"),
+    ],
+)
+def test_extends__mistakes_name_the_file(tmp_path: Path, said: str, told: str) -> None:
+    (tmp_path / "other.toml").write_text('extends = "run.toml"\n')
+    (tmp_path / "wrong.toml").write_text("epoch = 3\n")
+    (tmp_path / "run.toml").write_text(f"{said}\n")
+    with pytest.raises(ConfigError, match=told):
+        read_toml(tmp_path / "run.toml")

@@ -1,7 +1,6 @@
 """Suite: methods on tasks with seeds, and what each method may choose from, as a file."""
 
 import itertools
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib import resources
@@ -16,6 +15,7 @@ from vitgraft.data.benchmarks.names import RETRAIN, TABLES, mentioned
 from vitgraft.errors import ConfigError, unknown
 from vitgraft.runs import config, protocols
 from vitgraft.runs.config import RunConfig
+from vitgraft.runs.extended import layers, merged
 
 Choice = Mapping[str, Any]
 """What is chosen on validation: keys of a run, fields of its method, and two that say its learning rate:
@@ -156,10 +156,7 @@ def load(source: str, changes: Mapping[str, Any] | None = None) -> Suite:
     path = known.get(source, Path(source))
     if not path.is_file():
         raise ConfigError(f"There is no suite {source!r}: no such file. Shipped ones: {', '.join(known)}.")
-    try:
-        table = tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"'{path}' is no TOML file that can be read ({error}).") from None
+    table = merged(layers(path))
     try:
         return of(table, path.stem, changes or {})
     except ConfigError as error:

@@ -14,6 +14,7 @@ from vitgraft.cli.evaluate import evaluate
 from vitgraft.cli.export import export
 from vitgraft.cli.fit import fit
 from vitgraft.cli.guard import Commands
+from vitgraft.cli.init import init
 from vitgraft.cli.merge import merge
 from vitgraft.cli.predict import predict
 from vitgraft.cli.report import report
@@ -58,6 +59,7 @@ def _common(
 
 
 app.command("fit", rich_help_panel="Work")(fit)
+app.command("init", rich_help_panel="Work")(init)
 app.command("eval", rich_help_panel="Work")(evaluate)
 app.command("predict", rich_help_panel="Work")(predict)
 app.command("calibrate", rich_help_panel="Work")(calibrate)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from vitgraft.cli import auto, guard, show
+from vitgraft.cli.asked import changes
 from vitgraft.cli.options import configured, typed
 from vitgraft.errors import ConfigError, Told, command
 from vitgraft.results.record import Record
@@ -18,6 +19,11 @@ from vitgraft.runs.config import AUTO_METHOD, RunConfig, read_toml
 OF_THE_BACKBONE = ("checkpoint", "image_size", "global_pool")
 """Keys that say how the backbone is made, and mean nothing for another."""
 
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="KEY=VALUE, as in a file: for scripts. May be repeated.", rich_help_panel="Run"),
+]
+
 
 @configured
 def fit(
@@ -25,6 +31,7 @@ def fit(
     config: Annotated[
         Path | None, typer.Option(help="A TOML file with any of these options as keys.", rich_help_panel="Run")
     ] = None,
+    sets: Sets = None,
     resume: Annotated[
         bool,
         typer.Option(
@@ -60,6 +67,7 @@ def fit(
 
       vitgraft fit photos/ --method auto --minutes 5 --backbone dinov2-s
     """
+    given = _both(given, sets or [])
     if resume and force:
         raise ConfigError("--resume goes on with a run and --force replaces it: choose one of them.")
     if resume and config is None and not {"data", "out"} & given.keys():
@@ -74,9 +82,20 @@ def fit(
     if print_config:
         typer.echo(chosen.toml(), nl=False)
         return
-    if not resume and not {"backbone", "start_from"} & values.keys() and _are_pictures(chosen.data):
+    if not resume and not {"backbone", "start_from"} & values.keys() and are_pictures(chosen.data):
         warnings.warn(_instead(given, config), Told, stacklevel=1)
     _run(chosen, resume, force, given)
+
+
+def _both(given: dict[str, Any], sets: list[str]) -> dict[str, Any]:
+    """What options and --set give. Raises ConfigError if both give the same key."""
+    found = changes(sets)
+    for name in found:
+        if name in given:
+            raise ConfigError(
+                f"--set {name}=.. and --{name.replace('_', '-')} say it twice. Leave one of them out."
+            )
+    return given | found
 
 
 def _run(chosen: RunConfig, resume: bool, force: bool, given: dict[str, Any]) -> None:
@@ -117,7 +136,7 @@ def _no_run(folder: Path) -> str:
     return f"{folder} holds no run to go on with.{hint}"
 
 
-def _are_pictures(data: str) -> bool:
+def are_pictures(data: str) -> bool:
     """Whether data are there and a user's own, or a benchmark's, and not a task that is built in."""
     from vitgraft.data.benchmarks.names import mentioned
     from vitgraft.data.builtin import names

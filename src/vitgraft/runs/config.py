@@ -5,7 +5,6 @@ All three are made from the same dataclasses, `RunConfig` and the trainer's `Tra
 
 import dataclasses
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field
 from functools import cache
@@ -23,6 +22,7 @@ from vitgraft.kinds import whole
 from vitgraft.results.store import KEPT as KEPT
 from vitgraft.results.store import slug
 from vitgraft.runs import protocols
+from vitgraft.runs.extended import layers, merged
 from vitgraft.runs.inherited import inherited
 from vitgraft.runs.keys import NONE, Key, checked, to_toml
 from vitgraft.runs.keys import from_text as value_of
@@ -261,21 +261,20 @@ def _all_checked(values: Mapping[str, object]) -> dict[str, Any]:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The keys and values of a configuration file; a method may be a table with `name` and its fields.
+    """The keys and values of a configuration file and of those that it extends (`extended`).
+
+    A method may be a table with `name` and its fields.
 
     Raises:
         ConfigError: a file that is missing or no TOML, or an unknown key (with the nearest).
     """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"Cannot read configuration '{path}': {error.strerror}. Check the path.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"Configuration '{path}' is no TOML: {error}.") from None
-    for name, value in values.items():
-        if name not in keys():
-            flat = " Keys stand at the top of the file, under no [table]." if isinstance(value, dict) else ""
-            raise ConfigError(f"{path}: {unknown('option', name, keys())}{flat}")
+    files = layers(path)
+    for file, table in files:
+        for name, value in table.items():
+            if name not in keys():
+                flat = " Keys stand at the top of the file, under no [table]." if isinstance(value, dict) else ""
+                raise ConfigError(f"{file}: {unknown('option', name, keys())}{flat}")
+    values = merged(files)
     if isinstance(values.get("method"), dict):
         table = values["method"]
         values["method"] = protocols.spelled(methods.parse(table), (name for name in table if name != "name"))
