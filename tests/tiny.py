@@ -12,6 +12,7 @@ from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from tests import tiny_hf
 from vitgraft.backbones.families import wrap
 from vitgraft.core.backbone import Backbone
 
@@ -138,8 +139,9 @@ VARIANTS: dict[str, Callable[[], nn.Module]] = {
 
 
 def backbone(variant: str = "plain") -> Backbone:
-    """One of `VARIANTS` as a backbone."""
-    return wrap(VARIANTS[variant](), variant)
+    """One of `VARIANTS`, or of transformers' (`tiny_hf`), as a backbone."""
+    build = tiny_hf.VARIANTS[variant] if variant in tiny_hf.VARIANTS else VARIANTS[variant]
+    return wrap(build(), variant)
 
 
 def images(frozen: Backbone, count: int = 4, seed: int = 1) -> Tensor:

@@ -1,7 +1,6 @@
 """A backbone for what does not depend on its weights: cost and speed. Nothing is downloaded."""
 
-from vitgraft.backbones.create import create_model
-from vitgraft.backbones.families import wrap
+from vitgraft.backbones.loading import random_backbone
 from vitgraft.core.backbone import Backbone
 
 WEIGHTS = "random weights, on which none of these numbers depend"
@@ -13,4 +12,4 @@ def bare(name: str, image_size: str | None = None) -> Backbone:
     Raises:
         BackboneError: an unknown name or size, or a model without a view.
     """
-    return wrap(create_model(name, pretrained=False, image_size=image_size)[0], name)
+    return random_backbone(name, image_size)

@@ -59,13 +59,13 @@ def snapshot(path: Path) -> Snapshot | None:
     return None
 
 
-def config_in(folder: Path) -> dict[str, Any]:
-    """What a folder's config.json holds, nothing if there is none.
+def config_in(folder: Path, name: str = CONFIG) -> dict[str, Any]:
+    """What a folder's config.json, or another file of JSON, holds; nothing if there is none.
 
     Raises:
         CheckpointError: it is no JSON object.
     """
-    path = folder / CONFIG
+    path = folder / name
     return _json(path) if path.is_file() else {}
 
 

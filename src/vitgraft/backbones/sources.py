@@ -131,7 +131,8 @@ def _not_timms(name: str, config: Mapping[str, Any], home: Path) -> str:
     names = " or ".join(row.short for row in found) or "NAME (vitgraft backbones lists some)"
     return (
         f"{name} is a {kind} of transformers, which is built by timm's name, with these files as its weights: "
-        f"--backbone {names} --checkpoint {home} (in Python, checkpoint='{home}')."
+        f"--backbone {names} --checkpoint {home} (in Python, checkpoint='{home}'). As transformers' own model "
+        f"it is --backbone hf:{name.partition(':')[2]}."
     )
 
 

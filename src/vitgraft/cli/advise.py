@@ -183,19 +183,15 @@ def _answer(question: Question) -> Answer:
 def _frozen(config: RunConfig) -> Frozen:
     """The backbone: built-in weights or a local folder's as they are, else random ones in the same shape."""
     from vitgraft.backbones import catalogue, hub
-    from vitgraft.backbones.create import create_model
-    from vitgraft.backbones.families import wrap
-    from vitgraft.backbones.loading import load_backbone
+    from vitgraft.backbones.loading import load_backbone, random_backbone
 
     if config.backbone == catalogue.BUILT_IN:
         return Frozen(load_backbone(config.backbone, image_size=config.image_size), ())
-    model, _ = create_model(
-        config.backbone, pretrained=False, image_size=config.image_size, global_pool=config.global_pool
-    )
+    frozen = random_backbone(config.backbone, config.image_size, config.global_pool)
     told = "Counted and measured with random weights: what a run costs does not depend on them."
-    if config.checkpoint is None and not hub.at_hand(getattr(model, "pretrained_cfg", {})):
+    if config.checkpoint is None and not hub.at_hand(frozen.view.published):
         told += " The backbone's own are not on this disk: fit downloads them."
-    return Frozen(wrap(model, config.backbone), (told,))
+    return Frozen(frozen, (told,))
 
 
 def _of_memory(limits: "Limits", asked: str | None) -> str:

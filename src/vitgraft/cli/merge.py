@@ -57,7 +57,7 @@ def merge(
     typer.echo(f"On a probe its logits differ by at most {gap:.1g} from those of {run}.")
     if model.temperature is not None:
         typer.echo(f"{run} is calibrated ({model.temperature.told()}), and its logits are as they were trained.")
-    typer.echo(f"Load it with:\n\n{_recipe(model, out)}")
+    typer.echo(f"Load it with:\n\n{_recipe(model, plain, out)}")
 
 
 def _gap(model: "Model", plain: "nn.Module") -> float:
@@ -67,11 +67,13 @@ def _gap(model: "Model", plain: "nn.Module") -> float:
     generator = torch.Generator().manual_seed(0)
     probe = torch.randn(2, 3, *model.preprocessing.size, generator=generator).to(model.backbone.device)
     with torch.no_grad():
-        return float((model.tuned.eval()(probe) - plain.eval()(probe)).abs().max())
+        found = plain.eval()(probe)
+        return float((model.tuned.eval()(probe) - getattr(found, "logits", found)).abs().max())
 
 
-def _recipe(model: "Model", out: Path) -> str:
+def _recipe(model: "Model", plain: "nn.Module", out: Path) -> str:
     """Python that loads the merged file without vitgraft."""
+    from vitgraft.backbones import hf
     from vitgraft.backbones.catalogue import BUILT_IN
     from vitgraft.backbones.create import FOLDER
     from vitgraft.backbones.sizes import for_timm
@@ -87,6 +89,11 @@ def _recipe(model: "Model", out: Path) -> str:
         card = json.loads((FOLDER / f"{BUILT_IN}.json").read_text())
         made = f"VisionTransformer({_call({**card['architecture'], **chosen})})"
         head = "from timm.models.vision_transformer import VisionTransformer"
+    elif hf.is_hf(source["name"]):
+        where = source["checkpoint"] or source["name"][len(hf.PREFIX) :]
+        config = f"transformers.AutoConfig.from_pretrained({where!r}, num_labels={len(model.class_names)})"
+        made = f"transformers.{type(plain).__name__}({config})"
+        head = "import transformers"
     else:
         made = f"timm.create_model({source['name']!r}, {_call(chosen)})"
         head = "import timm"

@@ -59,7 +59,12 @@ class Visitor:
 
 
 class StageView(nn.Module):
-    """One stage of a model; its parameters may be lent others for the length of a call."""
+    """One stage of a model; its parameters may be lent others for the length of a call.
+
+    `added_up` names those, among its own, that `StemView.added` adds up: tokens and positions.
+    """
+
+    added_up: frozenset[str] = frozenset()
 
     def own_parameters(self) -> dict[str, nn.Parameter]:
         """The stage's parameters by their names below this module."""

@@ -1,8 +1,10 @@
 """One library model as stages: what a family must tell about itself, besides its `BlockView`."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from vitgraft.core.block import BlockView, StageView, Visitor
@@ -10,11 +12,31 @@ from vitgraft.core.rows import Rows
 
 
 class StemView(StageView, ABC):
-    """Everything before block 0: images (B, 3, height, width) -> tokens (B, N, D)."""
+    """Everything before block 0: images (B, channels, height, width) -> tokens (B, N, D).
+
+    The site `patch` is the patch embedding's output, before positions are added.
+    """
 
     @abstractmethod
+    def embed(self, images: Tensor) -> Tensor:
+        """The patches, (B, n, D), or (B, rows, columns, D) in models of flexible size."""
+
+    @abstractmethod
+    def placed(self, patches: Tensor, size: tuple[int, int]) -> Tensor:
+        """Patches of images of `size` (height, width) with class tokens, registers and positions, (B, N, D)."""
+
+    def settle(self, x: Tensor) -> Tensor:
+        """What a model does with its tokens (B, N, D) before block 0: mostly nothing."""
+        return x
+
     def forward(self, images: Tensor, at: Visitor) -> Tensor:
-        """The tokens; the site `patch` is the patch embedding's output, before positions are added."""
+        patches = self.embed(images)
+        patches = at("patch", patches, patches)
+        return self.settle(self.placed(patches, (images.shape[2], images.shape[3])))
+
+    def added(self, images: Tensor) -> Tensor:
+        """What is added to the patches of an image of that size, (1, N, D)."""
+        return self.placed(torch.zeros_like(self.embed(images[:1])), (images.shape[2], images.shape[3]))
 
 
 class TailView(StageView, ABC):
@@ -35,7 +57,8 @@ class ModelView(ABC):
 
     `width` is D, `prefix_tokens` counts class, register and distillation tokens, `patch_values` the inputs of
     one patch's embedding, `image_size` is (height, width) in pixels, `class_token` the parameter that is the class
-    token before block 0, if there is one.
+    token before block 0, if there is one. `pooling` is timm's word for how the pooled vector is made, and
+    `published` says in timm's words how pictures are prepared for the model.
     """
 
     model: nn.Module
@@ -48,6 +71,8 @@ class ModelView(ABC):
     image_size: tuple[int, int]
     channels: int
     class_token: str | None = None
+    pooling: str = "token"
+    published: Mapping[str, Any] = {}
 
     @abstractmethod
     def library_pass(self, images: Tensor) -> Tensor:

@@ -85,7 +85,7 @@ def digest_of(method: Method, findings: Findings) -> str:
 
 def own_preprocessing(backbone: Backbone) -> Preprocessing:
     """What the backbone was published with, at the image size it was built for."""
-    published = Preprocessing.from_timm(getattr(backbone.model, "pretrained_cfg", None) or {})
+    published = Preprocessing.from_timm(backbone.view.published)
     return replace(published, size=backbone.view.image_size)
 
 

@@ -13,6 +13,7 @@ from typing import cast
 from vitgraft.backbones.hub import NAMING
 from vitgraft.backbones.loading import load_backbone
 from vitgraft.core.backbone import Backbone
+from vitgraft.core.likeness import likeness
 from vitgraft.errors import ArtefactError, BackboneError, CheckpointError, VitgraftError
 from vitgraft.kinds import fitting
 from vitgraft.methods import Method, spec_of
@@ -33,9 +34,10 @@ def path_of(value: object, what: str) -> Path:
 def identity(backbone: Backbone) -> BackboneId:
     """Which backbone this is, and how it is made again."""
     source, fingerprint = backbone.config.get("source"), backbone.fingerprint()
+    sites = likeness(backbone, fingerprint)
     if source is None:
-        return BackboneId(backbone.name, fingerprint, rebuildable=False)
-    return BackboneId(fingerprint=fingerprint, **source)
+        return BackboneId(backbone.name, fingerprint, rebuildable=False, sites=sites)
+    return BackboneId(fingerprint=fingerprint, sites=sites, **source)
 
 
 def rebuilt(identity: BackboneId, folder: Path, checkpoint: Path | None = None, force: bool = False) -> Backbone:
@@ -121,9 +123,12 @@ def _not_found(identity: BackboneId, folder: Path, tried: dict[Path, str]) -> st
 
 
 def differs(identity: BackboneId, folder: Path, backbone: Backbone) -> VitgraftError | None:
-    """What is to be said of a backbone with other weights than a graft was trained on; None if it has the same."""
+    """What is to be said of a backbone with other weights than a graft was trained on; None if it has the same.
+
+    Another library's model of the same weights has another fingerprint, and the same values by site.
+    """
     found = backbone.fingerprint()
-    if found == identity.fingerprint:
+    if found == identity.fingerprint or (identity.sites and likeness(backbone, found) == identity.sites):
         return None
     name = backbone.name if backbone.name == identity.name else f"this backbone ({backbone.name})"
     return ArtefactError(

@@ -141,7 +141,7 @@ def together(x: Tensor) -> Tensor:
 
 
 class ModelStage(StageView):
-    """A stage that runs some modules and parameters of the whole model."""
+    """A stage that runs some modules of the whole model, and single parameters: tokens and positions."""
 
     model: Any
 
@@ -150,9 +150,10 @@ class ModelStage(StageView):
         self.model = model
         modules = [part for part in parts if isinstance(part, nn.Module)]
         own = {id(value) for module in modules for value in module.parameters()}
-        own |= {id(part) for part in parts if isinstance(part, nn.Parameter)}
+        single = {id(part) for part in parts if isinstance(part, nn.Parameter)}
         # By name, for a copy of this view has other parameters.
-        self._own = {name for name, value in self.named_parameters() if id(value) in own}
+        self._own = {name for name, value in self.named_parameters() if id(value) in own | single}
+        self.added_up = frozenset(name for name, value in self.named_parameters() if id(value) in single)
 
     def own_parameters(self) -> dict[str, nn.Parameter]:
         return {name: value for name, value in self.named_parameters() if name in self._own}

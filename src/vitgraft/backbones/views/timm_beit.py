@@ -17,7 +17,6 @@ from vitgraft.backbones.views.parts import BiasApart, Fused, ModelStage, by_head
 from vitgraft.backbones.views.timm_block import TimmBlock
 from vitgraft.backbones.views.timm_model import TimmModel, TimmTail
 from vitgraft.core.attention import attention
-from vitgraft.core.block import Visitor
 from vitgraft.core.model_view import StemView
 
 
@@ -64,10 +63,11 @@ class _Stem(ModelStage, StemView):
     def __init__(self, model: Beit) -> None:
         super().__init__(model, (model.patch_embed, model.cls_token, model.pos_embed))
 
-    def forward(self, images: Tensor, at: Visitor) -> Tensor:
+    def embed(self, images: Tensor) -> Tensor:
+        return self.model.patch_embed(images)
+
+    def placed(self, patches: Tensor, size: tuple[int, int]) -> Tensor:
         model = self.model
-        patches = model.patch_embed(images)
-        patches = at("patch", patches, patches)
         x = torch.cat((model.cls_token.expand(len(patches), -1, -1), patches), dim=1)
         return x if model.pos_embed is None else x + model.pos_embed
 

@@ -28,7 +28,6 @@ from vitgraft.backbones.views.parts import (
 from vitgraft.backbones.views.timm_block import TimmBlock
 from vitgraft.backbones.views.timm_model import TimmModel, TimmTail
 from vitgraft.core.attention import attention
-from vitgraft.core.block import Visitor
 from vitgraft.core.model_view import StemView
 
 SETTLED = "of_one_size"
@@ -106,14 +105,19 @@ class _Stem(ModelStage, StemView):
             model, (model.patch_embed, model.cls_token, model.reg_token, model.pos_embed, model.norm_pre)
         )
 
-    def forward(self, images: Tensor, at: Visitor) -> Tensor:
+    def embed(self, images: Tensor) -> Tensor:
         model = self.model
         patches = model.patch_embed(images)
         # A model of flexible size has its rotations for one: another one would be rotated wrongly, without a word.
         fits = model.rope is None or patches.flatten(1, -2).shape[1] == model.patch_embed.num_patches
         torch._assert(fits, f"images must be of {model.patch_embed.img_size} pixels")
-        patches = at("patch", patches, patches)
-        return model.norm_pre(model._pos_embed(patches)[0])
+        return patches
+
+    def placed(self, patches: Tensor, size: tuple[int, int]) -> Tensor:
+        return self.model._pos_embed(patches)[0]
+
+    def settle(self, x: Tensor) -> Tensor:
+        return self.model.norm_pre(x)
 
 
 class TimmEva(TimmModel):

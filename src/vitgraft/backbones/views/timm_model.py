@@ -54,6 +54,8 @@ class TimmModel(ModelView):
         self.patch_values = self.model.in_chans * patch_height * patch_width
         height, width = self.model.patch_embed.img_size or (224, 224)
         self.image_size = (height, width)
+        self.pooling = self.model.global_pool
+        self.published = getattr(self.model, "pretrained_cfg", None) or {}
 
     def library_pass(self, images: Tensor) -> Tensor:
         pooled: Tensor = self.model.forward_head(self.model.forward_features(images), pre_logits=True)

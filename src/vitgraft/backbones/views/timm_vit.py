@@ -14,7 +14,6 @@ from vitgraft.backbones.views.parts import Fused, ModelStage, by_head, together,
 from vitgraft.backbones.views.timm_block import TimmBlock
 from vitgraft.backbones.views.timm_model import TimmModel, TimmTail
 from vitgraft.core.attention import attention
-from vitgraft.core.block import Visitor
 from vitgraft.core.model_view import StemView
 
 
@@ -48,10 +47,14 @@ class _Stem(ModelStage, StemView):
         tokens = (model.cls_token, model.reg_token, getattr(model, "dist_token", None), model.pos_embed)
         super().__init__(model, (model.patch_embed, *tokens, model.norm_pre))
 
-    def forward(self, images: Tensor, at: Visitor) -> Tensor:
-        patches = self.model.patch_embed(images)
-        patches = at("patch", patches, patches)
-        return self.model.norm_pre(self.model._pos_embed(patches))
+    def embed(self, images: Tensor) -> Tensor:
+        return self.model.patch_embed(images)
+
+    def placed(self, patches: Tensor, size: tuple[int, int]) -> Tensor:
+        return self.model._pos_embed(patches)
+
+    def settle(self, x: Tensor) -> Tensor:
+        return self.model.norm_pre(x)
 
 
 class _DistilledTail(TimmTail):
