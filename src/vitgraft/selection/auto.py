@@ -27,7 +27,7 @@ from vitgraft.runs.config import RunConfig, read_toml
 from vitgraft.runs.earlier import differing
 from vitgraft.runs.run import Ready, backbone_of, check_choosable, tell_of, test_later
 from vitgraft.selection import winner
-from vitgraft.selection.candidates import Group, groups
+from vitgraft.selection.candidates import groups
 from vitgraft.selection.ledger import Ledger
 from vitgraft.selection.prices import Prices
 from vitgraft.selection.question import Question
@@ -89,8 +89,6 @@ def select(
         if done is not None:
             tell(f"{home} is finished already; nothing was tried.")
             return done
-        for line in question.told:
-            tell(line)
         ready = Ready(_task(question, resume, tell), backbone_of(common))
         ready.backbone.to(here.device)
         ledger = Ledger.read(home / store.SEARCH)
@@ -180,9 +178,10 @@ def _race(
             "or image size."
         )
     reading = [parse(one.configs[0].method) for one in found if one.first and not one.in_place]
-    prices.shared = read_once(reading, ready.task, ready.backbone, pictures, common.training, here)
-    for line in _in_place(found, prices):
-        tell(line)
+    alone = read_once(reading, ready.task, ready.backbone, pictures, common.training, here)
+    prices.shared = alone is None
+    for line in (*question.told, *_apart(alone)):
+        race.say(line)
     return race
 
 
@@ -192,15 +191,9 @@ def _adviser(ready: Ready, pictures: Any, common: RunConfig, here: Placement, li
     return replace(known, allowed=min(PROBED * limit, LONGEST))
 
 
-def _in_place(found: list[Group], prices: Prices) -> list[str]:
-    """What tuning in place would cost, in words."""
-    told = []
-    for group in found:
-        if group.in_place and group.first:
-            price, seconds = prices.of(group.configs[0]), prices.seconds(group)
-            cost = f"{seconds / 60:.1f} min" if seconds < float("inf") else "; ".join(price.exceeded)
-            told.append(f"{group.configs[0].method} {cost}")
-    return [f"In place a run takes, by prediction: {', '.join(told)}."] if told else []
+def _apart(reason: str | None) -> list[str]:
+    """What is said where candidates share no readings."""
+    return [] if reason is None else [f"Each candidate computes the frozen part for itself: {reason}."]
 
 
 def _keep(question: Question, race: Race, tell: Callable[[str], None]) -> Record:
@@ -213,11 +206,11 @@ def _keep(question: Question, race: Race, tell: Callable[[str], None]) -> Record
     config = configs[name]
     record = test_later(config, tell, race.ready)
     used = race.used()
-    told = [*question.told]
     if used > race.limit:
-        told.append(f"It took {used:.0f} s and not {race.limit:.0f}: predictions were too small.")
-        tell(told[-1])
-    selection = Selection("auto", question.minutes, used, dict(question.given), list(ledger.tried.values()), told)
+        race.say(f"It took {used:.0f} s and not {race.limit:.0f}: predictions were too small.")
+    selection = Selection(
+        "auto", question.minutes, used, dict(question.given), list(ledger.tried.values()), race.told
+    )
     return winner.keep(config, record, home, question.records, selection)
 
 

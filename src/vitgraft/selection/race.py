@@ -23,7 +23,10 @@ LOG = "output.txt"
 
 @dataclass
 class Race:
-    """Candidates of one search. `limit` and `began` are in seconds; what ran before counts (`ledger.seconds`)."""
+    """Candidates of one search. `limit` and `began` are in seconds; what ran before counts (`ledger.seconds`).
+
+    `told` is what a person was told of the search as a whole.
+    """
 
     groups: Sequence[Group]
     ready: Ready
@@ -33,6 +36,12 @@ class Race:
     began: float
     tell: Callable[[str], None]
     failures: list[VitgraftError] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
+
+    def say(self, line: str) -> None:
+        """Tell a person something, and remember it."""
+        self.told.append(line)
+        self.tell(line)
 
     def used(self) -> float:
         """Seconds of the search so far."""
@@ -43,13 +52,30 @@ class Race:
         return self.limit - self.used() - self.prices.testing()
 
     def go(self) -> None:
-        """Take the groups in turn: each method's first, the cheapest first, then the better methods' rest."""
-        for group in sorted((one for one in self.groups if one.first), key=self.prices.seconds):
+        """Take the groups in turn: each method's first, as they are declared, then the better methods' rest.
+
+        Prices are looked for when they are needed, as looking takes time, too.
+        """
+        firsts = [one for one in self.groups if one.first]
+        for group in firsts:
+            if not group.in_place:
+                self._take(group)
+        if in_place := [one for one in firsts if one.in_place]:
+            self.say(f"In place a run takes, by prediction: {', '.join(map(self._cost, in_place))}.")
+        for group in in_place:
             self._take(group)
         rest = [one for one in self.groups if not one.first]
         while rest:
-            rest.sort(key=lambda one: (-self._reached(one), self.prices.seconds(one)))
+            rest.sort(key=lambda one: -self._reached(one))  # of equals the first that is declared
             self._take(rest.pop(0))
+
+    def _cost(self, group: Group) -> str:
+        """What a run of a group's first would take, in words."""
+        config, seconds = group.configs[0], self.prices.seconds(group, 1)
+        whole = (
+            "; ".join(self.prices.of(config).exceeded) if seconds == float("inf") else f"{seconds / 60:.1f} min"
+        )
+        return f"{config.method} {whole}"
 
     def _reached(self, group: Group) -> float:
         return self.ledger.best_of({parse(config.method).name for config in group.configs})
@@ -60,7 +86,8 @@ class Race:
         if not waiting:
             return
         left = self.left()
-        fits = [count for count in range(len(waiting), 0, -1) if self.prices.seconds(group, count) <= left]
+        counts = range(len(waiting), 0, -1) if left > 0 else ()
+        fits = [count for count in counts if self.prices.seconds(group, count) <= left]
         count = fits[0] if fits else 0
         for config in waiting[count:]:
             self.ledger.put(config.folder.name, self._left_out(group, config, count, left))
@@ -69,12 +96,13 @@ class Race:
         self.ledger.save(self.used())
 
     def _left_out(self, group: Group, config: RunConfig, count: int, left: float) -> Tried:
-        price = self.prices.of(config)
+        if left <= 0:
+            return Tried(config.method, settings(config), left_out="no time was left")
         needed = self.prices.seconds(group, count + 1)
         if needed < float("inf"):
             why = f"would take {needed:.0f} s by prediction, and {max(left, 0):.0f} s were left"
         else:
-            why = "; ".join(price.exceeded)
+            why = "; ".join(self.prices.of(config).exceeded)
         predicted = None if needed == float("inf") else needed
         return Tried(config.method, settings(config), predicted_seconds=predicted, left_out=why)
 
