@@ -314,6 +314,7 @@ def test_race__nothing_is_begun_that_cannot_be_done(tmp_path: Path) -> None:
     assert took == [("linear", 5)]  # five of the six that train at once; the test images take 5 s
     left = [one.left_out for one in tried().values() if one.left_out]
     assert left == ["would take 60 s by prediction, and 50 s were left", *["no time was left"] * 4]
+    assert made.told[0].endswith("vitgraft advise digits --backbone figures --method lora")
     made.limit = 100.0  # as a search does that goes on with more time
     made.go()
     assert took[1:] == [("linear", 1), ("mlp", 1)]

@@ -207,7 +207,7 @@ def _keep(question: Question, race: Race, tell: Callable[[str], None]) -> Record
     record = test_later(config, tell, race.ready)
     used = race.used()
     if used > race.limit:
-        race.say(f"It took {used:.0f} s and not {race.limit:.0f}: predictions were too small.")
+        race.say(f"It took {used:.0f} s and not {race.limit:.0f}: what was begun took longer than predicted.")
     selection = Selection(
         "auto", question.minutes, used, dict(question.given), list(ledger.tried.values()), race.told
     )

@@ -7,7 +7,7 @@ from time import perf_counter
 
 import torch
 
-from vitgraft.errors import DivergedError, VitgraftError
+from vitgraft.errors import DivergedError, VitgraftError, command
 from vitgraft.methods import parse
 from vitgraft.results.record import Record, Tried
 from vitgraft.runs.config import RunConfig
@@ -60,14 +60,27 @@ class Race:
         for group in firsts:
             if not group.in_place:
                 self._take(group)
-        if in_place := [one for one in firsts if one.in_place]:
-            self.say(f"In place a run takes, by prediction: {', '.join(map(self._cost, in_place))}.")
+        in_place = [one for one in firsts if one.in_place]
+        self._tell_of(in_place)
         for group in in_place:
             self._take(group)
         rest = [one for one in self.groups if not one.first]
         while rest:
             rest.sort(key=lambda one: -self._reached(one))  # of equals the first that is declared
             self._take(rest.pop(0))
+
+    def _tell_of(self, in_place: Sequence[Group]) -> None:
+        """Say what tuning in place would cost; where no time is left, how to ask."""
+        if not in_place:
+            return
+        if self.left() > 0:
+            self.say(f"In place a run takes, by prediction: {', '.join(map(self._cost, in_place))}.")
+            return
+        config = in_place[0].configs[0]
+        words = ("--backbone", config.backbone, *(word for one in in_place for word in ("--method", one.entry)))
+        self.say(
+            f"No time was left to look at tuning in place. What it costs: {command('advise', config.data, *words)}"
+        )
 
     def _cost(self, group: Group) -> str:
         """What a run of a group's first would take, in words."""
