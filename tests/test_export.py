@@ -13,7 +13,7 @@ from PIL import Image
 
 import vitgraft
 from tests import toy
-from tests.runs import arguments, call, done, photos, refused, weights
+from tests.runs import SIZE, call, done, refused, weights
 from tests.test_torch_habits import SHORT, tuned
 from tests.tiny import backbone
 from vitgraft import methods
@@ -183,9 +183,20 @@ def test_export__a_program_that_computes_something_else_is_not_kept(
     assert not list(tmp_path.iterdir())
 
 
+def saved(folder: Path, spec: str = "lora:rank=2") -> Path:
+    """A graft in `folder`/run, on weights in a file; returns that file."""
+    file = weights(folder / "weights.safetensors")
+    frozen = vitgraft.load_backbone("test_vit", checkpoint=file, image_size=SIZE)
+    one = vitgraft.graft(frozen, spec, NAMES)
+    with torch.no_grad():
+        for value in one.tuned.parameters():
+            value.add_(torch.randn_like(value) * 0.05)
+    one.save(folder / "run")
+    return file
+
+
 def test_command__writes_what_a_run_answers(tmp_path: Path) -> None:
-    file = weights(tmp_path / "weights.safetensors")
-    done("fit", photos(tmp_path / "photos"), *arguments(file), "--out", tmp_path / "run")
+    saved(tmp_path)
     out = tmp_path / "model.pt"
     told = done("export", tmp_path / "run", "--out", out).stdout
     assert "torchscript, merged" in told

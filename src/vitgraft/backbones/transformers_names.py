@@ -59,12 +59,21 @@ POOLED = frozenset({"pooler", "mask_token", "position_ids"})
 """First parts of renamed names that are no part of a backbone."""
 
 _BLOCK = re.compile(r"(?:encoder\.)?layers?\.(\d+)\.(.+)\.(\w+)")
+_MODULE = re.compile(r"(?:.+\.)?layers?\.(\d+)\.(.+)")
 _TOKENS = ("cls_token", "dist_token", "pos_embed")
 
 
 def is_transformers(names: Mapping[str, Tensor]) -> bool:
     """Whether the names, without a prefix, are transformers'."""
     return any(f"{patches}.weight" in names for patches in PATCHES)
+
+
+def place_of(module: str) -> tuple[int, str] | None:
+    """(block, place) of a linear map by its name in a model, such as (3, "q"); None if it is none of a block's."""
+    found = _MODULE.fullmatch(module)
+    own = None if found is None else BLOCK_MODULES.get(found[2])
+    branch, _, place = (own or "").partition(".")
+    return (int(found[1]), place) if found is not None and branch in ("attn", "mlp") else None
 
 
 def family(names: Mapping[str, Tensor]) -> str:

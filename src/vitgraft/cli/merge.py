@@ -8,6 +8,7 @@ import typer
 
 from vitgraft.cli import guard
 from vitgraft.cli.asking import Checkpoint
+from vitgraft.cli.recipe import made
 from vitgraft.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -73,32 +74,9 @@ def _gap(model: "Model", plain: "nn.Module") -> float:
 
 def _recipe(model: "Model", plain: "nn.Module", out: Path) -> str:
     """Python that loads the merged file without vitgraft."""
-    from vitgraft.backbones import hf
-    from vitgraft.backbones.catalogue import BUILT_IN
-    from vitgraft.backbones.create import FOLDER
-    from vitgraft.backbones.sizes import for_timm
-
-    source = dict(model.backbone.config["source"])
-    arguments = {
-        "img_size": for_timm(source["image_size"]),
-        "global_pool": source["global_pool"],
-    }
-    chosen = {key: value for key, value in arguments.items() if value is not None}
-    chosen["num_classes"] = len(model.class_names)
-    if source["name"] == BUILT_IN:
-        card = json.loads((FOLDER / f"{BUILT_IN}.json").read_text())
-        made = f"VisionTransformer({_call({**card['architecture'], **chosen})})"
-        head = "from timm.models.vision_transformer import VisionTransformer"
-    elif hf.is_hf(source["name"]):
-        where = source["checkpoint"] or source["name"][len(hf.PREFIX) :]
-        config = f"transformers.AutoConfig.from_pretrained({where!r}, num_labels={len(model.class_names)})"
-        made = f"transformers.{type(plain).__name__}({config})"
-        head = "import transformers"
-    else:
-        made = f"timm.create_model({source['name']!r}, {_call(chosen)})"
-        head = "import timm"
+    head, expression = made(model, type(plain))
     return (
-        f"{head}\nfrom safetensors.torch import load_file\n\nmodel = {made}\n"
+        f"{head}\nfrom safetensors.torch import load_file\n\nmodel = {expression}\n"
         f"model.load_state_dict(load_file({str(out)!r}), strict=True)\n{_probabilities(model)}"
     )
 
@@ -108,7 +86,3 @@ def _probabilities(model: "Model") -> str:
     if model.temperature is None:
         return ""
     return f"probabilities = (model.eval()(images) / {model.temperature.value!r}).softmax(1)\n"
-
-
-def _call(arguments: dict[str, object]) -> str:
-    return ", ".join(f"{key}={value!r}" for key, value in arguments.items())

@@ -1,0 +1,1 @@
+"""Low-rank grafts as PEFT's adapter folders, and these as grafts."""
