@@ -17,7 +17,7 @@ from tests.runs import done, refused
 from tests.test_export import NAMES, model, saved
 from tests.tiny import SMALL, backbone, images, vit
 from vitgraft.backbones.called import never_called
-from vitgraft.backbones.timm_vit import wrap
+from vitgraft.backbones.families import wrap
 from vitgraft.core.backbone import Backbone
 from vitgraft.errors import ArtefactError, Told
 from vitgraft.models.adapters.read import read
@@ -238,26 +238,20 @@ def test_read__refuses_in_a_sentence(tmp_path: Path) -> None:
         read(tmp_path / "bias", frozen, NAMES)
 
 
-def test_called__finds_a_module_whose_weight_is_read_directly(tmp_path: Path) -> None:
-    """As timm's BEiT and EVA-02 read their `qkv`."""
-    one = model("lora:places=qkv,share_a=true")
-    assert never_called(one.backbone, ["blocks.0.attn.qkv", "blocks.1.mlp.fc1"]) == []
-    linear = one.backbone.model.get_submodule("blocks.1.attn.qkv")
-    attention: Any = one.backbone.model.get_submodule("blocks.1.attn")
-    own = attention.forward
-
-    def reads_the_weight(x: torch.Tensor, **more: Any) -> torch.Tensor:
-        attention._modules["qkv"] = lambda z: nn.functional.linear(z, linear.weight, linear.bias)
-        try:
-            found: torch.Tensor = own(x, **more)
-        finally:
-            attention._modules["qkv"] = linear
-        return found
-
-    attention.forward = reads_the_weight
-    assert never_called(one.backbone, ["blocks.0.attn.qkv", "blocks.1.attn.qkv"]) == ["blocks.1.attn.qkv"]
-    with pytest.raises(ArtefactError, match=r"Attention computes with the weight of blocks\.1\.attn\.qkv"):
-        write(one, tmp_path / "adapter")
+@pytest.mark.parametrize("variant", ["beit", "eva02"])
+def test_write__a_module_whose_weight_is_read_directly_is_refused(variant: str, tmp_path: Path) -> None:
+    """PEFT loads such an adapter, and the library never calls it: its places elsewhere are written."""
+    frozen = backbone(variant)
+    assert never_called(frozen, ["blocks.0.attn.qkv", "blocks.0.attn.proj"]) == ["blocks.0.attn.qkv"]
+    with pytest.raises(
+        ArtefactError, match=r"Attention computes with the weight of blocks\.0\.attn\.qkv and never"
+    ):
+        write(model("lora", frozen), tmp_path / "adapter")
+    one = model("lora:places=proj", frozen)
+    write(one, tmp_path / "adapter")
+    loaded, pictures = adapted(plain(frozen), tmp_path / "adapter"), images(frozen)
+    with torch.no_grad():
+        assert (loaded(pictures) - one(pictures)).abs().max() < 1e-4
 
 
 def test_commands__there_and_back(tmp_path: Path) -> None:

@@ -46,10 +46,16 @@ def names_of(backbone: Backbone) -> Names:
     for block in range(backbone.depth):
         for place in (*LINEAR_PLACES, JOINED):
             rows = backbone.rows((block, place))
-            linears = [part.module for part in rows if isinstance(part.module, nn.Linear)]
+            linears = [one for part in rows if isinstance(one := part.weight.module, nn.Linear)]
             if linears and len(linears) == len(rows):
                 slots[block, place] = tuple(
-                    Slot(paths[id(linear)], part.start, part.stop, linear.out_features, linear.in_features)
+                    Slot(
+                        paths[id(linear)],
+                        part.weight.start,
+                        part.weight.stop,
+                        linear.out_features,
+                        linear.in_features,
+                    )
                     for part, linear in zip(rows, linears, strict=True)
                 )
     return Names(slots, _classifiers(backbone))
