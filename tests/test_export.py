@@ -114,6 +114,14 @@ def test_export__every_method(name: str, suffix: str, tmp_path: Path) -> None:
         assert (run(path, as_bytes(shown))[1] - one.predict(shown)).abs().max() < 1e-4
 
 
+@pytest.mark.parametrize("variant", ["hf_dinov2", "eva02", pytest.param("beit", marks=pytest.mark.slow)])
+def test_export__of_other_families(variant: str, tmp_path: Path) -> None:
+    """Merged, so that they are the library's own code."""
+    one, shown = model("lora", backbone(variant)), pictures(4)
+    assert vitgraft.export(one, tmp_path / "model.pt").unmerged is None
+    assert (run(tmp_path / "model.pt", as_bytes(shown))[1] - one.predict(shown)).abs().max() < 1e-4
+
+
 @pytest.mark.parametrize("pixels", ["unit", "normalised"])
 def test_export__takes_pixels_of_other_kinds(pixels: str, tmp_path: Path) -> None:
     one, shown = model("linear"), pictures(3)

@@ -238,6 +238,17 @@ def test_read__refuses_in_a_sentence(tmp_path: Path) -> None:
         read(tmp_path / "bias", frozen, NAMES)
 
 
+@pytest.mark.parametrize("variant", ["hf_vit", "hf_dinov2"])
+def test_write__of_a_transformers_backbone(variant: str, tmp_path: Path) -> None:
+    one = model("lora:rank=2,places=all", backbone(variant))
+    write(one, tmp_path)
+    loaded, pictures = adapted(one.merge(), tmp_path), images(one.backbone)
+    base = adapted(model("linear", one.backbone).merge(), tmp_path)
+    with torch.no_grad():
+        assert (base(pictures).logits - one(pictures)).abs().max() < 1e-4
+        assert (loaded(pictures).logits - one(pictures)).abs().max() > 1e-4, "it is for the plain model"
+
+
 @pytest.mark.parametrize("variant", ["beit", "eva02"])
 def test_write__a_module_whose_weight_is_read_directly_is_refused(variant: str, tmp_path: Path) -> None:
     """PEFT loads such an adapter, and the library never calls it: its places elsewhere are written."""

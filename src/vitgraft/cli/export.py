@@ -10,6 +10,7 @@ from vitgraft.cli.recipe import made
 from vitgraft.errors import ArtefactError, ConfigError, unknown
 
 if TYPE_CHECKING:
+    from vitgraft.models.adapters.write import Adapter
     from vitgraft.models.model import Model
 
 PEFT = "peft"
@@ -98,7 +99,7 @@ def _adapter(model: "Model", run: Path, out: Path, base: Path | None, onto: str 
     apart = gap(model, done, theirs)
     if apart is not None:
         typer.echo(f"Loaded by PEFT, its logits differ by at most {apart:.1g} from those of {run}.")
-    typer.echo(f"Load it with:\n\n{_recipe(model, out, base, onto)}")
+    typer.echo(f"Load it with:\n\n{_recipe(model, done, onto)}")
 
 
 def _theirs(onto: str, classes: int) -> Any:
@@ -117,9 +118,9 @@ def _theirs(onto: str, classes: int) -> Any:
         ) from None
 
 
-def _recipe(model: "Model", out: Path, base: Path | None, onto: str | None) -> str:
+def _recipe(model: "Model", done: "Adapter", onto: str | None) -> str:
     """Python that loads an adapter without vitgraft."""
-    classes = len(model.class_names)
+    classes, base = len(model.class_names), done.base
     if onto is not None:
         head = "from transformers import AutoModelForImageClassification"
         call = f"{onto!r}, num_labels={classes}, ignore_mismatched_sizes=True"
@@ -127,7 +128,7 @@ def _recipe(model: "Model", out: Path, base: Path | None, onto: str | None) -> s
     else:
         source = model.backbone.config.get("source") or {}
         named = source.get("checkpoint")
-        head, expression = made(model, **({} if named or base else {"pretrained": True}))
+        head, expression = made(model, done.kind, pretrained=base is None and named is None)
         weights = "" if "pretrained" in expression else f"# give it the weights of {model.backbone.name}\n"
         if base is not None:
             head += "\nfrom safetensors.torch import load_file"
@@ -136,5 +137,5 @@ def _recipe(model: "Model", out: Path, base: Path | None, onto: str | None) -> s
             weights = f"# give it the weights of {named!r}, or write them with --base\n"
     return (
         f"{head}\nfrom peft import PeftModel\n\nmodel = {expression}\n{weights}"
-        f"model = PeftModel.from_pretrained(model, {str(out)!r}).eval()\n"
+        f"model = PeftModel.from_pretrained(model, {str(done.folder)!r}).eval()\n"
     )

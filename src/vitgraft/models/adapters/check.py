@@ -35,5 +35,4 @@ def gap(model: Model, adapter: Adapter, onto: nn.Module | None = None) -> float 
         warnings.simplefilter("ignore")
         loaded: Any = PeftModel.from_pretrained(base.to(probe.device), str(adapter.folder)).eval()
         found = loaded(probe)
-        logits = found if onto is None else found.logits
-        return float((logits - model.tuned.eval()(probe)).abs().max())
+        return float((getattr(found, "logits", found) - model.tuned.eval()(probe)).abs().max())

@@ -2,10 +2,9 @@
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vitgraft.backbones.transformers_names import place_of
 from vitgraft.core.backbone import Backbone
@@ -26,10 +25,15 @@ class Slot:
 
 @dataclass(frozen=True)
 class Names:
-    """The slots of each linear place, one after the other, and the modules that are a model's classifier."""
+    """The slots of each linear place, one after the other, and the values of a model's classifier, by name.
+
+    `kind` is the model's class. `own` has the names in the backbone's model, where they may be others.
+    """
 
     slots: Mapping[Site, tuple[Slot, ...]]
-    heads: tuple[str, ...]
+    heads: Mapping[str, Tensor]
+    kind: type[nn.Module]
+    own: Mapping[str, str] = field(default_factory=dict)
 
     def site_of(self, name: str) -> Site | None:
         """The place that a linear map is, as a whole."""
@@ -39,55 +43,53 @@ class Names:
         return None
 
 
-def names_of(backbone: Backbone) -> Names:
-    """The library model's own names."""
+def names_of(backbone: Backbone, weight: Tensor, bias: Tensor | None) -> Names:
+    """The names in the library's plain model with a classifier: weight (C, D), bias (C,).
+
+    Raises:
+        NotFoldable: the library has no such classifier.
+    """
     paths = {id(module): path for path, module in backbone.model.named_modules()}
-    slots: dict[Site, tuple[Slot, ...]] = {}
-    for block in range(backbone.depth):
-        for place in (*LINEAR_PLACES, JOINED):
-            rows = backbone.rows((block, place))
-            linears = [one for part in rows if isinstance(one := part.weight.module, nn.Linear)]
-            if linears and len(linears) == len(rows):
-                slots[block, place] = tuple(
-                    Slot(
-                        paths[id(linear)],
-                        part.weight.start,
-                        part.weight.stop,
-                        linear.out_features,
-                        linear.in_features,
-                    )
-                    for part, linear in zip(rows, linears, strict=True)
-                )
-    return Names(slots, _classifiers(backbone))
-
-
-def _classifiers(backbone: Backbone) -> tuple[str, ...]:
-    """Modules that are new in a copy, which shares all values, that gets a classifier."""
     memo: dict[int, object] = {
         id(value): nn.Parameter(value.detach(), requires_grad=False) for value in backbone.model.parameters()
     }
-    own = set(backbone.parameter_names())
-    some = torch.zeros(2, backbone.width)
-    twin = backbone.view.with_head(copy.deepcopy(backbone.model, memo), some, some[:, 0])
-    new = [name for name, _ in twin.named_parameters() if name not in own]
-    return tuple(dict.fromkeys(name.rpartition(".")[0] for name in new))
+    twin = backbone.view.with_head(copy.deepcopy(backbone.model, memo), weight, bias)  # it shares all other values
+    theirs = {one.weight.data_ptr(): path for path, one in twin.named_modules() if isinstance(one, nn.Linear)}
+    slots: dict[Site, tuple[Slot, ...]] = {}
+    own: dict[str, str] = {}
+    for block in range(backbone.depth):
+        for place in (*LINEAR_PLACES, JOINED):
+            values = [part.weight for part in backbone.rows((block, place))]
+            linears = [one for part in values if isinstance(one := part.module, nn.Linear)]
+            if not linears or len(linears) < len(values):
+                continue
+            names = [theirs[linear.weight.data_ptr()] for linear in linears]
+            own |= {name: paths[id(linear)] for name, linear in zip(names, linears, strict=True)}
+            slots[block, place] = tuple(
+                Slot(name, part.start, part.stop, linear.out_features, linear.in_features)
+                for name, part, linear in zip(names, values, linears, strict=True)
+            )
+    known = {value.data_ptr() for value in backbone.model.parameters()}
+    heads = {name: one.detach() for name, one in twin.named_parameters() if one.data_ptr() not in known}
+    return Names(slots, heads, type(twin), own)
 
 
-def names_in(model: nn.Module, classes: int) -> Names:
-    """The names in a transformers model of images, whose classifier has `classes` outputs.
+def names_in(model: nn.Module, weight: Tensor, bias: Tensor | None) -> Names:
+    """The names in a transformers model of images, whose classifier is to be this one.
 
     Raises:
         ArtefactError: no such model, or no such classifier.
     """
     slots: dict[Site, tuple[Slot, ...]] = {}
     heads: list[str] = []
+    classes = len(weight)
     for path, module in model.named_modules():
         if not isinstance(module, nn.Linear):
             continue
         site = place_of(path)
         if site is not None:
             slots[site] = (Slot(path, 0, module.out_features, module.out_features, module.in_features),)
-        elif module.out_features == classes:
+        elif (module.out_features, module.in_features) == tuple(weight.shape):
             heads.append(path)
     for block in {block for block, _ in slots}:
         if all((block, place) in slots for place in QKV):
@@ -98,4 +100,5 @@ def names_in(model: nn.Module, classes: int) -> Names:
             f"{len(heads)} classifiers of {classes} classes. Give a transformers model for image classification, "
             f"such as ViTForImageClassification, made with num_labels={classes}."
         )
-    return Names(slots, tuple(heads))
+    values = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
+    return Names(slots, {f"{heads[0]}.{leaf}": one.detach() for leaf, one in values.items()}, type(model))

@@ -64,7 +64,7 @@ def read(
     """
     config, tensors, facts = _config(folder), _tensors(folder), _facts(folder)
     _check(folder, config, facts, backbone)
-    names = names_of(backbone)
+    names = names_of(backbone, torch.zeros(2, backbone.width), None)
     pairs, rest = _pairs(folder, config, tensors, names)
     weight, bias = _classifier(folder, rest, backbone)
     known = facts.get("class_names") if classes is None else list(classes)

@@ -37,13 +37,14 @@ PREFIX = "base_model.model."
 class Adapter:
     """A written adapter: its folder, how many linear maps it adapts, their ranks, and the base that it is for.
 
-    `base` is the file of a base model that was written with it, None if the plain one serves.
+    `base` is the file of a base model that was written with it, None if the plain one serves; of a class `kind`.
     """
 
     folder: Path
     modules: int
     ranks: tuple[int, ...]
     base: Path | None
+    kind: type[nn.Module]
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,10 @@ def write(model: Model, folder: Path, base: Path | None = None, onto: nn.Module 
         raise _refused(model, f"its head is a {type(model.tuned.head).__name__}, which reads other features")
     if rest.grafts or rest.values:
         _check_rest(model, rest, base, onto)
-    names = names_of(model.backbone) if onto is None else names_in(onto, len(model.class_names))
-    if onto is None and (unheard := never_called(model.backbone, {slot.name for slot in _slots(low, names)})):
+    names = _names(model, onto, *classifier)
+    if onto is None and (
+        unheard := never_called(model.backbone, dict.fromkeys(names.own[slot.name] for slot in _slots(low, names)))
+    ):
         raise _refused(
             model,
             f"{owner(model.backbone.model, unheard[0])} computes with the weight of {unheard[0]} and never calls "
@@ -85,11 +88,9 @@ def write(model: Model, folder: Path, base: Path | None = None, onto: nn.Module 
     for name, one in factors.items():
         tensors[f"{PREFIX}{name}.lora_A.weight"] = one.down
         tensors[f"{PREFIX}{name}.lora_B.weight"] = one.up
-    for head in names.heads:
-        for leaf, value in zip(("weight", "bias"), classifier, strict=True):
-            if value is not None:
-                tensors[f"{PREFIX}{head}.{leaf}"] = value.detach()
-    config = _config(model, factors, names.heads, onto)
+    tensors |= {f"{PREFIX}{name}": value for name, value in names.heads.items()}
+    heads = tuple(dict.fromkeys(name.rpartition(".")[0] for name in names.heads))
+    config = _config(model, factors, heads, onto)
     folder.mkdir(parents=True, exist_ok=True)
     if base is not None:
         plain = merged(model.backbone, rest, model.tuned.head).state_dict()
@@ -99,7 +100,16 @@ def write(model: Model, folder: Path, base: Path | None = None, onto: nn.Module 
     facts = _facts(model, base if rest.grafts or rest.values else None)
     write_atomically(folder / FACTS, (json.dumps(facts, indent=2) + "\n").encode())
     ranks = tuple(sorted({len(one.down) for one in factors.values()}))
-    return Adapter(folder, len(factors), ranks, base)
+    return Adapter(folder, len(factors), ranks, base, names.kind)
+
+
+def _names(model: Model, onto: nn.Module | None, weight: Tensor, bias: Tensor | None) -> Names:
+    if onto is not None:
+        return names_in(onto, weight, bias)
+    try:
+        return names_of(model.backbone, weight, bias)
+    except NotFoldable as error:
+        raise _refused(model, str(error).rstrip(".")) from None
 
 
 def _facts(model: Model, base: Path | None) -> dict[str, Any]:

@@ -51,7 +51,8 @@ class Served(nn.Module):
         if self.pixels != "normalised":
             scaled = images.to(torch.float32) / 255 if self.pixels == "uint8" else images
             images = (scaled - self.mean) / self.std
-        logits: Tensor = self.model(images)
+        found = self.model(images)
+        logits: Tensor = found if isinstance(found, Tensor) else found.logits  # transformers' models say more
         return logits, (logits / self.divisor).softmax(1)
 
 
