@@ -15,6 +15,20 @@ if TYPE_CHECKING:
 
 PEFT = "peft"
 
+Base = Annotated[
+    Path | None,
+    typer.Option(
+        help="A file for the base model, with what is changed beside the low-rank part (peft).", show_default=False
+    ),
+]
+Onto = Annotated[
+    str | None,
+    typer.Option(
+        help="A transformers model of the same weights, a folder or a name, that the adapter is for (peft).",
+        show_default=False,
+    ),
+]
+
 
 def export(
     run: Annotated[Path, typer.Argument(help="The folder that fit wrote.", show_default=False)],
@@ -30,20 +44,8 @@ def export(
         str, typer.Option(help="What a program takes: uint8 (0 to 255), unit (0 to 1), or normalised already.")
     ] = "uint8",
     int8: Annotated[bool, typer.Option("--int8", help="Store the weights in 8 bits (onnx).")] = False,
-    base: Annotated[
-        Path | None,
-        typer.Option(
-            help="A file for the base model, with what is changed beside the low-rank part (peft).",
-            show_default=False,
-        ),
-    ] = None,
-    onto: Annotated[
-        str | None,
-        typer.Option(
-            help="A transformers model of the same weights, a folder or a name, that the adapter is for (peft).",
-            show_default=False,
-        ),
-    ] = None,
+    base: Base = None,
+    onto: Onto = None,
     checkpoint: Checkpoint = None,
     force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
 ) -> None:
