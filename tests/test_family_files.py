@@ -30,7 +30,7 @@ def written(tensors: dict[str, Tensor], folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "variant", ["eva02", "eva02_unfused", "dinov3", "perception_encoder", "rope_mixed", "beit"]
+    "variant", ["eva02", "eva02_unfused", "dinov3", "perception_encoder", "rope_mixed", "beit", "swin"]
 )
 def test_load__timms_own_file(variant: str, tmp_path: Path) -> None:
     source, model = VARIANTS[variant](), fresh(variant)

@@ -9,6 +9,7 @@ from timm.layers import LayerNorm, RmsNorm, SwiGLU, SwiGLUPacked
 from timm.models.beit import Beit
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.eva import Eva
+from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -25,13 +26,17 @@ SMALL: dict[str, Any] = {
     "num_heads": 3,
     "num_classes": 0,
 }
+SWIN: dict[str, Any] = {"img_size": 32, "depths": (2, 2), "num_heads": (2, 4), "embed_dim": 16, "window_size": 4}
 TOKEN: dict[str, Any] = {"global_pool": "token"}
 
 
 def vit(kind: type[nn.Module] = VisionTransformer, seed: int = 0, **arguments: Any) -> nn.Module:
     """A tiny model in which no weight is at an initial value that hides something, such as 0 or 1."""
     torch.manual_seed(seed)
-    model = kind(**{**SMALL, **arguments})
+    sizes = {**SMALL, **arguments}
+    if kind is SwinTransformer:  # its depth is that of its stages
+        sizes.pop("depth")
+    model = kind(**sizes)
     with torch.no_grad():
         for value in model.parameters():
             value.add_(torch.randn_like(value) * 0.1)
@@ -134,6 +139,8 @@ VARIANTS: dict[str, Callable[[], nn.Module]] = {
     "beit_shared": partial(
         vit, kind=Beit, use_shared_rel_pos_bias=True, swiglu_mlp=True, scale_mlp=True, qkv_bias=False
     ),
+    "swin": partial(vit, kind=SwinTransformer, **SWIN),
+    "swin_flexible": partial(vit, kind=SwinTransformer, **{**SWIN, "img_size": (32, 64)}, strict_img_size=False),
 }
 """Every variant by name; each call builds a fresh model."""
 

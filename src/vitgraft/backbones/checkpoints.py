@@ -199,8 +199,8 @@ def _check(report: LoadReport, model: Any, source: Named, tensors: Mapping[str, 
     differences = {"Missing in the file": missing, "Unknown to the model": unexpected, "Of another shape": shapes}
     if found := [f"{what} ({len(names)}): {shortened(names)}." for what, names in differences.items() if names]:
         raise CheckpointError(_misfit(report, source.tensors, own, found))
-    heads = model.blocks[0].attn.num_heads
-    if source.heads not in (None, heads):
+    heads = None if source.heads is None else model.blocks[0].attn.num_heads
+    if source.heads != heads:
         raise CheckpointError(
             f"{report.path} ({report.layout}) was trained with {source.heads} attention heads; the model has "
             f"{heads}. The shapes agree, but the outputs would not: choose the backbone that belongs to the file."
@@ -215,7 +215,8 @@ def _check(report: LoadReport, model: Any, source: Named, tensors: Mapping[str, 
 
 def _computes(model: Any, source: Named, path: Path) -> str:
     """How the mlps' activation differs from a config.json's, if at all. Raises CheckpointError if by much."""
-    wanted, found = ACTIVATIONS.get(source.activation or ""), activation(model)
+    wanted = ACTIVATIONS.get(source.activation or "")
+    found = None if wanted is None else activation(model)
     if wanted is None or found is None or wanted == found:
         return ""
     if {wanted, found} == NEARLY:

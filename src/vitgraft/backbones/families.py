@@ -11,12 +11,13 @@ from vitgraft.backbones.views.hf_families import FAMILIES, inner
 from vitgraft.backbones.views.hf_model import HfModel
 from vitgraft.backbones.views.timm_beit import TimmBeit
 from vitgraft.backbones.views.timm_eva import TimmEva
+from vitgraft.backbones.views.timm_swin import TimmSwin
 from vitgraft.backbones.views.timm_vit import TimmViT
 from vitgraft.core.backbone import Backbone
 from vitgraft.core.model_view import ModelView
 from vitgraft.errors import BackboneError
 
-TIMM: tuple[Any, ...] = (TimmViT, TimmEva, TimmBeit)
+TIMM: tuple[Any, ...] = (TimmViT, TimmEva, TimmBeit, TimmSwin)
 """Views of timm's families. Each names its `models` and says what one of these `lacks` to be walked through."""
 
 
@@ -43,7 +44,7 @@ def wrap(
     if view is None or lacks:
         raise BackboneError(
             f"{name} is a {type(model).__name__} {lacks}, which vitgraft has no view of. Supported are timm's "
-            f"{listed()} with pre-norm blocks (ViT, DeiT, DINO, DINOv2, DINOv3, MAE, CLIP, SigLIP, EVA-02, BEiT "
+            f"{listed()} with pre-norm blocks (ViT, DeiT, DINO to DINOv3, MAE, CLIP, SigLIP, EVA-02, BEiT, Swin "
             f"and their like) and transformers' {', '.join(FAMILIES)}; `vitgraft backbones` lists well-known ones."
         )
     return Backbone(view(_share_storage(model)), name, config)

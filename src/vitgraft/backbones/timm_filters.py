@@ -1,4 +1,4 @@
-"""Files of EVA, DINOv3 and BEiT in timm's names: by the filters that timm has for its families.
+"""Files of EVA, DINOv3, BEiT and Swin in timm's names: by the filters that timm has for its families.
 
 timm's filter of a family knows its publishers' layouts, splits and joins tensors, and fits positions to a grid.
 """
@@ -8,7 +8,7 @@ import io
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from timm.models import beit, eva
+from timm.models import beit, eva, swin_transformer
 from torch import Tensor, nn
 
 from vitgraft.backbones.layouts import TIMM, Named, own_part
@@ -18,6 +18,7 @@ from vitgraft.errors import CheckpointError
 FILTERS: dict[type[nn.Module], Callable[..., Mapping[str, Tensor]]] = {
     eva.Eva: eva.checkpoint_filter_fn,
     beit.Beit: beit.checkpoint_filter_fn,
+    swin_transformer.SwinTransformer: swin_transformer.checkpoint_filter_fn,
 }
 """timm's filter functions, by the class of model that they serve."""
 

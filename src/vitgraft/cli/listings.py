@@ -152,9 +152,10 @@ def backbones(as_json: Json = False) -> None:
     """List the built-in backbone and well-known models of timm, with what a picture costs on them.
 
     A short name stands for timm's name at the image size that is listed; timm's name keeps timm's own size. Any
-    VisionTransformer, Eva (EVA-02, DINOv3, Perception Encoder, ROPE-ViT) or Beit of timm works, listed or not;
-    other models are refused with a sentence. GFLOPs are those
-    of one image's forward pass, a multiplication and the addition after it being two.
+    VisionTransformer, Eva (EVA-02, DINOv3, Perception Encoder, ROPE-ViT), Beit or SwinTransformer of timm works,
+    listed or not, and with hf:owner/name transformers' ViT, DeiT, MAE, DINOv2, DINOv3, CLIP and SigLIP; other
+    models are refused with a sentence. GFLOPs are those of one image's forward pass, a multiplication and the
+    addition after it being two.
 
     Example: vitgraft fit photos/ --backbone dinov2-s
     """

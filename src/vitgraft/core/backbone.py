@@ -233,7 +233,7 @@ class Backbone(nn.Module):
         """
         tapped = any(place in wanted[block] for place in AFTER_ATTENTION) or "norm" in wanted[self.depth]
         after = [graft for place in AFTER_ATTENTION for graft in edits.grafts.get((block, place), ())]
-        if tapped or not all(graft.per_token for graft in after):
+        if tapped or not self.view.one_sequence or not all(graft.per_token for graft in after):
             return None
         return self.view.tail.reads if block == self.depth - 1 else 1
 

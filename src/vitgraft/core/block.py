@@ -77,6 +77,10 @@ class BlockView(StageView, ABC):
     `norm1`, `norm2`, `scale1`, `scale2` (LayerScale or nothing) and `activate` map (B, N, .) to (B, N, .).
     """
 
+    def enter(self, x: Tensor) -> Tensor:
+        """What a block makes of the stream before its place `in`: mostly nothing, else fewer and wider tokens."""
+        return x
+
     @abstractmethod
     def norm1(self, x: Tensor) -> Tensor: ...
 
@@ -156,6 +160,7 @@ class BlockView(StageView, ABC):
         return (x, middle) if part == "attention" else self._mlp(x, middle, at)
 
     def _attention(self, x: Tensor, at: Visitor) -> tuple[Tensor, Tensor]:
+        x = self.enter(x)
         x = at("in", x, x)
         q, k, v = self._project("qkv", x, "norm1", self.norm1, at)
         x, q = x[:, : at.only], q[:, : at.only]

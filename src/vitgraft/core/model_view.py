@@ -58,7 +58,8 @@ class ModelView(ABC):
     `width` is D, `prefix_tokens` counts class, register and distillation tokens, `patch_values` the inputs of
     one patch's embedding, `image_size` is (height, width) in pixels, `class_token` the parameter that is the class
     token before block 0, if there is one. `pooling` is timm's word for how the pooled vector is made, and
-    `published` says in timm's words how pictures are prepared for the model.
+    `published` says in timm's words how pictures are prepared for the model. `one_sequence` is False where blocks
+    see their tokens by windows and merge them on the way: prompts and queries have no place, and widths differ.
     """
 
     model: nn.Module
@@ -72,6 +73,7 @@ class ModelView(ABC):
     channels: int
     class_token: str | None = None
     pooling: str = "token"
+    one_sequence: bool = True
     published: Mapping[str, Any] = {}
 
     @abstractmethod

@@ -35,6 +35,7 @@ class Adapter(Method):
 
     def plan(self, backbone: "Backbone", classes: int, findings: Findings | None = None) -> "Plan":
         from vitgraft.core.plan import Plan
+        from vitgraft.core.shape import measure
         from vitgraft.grafts.bottleneck import ACTIVATIONS, Bottleneck
         from vitgraft.heads.linear import LinearHead
 
@@ -43,14 +44,14 @@ class Adapter(Method):
         one_of(self, "position", self.position, tuple(POSITIONS))
         one_of(self, "activation", self.activation, tuple(ACTIVATIONS))
         grafts = {
-            (block, place): (
-                Bottleneck(backbone.width, self.hidden, "output", self.activation, dropout=self.dropout),
+            (number, place): (
+                Bottleneck(block.width, self.hidden, "output", self.activation, dropout=self.dropout),
             )
-            for block in range(backbone.depth)
+            for number, block in enumerate(measure(backbone).blocks)
             for place in POSITIONS[self.position]
         }
         return Plan(LinearHead(backbone.width, classes), grafts)
 
     def formula(self, shape: "Shape") -> int:
-        one = 2 * shape.width * self.hidden + self.hidden + shape.width
-        return shape.depth * len(POSITIONS[self.position]) * one
+        each = (2 * block.width * self.hidden + self.hidden + block.width for block in shape.blocks)
+        return len(POSITIONS[self.position]) * sum(each)

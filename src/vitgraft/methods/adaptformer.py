@@ -30,16 +30,17 @@ class AdaptFormer(Method):
 
     def plan(self, backbone: "Backbone", classes: int, findings: Findings | None = None) -> "Plan":
         from vitgraft.core.plan import Plan
+        from vitgraft.core.shape import measure
         from vitgraft.grafts.bottleneck import Bottleneck
         from vitgraft.heads.linear import LinearHead
 
         positive(self, hidden=self.hidden, scale=self.scale)
         probability(self, dropout=self.dropout)
         grafts = {
-            (block, "mlp"): (Bottleneck(backbone.width, self.hidden, "input", "relu", self.scale, self.dropout),)
-            for block in range(backbone.depth)
+            (number, "mlp"): (Bottleneck(block.width, self.hidden, "input", "relu", self.scale, self.dropout),)
+            for number, block in enumerate(measure(backbone).blocks)
         }
         return Plan(LinearHead(backbone.width, classes), grafts)
 
     def formula(self, shape: "Shape") -> int:
-        return shape.depth * (2 * shape.width * self.hidden + self.hidden + shape.width)
+        return sum(2 * block.width * self.hidden + self.hidden + block.width for block in shape.blocks)

@@ -225,6 +225,16 @@ def _hold(method: Method, values: Mapping[str, float], holds: Callable[[float], 
             raise ConfigError(f"{method.name}: {key}={value!r} must be {wanted}.")
 
 
+def in_one_sequence(method: Method, backbone: "Backbone") -> None:
+    """Raise ConfigError if a backbone's blocks see windows of tokens, and the method adds what would see all."""
+    if not backbone.view.one_sequence:
+        raise ConfigError(
+            f"{method.name} adds prompts, queries or a network beside all blocks, and {backbone.name} sees its "
+            "tokens by windows and merges them on the way, with other widths a stage. Take a method that edits or "
+            "trains blocks, such as lora, adapter, ssf or spt-lora, or one that reads them: linear, mlp, head2toe."
+        )
+
+
 def one_of(method: Method, key: str, value: str, known: tuple[str, ...]) -> None:
     """Raise ConfigError unless `value` is among `known`."""
     if value not in known:

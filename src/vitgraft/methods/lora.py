@@ -10,7 +10,7 @@ from vitgraft.methods.base import Findings, Method, positive, probability
 if TYPE_CHECKING:
     from vitgraft.core.backbone import Backbone
     from vitgraft.core.plan import Plan
-    from vitgraft.core.shape import Shape
+    from vitgraft.core.shape import BlockShape, Shape
 
 
 @dataclass(frozen=True)
@@ -48,18 +48,19 @@ class LoRA(Method):
             raise ConfigError(f"lora: last={self.last} must be from 0 to the backbone's {backbone.depth} blocks.")
         alpha = float(self.rank) if self.alpha is None else self.alpha
         first = backbone.depth - self.last if self.last else 0
+        blocks = measure(backbone).blocks
         grafts = {
             (block, place): (LowRank(*widths, self.rank, alpha, self.dropout),)
             for block in range(first, backbone.depth)
-            for place, widths in self._widths(measure(backbone)).items()
+            for place, widths in self._widths(blocks[block]).items()
         }
         return Plan(LinearHead(backbone.width, classes), grafts)
 
     def formula(self, shape: "Shape") -> int:
-        inner = sum(self.rank * sum(widths) for widths in self._widths(shape).values())
-        return (self.last or shape.depth) * inner
+        each = [widths for block in shape.blocks[-self.last :] for widths in self._widths(block).values()]
+        return sum(self.rank * sum(widths) for widths in each)
 
-    def _widths(self, shape: "Shape") -> dict[str, tuple[int, int]]:
+    def _widths(self, shape: "BlockShape") -> dict[str, tuple[int, int]]:
         """Inputs and outputs of each place that has factors of its own. Raises ConfigError."""
         from vitgraft.core.shape import joined
 

@@ -9,6 +9,7 @@ from vitgraft.methods.base import (
     Findings,
     Method,
     Recipe,
+    in_one_sequence,
     needed,
     one_of,
     positive,
@@ -82,6 +83,7 @@ class LST(Method):
         from vitgraft.heads.ladder import Side
         from vitgraft.heads.pruning import prunable
 
+        in_one_sequence(self, backbone)
         positive(self, reduction=self.reduction)
         probability(self, dropout=self.dropout)
         one_of(self, "start", self.start, ("l1", "fisher", "random"))

@@ -16,6 +16,7 @@ from vitgraft.methods.base import (
     Recipe,
     amount,
     check_idle,
+    in_one_sequence,
     needed,
     positive,
     probability,
@@ -104,6 +105,7 @@ class Noah(Method):
 
         self._check()
         check_idle(self)
+        in_one_sequence(self, backbone)
         if self.architecture:
             found = self._read(self.architecture, backbone.depth)
         else:
@@ -116,6 +118,7 @@ class Noah(Method):
         from vitgraft.heads.linear import LinearHead
 
         self._check()
+        in_one_sequence(self, backbone)
         candidate = _found(needed(self, findings, f"limit={self.limit}"))
         return Plan(LinearHead(backbone.width, classes), combined(self._parts(backbone, candidate)))
 

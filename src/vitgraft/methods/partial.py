@@ -41,4 +41,4 @@ class Partial(Method):
         return Plan(LinearHead(backbone.width, classes), unfreeze=frozenset(names))
 
     def formula(self, shape: "Shape") -> int:
-        return self.k * shape.block_parameters + shape.final_norm_parameters
+        return sum(block.parameters for block in shape.blocks[-self.k :]) + shape.final_norm_parameters

@@ -46,5 +46,7 @@ class SSF(Method):
         return Plan(LinearHead(backbone.width, classes), grafts)
 
     def formula(self, shape: "Shape") -> int:
-        block = shape.block_norm_width + sum(outputs for _, outputs in shape.widths.values())
-        return 2 * (shape.depth * block + shape.stem_width + shape.final_norm_width)
+        inner = sum(
+            block.norm_width + sum(outputs for _, outputs in block.widths.values()) for block in shape.blocks
+        )
+        return 2 * (inner + shape.stem_width + shape.final_norm_width)

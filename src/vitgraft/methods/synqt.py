@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from vitgraft.errors import ConfigError, unknown
-from vitgraft.methods.base import Findings, Method, Recipe, one_of, positive, probability
+from vitgraft.methods.base import Findings, Method, Recipe, in_one_sequence, one_of, positive, probability
 
 if TYPE_CHECKING:
     from vitgraft.core.backbone import Backbone
@@ -83,6 +83,7 @@ class SynQT(Method):
         from vitgraft.core.plan import Plan
         from vitgraft.heads.synqt import SynqtHead, Synthesis
 
+        in_one_sequence(self, backbone)
         positive(self, tokens=self.sizes()[0])
         probability(self, dropout=self.dropout, drop_path=self.drop_path, drop_features=self.drop_features)
         one_of(self, "scales", self.scales, ("learned", "one"))

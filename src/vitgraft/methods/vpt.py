@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from vitgraft.methods.base import Findings, Method, Recipe, positive, probability
+from vitgraft.methods.base import Findings, Method, Recipe, in_one_sequence, positive, probability
 
 if TYPE_CHECKING:
     from vitgraft.core.backbone import Backbone
@@ -68,6 +68,7 @@ def _prompts(method: VptShallow | VptDeep, backbone: "Backbone", classes: int, b
     from vitgraft.grafts.prompt import Prompt
     from vitgraft.heads.linear import LinearHead
 
+    in_one_sequence(method, backbone)
     positive(method, tokens=method.tokens)
     probability(method, dropout=method.dropout)
     patch_values = backbone.view.patch_values

@@ -8,6 +8,7 @@ from vitgraft.methods.base import (
     Findings,
     Method,
     Recipe,
+    in_one_sequence,
     needed,
     not_negative,
     one_of,
@@ -86,6 +87,7 @@ class VQT(Method):
         from vitgraft.core.plan import Plan
         from vitgraft.heads.query import QueryHead, Reading
 
+        in_one_sequence(self, backbone)
         positive(self, tokens=self.tokens)
         probability(self, dropout=self.dropout)
         share(self, keep=self.keep)

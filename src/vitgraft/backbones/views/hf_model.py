@@ -47,13 +47,13 @@ class _Stem(ModelStage, StemView):
 
     def placed(self, patches: Tensor, size: tuple[int, int]) -> Tensor:
         base, count, dim = self.model, len(patches), patches.shape[-1]
-        tokens = [base.get_parameter(name).view(1, 1, dim).expand(count, -1, -1) for name in self.family.tokens]
+        tokens = [_value(base, name).view(1, 1, dim).expand(count, -1, -1) for name in self.family.tokens]
         x = torch.cat((*tokens, patches), dim=1)
         positions = self._positions(x, *size)
         x = x if positions is None else x + positions
         if self.family.registers is None:
             return x
-        registers = base.get_parameter(self.family.registers).expand(count, -1, -1)
+        registers = _value(base, self.family.registers).expand(count, -1, -1)
         return torch.cat((x[:, : len(tokens)], registers, x[:, len(tokens) :]), dim=1)
 
     def _positions(self, x: Tensor, height: int, width: int) -> Tensor | None:
@@ -65,6 +65,12 @@ class _Stem(ModelStage, StemView):
         if hasattr(embeddings, "position_embedding"):
             return embeddings.position_embedding.weight
         return embeddings.position_embeddings
+
+
+def _value(base: Any, name: str) -> Tensor:
+    """A parameter, or the tensor that it is lent for the length of a call."""
+    module, _, leaf = name.rpartition(".")
+    return getattr(base.get_submodule(module), leaf)
 
 
 def image_size_of(base: Any) -> tuple[int, int]:
