@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from timm.layers import GELU, GELUTanh, QuickGELU, resample_abs_pos_embed
+from timm.models import adapt_input_conv
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -28,7 +29,8 @@ from vitgraft.backbones.timm_filters import filtered
 from vitgraft.backbones.weight_files import WeightFile, read_weights
 from vitgraft.errors import CheckpointError
 
-POSITIONS = "pos_embed"
+POSITIONS, PATCHES = "pos_embed", "patch_embed.proj.weight"
+RGB = 3
 PATCH_AXES = 4  # of a convolution's weight: (D, colours, p, p)
 
 ACTIVATIONS = {
@@ -114,6 +116,7 @@ def load_weights(model: nn.Module, path: Path | str) -> LoadReport:
         source, resampled = filtered(model, file)
         tensors, foreign_heads = _without_foreign_heads(source.tensors, own)
         grids = "timm's way" if resampled else ""
+    tensors, fitted = _of_channels(tensors, own)
     report = LoadReport(
         path=file.path,
         layout=source.layout.name,
@@ -128,9 +131,27 @@ def load_weights(model: nn.Module, path: Path | str) -> LoadReport:
         prefix=source.prefix,
     )
     _check(report, model, source, tensors)
-    report = replace(report, computes=_computes(model, source, file.path))
+    told = [one for one in (fitted, _computes(model, source, file.path)) if one]
+    report = replace(report, computes="; ".join(told))
     model.load_state_dict({name: tensors.get(name, value) for name, value in own.items()}, strict=True)
     return report
+
+
+def _of_channels(tensors: dict[str, Tensor], own: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+    """With a patch embedding of the model's number of channels, and what was done to the file's, which has three.
+
+    As timm: one channel is the sum of the three; of more, each takes one in turn, scaled so that the sum stays.
+    """
+    there, wanted = tensors.get(PATCHES), own.get(PATCHES)
+    if there is None or wanted is None or there.ndim != PATCH_AXES or there.shape[1] != RGB:
+        return tensors, ""
+    channels = wanted.shape[1]
+    if channels == RGB:
+        return tensors, ""
+    return (
+        {**tensors, PATCHES: adapt_input_conv(channels, there)},
+        f"the patch embedding reads {channels} channels, with the file's three summed up or in turn",
+    )
 
 
 def _without_foreign_heads(

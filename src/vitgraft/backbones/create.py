@@ -32,6 +32,7 @@ def create_model(
     pretrained: bool = True,
     image_size: Size = None,
     global_pool: str | None = None,
+    in_chans: int | None = None,
     seed: int = 0,
 ) -> tuple[nn.Module, LoadReport | None]:
     """A headless model in eval mode, and how its weights fitted.
@@ -39,7 +40,8 @@ def create_model(
     `name` is timm's, with or without a tag or with a source (`hf-hub:`, `local-dir:`), a short one of the
     catalogue, or `figures`. Weights come from
     `checkpoint`; without one, from where they are published, unless `pretrained` is False: then they are random,
-    drawn from `seed`, and there is no report. The global random state stays as it is.
+    drawn from `seed`, and there is no report. With `in_chans` channels of a picture other than a file's three, its
+    patch embedding is fitted as timm does it. The global random state stays as it is.
 
     Raises:
         BackboneError: an unknown name, size or pooling, or a model of a family without a view.
@@ -51,6 +53,7 @@ def create_model(
     options = {
         "img_size": for_timm(image_size),
         "global_pool": global_pool,
+        "in_chans": in_chans,
     }
     chosen = {key: value for key, value in options.items() if value is not None}
     source = described(name, checkpoint)

@@ -11,8 +11,8 @@ from vitgraft.backbones.families import wrap
 from vitgraft.backbones.sizes import Size, canonical_size
 from vitgraft.backbones.sources import canonical, folder_of
 from vitgraft.core.backbone import Backbone
-from vitgraft.errors import Told
-from vitgraft.kinds import checked
+from vitgraft.errors import BackboneError, Told
+from vitgraft.kinds import checked, whole
 
 
 @checked
@@ -22,6 +22,7 @@ def load_backbone(
     checkpoint: Path | str | None = None,
     image_size: int | str | tuple[int, int] | None = None,
     global_pool: str | None = None,
+    in_chans: int | None = None,
 ) -> Backbone:
     """A frozen backbone by its name, to share among several grafts: timm's, a short one, or `figures`, built in.
 
@@ -31,18 +32,27 @@ def load_backbone(
     A short name (`dinov2-s`) brings an image size, unless one is given; its full name and size are what is kept.
     `checkpoint` is a local weight file (.safetensors, .pth, .npz), or a folder as the hub has it. `image_size`,
     pixels a side or (height, width) or "192x256", resamples the position embedding; `global_pool` is timm's
-    pooling, such as "avg". Which of a file's weights were taken, and what was left out, a warning says (`Told`),
-    and `LoadReport`, the `report` in the backbone's `config`.
+    pooling, such as "avg"; `in_chans` are the channels that it reads, if not red, green and blue: then it takes
+    tensors (B, channels, H, W), and no pictures. Which of a file's weights were taken, and what was left out, a
+    warning says (`Told`), and `LoadReport`, the `report` in the backbone's `config`.
 
     Raises:
         BackboneError: an unknown name, or a model without a view.
         CheckpointError: weights that are missing or do not fit.
     """
     if hf.is_hf(name):
+        if in_chans is not None:
+            raise BackboneError(
+                f"in_chans={in_chans}: a model of transformers reads the channels that its config.json says "
+                "(num_channels). Take timm's model of the same weights, which is built for any number."
+            )
         return _of_transformers(hf.canonical(name), checkpoint, canonical_size(image_size), global_pool)
     name, size = spelled_out(canonical(name), canonical_size(image_size))
     path = folder_of(name) if checkpoint is None else Path(checkpoint)
-    model, report = create_model(name, checkpoint=path, image_size=size, global_pool=global_pool)
+    channels = None if in_chans is None else whole("in_chans", in_chans, least=1)
+    model, report = create_model(
+        name, checkpoint=path, image_size=size, global_pool=global_pool, in_chans=channels
+    )
     if report is not None and (told := report.notes()):
         warnings.warn(told, Told, stacklevel=3)
     source = {
@@ -51,6 +61,8 @@ def load_backbone(
         "image_size": size,
         "global_pool": global_pool,
     }
+    if channels is not None:
+        source["in_chans"] = channels
     return wrap(model, name, {"source": source, "report": report})
 
 

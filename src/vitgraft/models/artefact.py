@@ -43,7 +43,7 @@ DIGEST = "digest"
 class BackboneId:
     """Which backbone a graft stands on, and how it was made: `checkpoint` is a file of the user's, if any.
 
-    `image_size` is pixels a side, or a text such as 192x256, height x width.
+    `image_size` is pixels a side, or a text such as 192x256, height x width; `in_chans` channels, if not three.
     `rebuildable` is False for a model object that the user built: only its fingerprint is known. `sites` is the
     digest by which another library's model of the same weights is known (`core.likeness`); older cards have none.
     """
@@ -54,6 +54,7 @@ class BackboneId:
     image_size: int | str | None = None
     global_pool: str | None = None
     rebuildable: bool = True
+    in_chans: int | None = None
     sites: str | None = None
 
 

@@ -7,6 +7,7 @@ from vitgraft.data.kept import Kept
 from vitgraft.data.task import Split, Task, listed
 from vitgraft.errors import DataError
 from vitgraft.models import labelled
+from vitgraft.models.planting import check_pictures
 from vitgraft.train import measure
 from vitgraft.train.temperature import Temperature, fitted
 
@@ -22,6 +23,7 @@ def fitted_on(model: "Model", data: labelled.Labelled, split: str | None, settin
     Raises:
         DataError: no such images, some that must choose nothing, or no temperature is best.
     """
+    check_pictures(model.backbone)
     part = split if isinstance(data, Split) else split or VAL
     images = labelled.to_measure(data, part, model.class_names, model.kept, labelled.Wishes())
     whose = data.name if isinstance(data, Task) else "" if isinstance(data, Split) else Path(data).name

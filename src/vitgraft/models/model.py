@@ -105,6 +105,7 @@ class Model:
         Raises:
             DataError: what is no picture, or cannot be read.
         """
+        planting.check_pictures(self.backbone)
         seen = self.with_pixel_range(pixel_range).preprocessing
         limit = whole("max_pixels", max_pixels, least=1)
         return loop.predict(self.tuned, opened(images, seen.pixel_range, limit), seen, divisor=self.divisor)
@@ -130,6 +131,7 @@ class Model:
             ConfigError: no images, or an unknown setting.
             DataError: images or classes that are not there.
         """
+        planting.check_pictures(self.backbone)
         wishes = labelled.Wishes(ignore_unknown, by_index, allow_missing)
         images = labelled.to_measure(data, split, self.class_names, self.kept, wishes)
         chosen = labelled.settings_of(settings)
@@ -222,15 +224,14 @@ def graft(
 ) -> Model:
     """A model for one task: a method's plan on a frozen backbone.
 
-    `backbone` is a timm name or a short one, a `Backbone` (to share one), or a timm model object, which stays as
-    it is. `classes` is their number, their names in order, or a mapping between names and numbers from 0, either
-    way round. `preprocessing` is the backbone's own unless given. `seed` fixes the initial values.
+    `backbone` is a name, a `Backbone` (to share one), or a model object of timm or transformers, which stays as it
+    is. `classes` is their number, their names in order, or a mapping between names and numbers from 0, either way
+    round. `preprocessing` is the backbone's own unless given. `seed` fixes initial values.
 
     Some methods look at training data before there is a plan (`head2toe`, `vqt:keep=0.7`, `spt-lora`): they take
-    `data`, the training split, and may train on it with `settings`; those that choose (`noah`,
-    `spt-lora:budget=auto`) do so by their accuracy on `val`. What was found before and is read from a file
-    (`spt-lora:mask=FILE`, `noah:architecture=FILE`) needs neither. With `out`, what is finished is kept there, and
-    `resume` goes on with it.
+    `data`, the training split, and may train on it with `settings`; those that choose (`noah`, or SPT with
+    `budget=auto`) do so by their accuracy on `val`. What is read from a file (`spt-lora:mask=FILE`,
+    `noah:architecture=FILE`) needs neither. With `out`, what is finished is kept there; `resume` goes on with it.
 
     Raises:
         BackboneError, CheckpointError: see `load_backbone`.
@@ -246,7 +247,7 @@ def graft(
             f"{methods.spec_of(chosen)} chooses by validation accuracy, and there are no validation images. Give "
             "some (in Python, val=...; on the command line, data with a val, or --val-fraction above 0)."
         )
-    frozen = planting.as_backbone(backbone)
+    frozen = planting.as_backbone(backbone, for_pictures=data is not None)
     pictures = preprocessing or planting.own_preprocessing(frozen)
     pictures = pictures if data is None else adopted(pictures, data.images)
     findings: Mapping[str, Tensor] = {}

@@ -20,7 +20,7 @@ from vitgraft.kinds import shown
 from vitgraft.methods import Method, spec_of
 from vitgraft.methods.base import Findings
 
-MOST_CLASSES = 1_000_000
+MOST_CLASSES, RGB = 1_000_000, 3
 
 
 def class_names(classes: object) -> tuple[str, ...]:
@@ -36,13 +36,21 @@ def class_names(classes: object) -> tuple[str, ...]:
     return names
 
 
-def as_backbone(backbone: str | Backbone | nn.Module) -> Backbone:
-    """A backbone by its name, or of a library's model object."""
+def as_backbone(backbone: str | Backbone | nn.Module, for_pictures: bool = False) -> Backbone:
+    """A backbone by its name, or of a library's model object.
+
+    Raises:
+        ConfigError: it is `for_pictures`, and reads other channels than they have.
+    """
     if isinstance(backbone, Backbone):
-        return backbone
-    if isinstance(backbone, str):
-        return load_backbone(backbone)
-    return wrap(backbone, type(backbone).__name__)
+        found = backbone
+    elif isinstance(backbone, str):
+        found = load_backbone(backbone)
+    else:
+        found = wrap(backbone, type(backbone).__name__)
+    if for_pictures:
+        check_pictures(found)
+    return found
 
 
 def planted(backbone: Backbone, method: Method, classes: int, seed: int, findings: Findings) -> Tuned:
@@ -85,8 +93,24 @@ def digest_of(method: Method, findings: Findings) -> str:
 
 def own_preprocessing(backbone: Backbone) -> Preprocessing:
     """What the backbone was published with, at the image size it was built for."""
-    published = Preprocessing.from_timm(backbone.view.published)
+    cfg = dict(backbone.view.published)
+    if backbone.view.channels != RGB:  # then no picture is ever prepared
+        cfg.pop("input_size", None)
+        return replace(Preprocessing(), size=backbone.view.image_size)
+    published = Preprocessing.from_timm(cfg)
     return replace(published, size=backbone.view.image_size)
+
+
+def check_pictures(backbone: Backbone) -> None:
+    """Raise ConfigError if a backbone reads other channels than pictures have."""
+    channels = backbone.view.channels
+    if channels != RGB:
+        raise ConfigError(
+            f"{backbone.name} reads {channels} channel{'s' if channels > 1 else ''}, and pictures are prepared "
+            "here as red, green and blue, of 8 bits. Call the model with tensors of your own, "
+            f"(B, {channels}, height, width), and train model.tuned in a loop of your own; or take a backbone of "
+            "three channels and choose bands: gdal_translate -b 3 -b 2 -b 1 in.tif out.tif."
+        )
 
 
 def check_size(backbone: Backbone, preprocessing: Preprocessing) -> None:

@@ -106,7 +106,11 @@ def _places(recorded: Path, folder: Path) -> Iterator[Path]:
 
 def _loaded(identity: BackboneId, checkpoint: Path | None) -> Backbone:
     return load_backbone(
-        identity.name, checkpoint=checkpoint, image_size=identity.image_size, global_pool=identity.global_pool
+        identity.name,
+        checkpoint=checkpoint,
+        image_size=identity.image_size,
+        global_pool=identity.global_pool,
+        in_chans=identity.in_chans,
     )
 
 

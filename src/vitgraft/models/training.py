@@ -13,6 +13,7 @@ from vitgraft.machine.placement import place
 from vitgraft.models import labelled
 from vitgraft.models.folder import check_free_to_fit, held
 from vitgraft.models.model import Model
+from vitgraft.models.planting import check_pictures
 from vitgraft.models.rebuilt import path_of
 from vitgraft.train import loop
 from vitgraft.train.loop import Fitted
@@ -48,6 +49,7 @@ def fit(
         KeyboardInterrupt: Ctrl-C. The step is ended and the snapshot written to `out` first; the model holds what
             it had learned so far. SIGTERM ends in SystemExit (143) in the same way.
     """
+    check_pictures(model.backbone)
     chosen = (settings or Training()).changed(overrides)
     model.preprocessing = adopted(model.preprocessing, train.images)
     model.class_names, train, others = labelled.taken(model.class_names, train, val=val, test=legacy)
