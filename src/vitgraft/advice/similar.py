@@ -14,7 +14,7 @@ from statistics import mean, median
 
 from vitgraft.methods import parse
 from vitgraft.results import store
-from vitgraft.results.record import Record, TaskFacts
+from vitgraft.results.record import ONE_CLASS, Record, TaskFacts
 
 CLASSES, IMAGES = 3.0, 4.0
 """How many times as many classes and training images a task may have to be alike."""
@@ -91,6 +91,7 @@ def _alike(wanted: Wanted, task: TaskFacts) -> bool:
     groups = {wanted.group, task.group} - {None}
     return (
         len(groups) < 2
+        and task.labels == ONE_CLASS
         and _near(wanted.classes, task.classes, CLASSES)
         and _near(wanted.train, task.sizes.get("train", 0), IMAGES)
     )
@@ -105,7 +106,7 @@ def _table(records: Iterable[Record]) -> dict[str, dict[str, list[float]]]:
     table: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
         if record.test is not None:
-            table[record.task.name][record.method.spec].append(record.test.top1)
+            table[record.task.name][record.method.spec].append(record.test.main)
     return table
 
 

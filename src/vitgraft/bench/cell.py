@@ -233,7 +233,7 @@ class Cell:
         if not scores or not math.isfinite(scores.loss):
             return NOWHERE
         smaller = protocols.named(config.protocol).ties == protocols.SMALLER_RATE
-        return scores.top1, -config.table()["lr"] if smaller else -scores.loss
+        return scores.main, -config.table()["lr"] if smaller else -scores.loss
 
 
 @dataclass

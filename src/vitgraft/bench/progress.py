@@ -43,7 +43,7 @@ class Progress:
         scores = None if record is None else record.test or record.val
         kind = "" if record is None else "test" if record.test else "val"
         ended = "diverged" if cell.home.diverged(config) else "done"
-        said = outcome.failed or (f"{kind} {scores.top1:.1f} %" if scores else ended)
+        said = outcome.failed or (f"{kind} {scores.main:.1f} %" if scores else ended)
         line = f"{cell.task}  {cell.name}  seed {config.training.seed}  lr {config.table()['lr']:g}  {said}"
         self._say(f"{line}  {outcome.seconds:.0f} s")
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,6 +27,7 @@ from vitgraft.cli.asking import (
     tell_arithmetic,
 )
 from vitgraft.cli.options import given_by
+from vitgraft.cli.reached import learned, measured
 from vitgraft.cli.truth import Called, Report, called, check_page, looked_at, write_page
 from vitgraft.errors import ConfigError
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from vitgraft.data.naming import Matched
     from vitgraft.data.task import Split
     from vitgraft.models.model import Model
-    from vitgraft.train.metrics import Metrics
+    from vitgraft.train.targets import Measured
 
 JSON = ".json"
 SHOWN = 5
@@ -178,7 +179,7 @@ def evaluate(
     report: Report = None,
     replace: Replace = False,
 ) -> None:
-    """Measure loss and accuracies of a saved graft on labelled images.
+    """Measure loss and accuracies of a saved graft on labelled images, or what else its labels are measured by.
 
     Of the run's own data, its test images are measured: those that it listed in split.csv when it began, whatever
     was added since. Other data are measured whole, unless they have splits of their own. Classes are matched by
@@ -237,17 +238,22 @@ def _images(
     return part, match, [*part.notes, *match.notes, *_absent(match.split, names)]
 
 
-def _metrics(model: "Model", split: "Split", on: RunsOn) -> "Metrics":
+def _metrics(model: "Model", split: "Split", on: RunsOn) -> "Measured":
     from vitgraft.machine.placement import place
     from vitgraft.train import measure
 
     tell_arithmetic(on, place(on.device))
-    return measure.evaluate(model.tuned, split, model.preprocessing, divisor=model.divisor, **asdict(on))
+    how = {"divisor": model.divisor, "target": model.target, **asdict(on)}
+    return measure.evaluate(model.tuned, split, model.preprocessing, **how)
 
 
 def _present(split: "Split", names: tuple[str, ...]) -> list[str]:
-    """Classes that have images."""
-    return [names[label] for label in sorted({int(label) for label in split.labels})]
+    """Classes that have images; of numbers all."""
+    from vitgraft.data.labelling import labelling
+
+    kind = labelling(split.kind)
+    there = {name for text in replace(split, classes=names).texts() for name in kind.parts(text)}
+    return list(kind.used(there, names))
 
 
 def _absent(split: "Split", names: tuple[str, ...]) -> list[str]:
@@ -262,7 +268,7 @@ def _absent(split: "Split", names: tuple[str, ...]) -> list[str]:
     return [f"{len(absent)} of {len(names)} classes have no image here: {named}."]
 
 
-def _facts(now: Ready, metrics: "Metrics") -> dict[str, Any]:
+def _facts(now: Ready, metrics: "Measured") -> dict[str, Any]:
     """What is printed as JSON; accuracies are of the images and classes that are there."""
     part, match, model = now.part, now.match, now.model
     names = match.split.classes or ()
@@ -272,6 +278,7 @@ def _facts(now: Ready, metrics: "Metrics") -> dict[str, Any]:
         "data": part.of,
         "split": part.name,
         **asdict(metrics),
+        **learned(model.target, names, metrics),
         "temperature": None if model.temperature is None else asdict(model.temperature),
         "classes": len(names),
         "classes_present": len(there),
@@ -283,16 +290,9 @@ def _facts(now: Ready, metrics: "Metrics") -> dict[str, Any]:
     }
 
 
-def _print(part: "Part", match: "Matched", metrics: "Metrics") -> None:
+def _print(part: "Part", match: "Matched", metrics: "Measured") -> None:
     names = match.split.classes or ()
     there = _present(match.split, names)
     over = "" if len(there) == len(names) else f", over the {len(there)} of {len(names)} classes that are here"
     typer.secho(f"{part.of}, {part.name}: {metrics.n:,} image{'s' * (metrics.n != 1)}", bold=True)
-    show.pairs(
-        {
-            "top-1": show.percent(metrics.top1),
-            "top-5": show.percent(metrics.top5),
-            "mean per class": f"{show.percent(metrics.mean_per_class)}{over}",
-            "loss": f"{metrics.loss:.4f}",
-        }
-    )
+    show.pairs(measured(metrics, names, over))

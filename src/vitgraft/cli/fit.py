@@ -11,6 +11,7 @@ import typer
 from vitgraft.cli import auto, guard, show
 from vitgraft.cli.asked import changes
 from vitgraft.cli.options import configured, typed
+from vitgraft.cli.reached import of_run
 from vitgraft.errors import ConfigError, Told, command
 from vitgraft.results.record import Record
 from vitgraft.results.store import kept_in
@@ -178,8 +179,7 @@ def summary(record: Record, folder: Path) -> None:
     cost, lines = record.cost, {"images": _images(record)}
     for name, scores in (("val", record.val), ("test", record.test)):
         if scores is not None:
-            text = f"{show.percent(scores.top1)} of {scores.n:,} images, mean per class"
-            lines[f"{name} accuracy"] = f"{text} {show.percent(scores.mean_per_class)}"
+            lines |= of_run(name, scores)
     lines |= _epochs(record)
     if record.val is None and record.test is None:
         lines["accuracy"] = "not measured: there are neither val nor test images"

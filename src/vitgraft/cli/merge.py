@@ -50,6 +50,8 @@ def merge(
         "class_names": list(model.class_names),
         "preprocessing": model.preprocessing.to_json(),
     }
+    if (target := model.target.to_json()) is not None:
+        facts["target"] = target
     if model.temperature is not None:
         facts["temperature"] = model.temperature.value
     metadata = {"format": "pt", **{key: json.dumps(value) for key, value in facts.items()}}

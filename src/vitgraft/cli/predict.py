@@ -29,7 +29,7 @@ from vitgraft.cli.asking import (
 )
 from vitgraft.cli.evaluate import Asked
 from vitgraft.cli.options import given_by
-from vitgraft.cli.rows import Expected, Row, Writer, writing
+from vitgraft.cli.rows import Expected, Row, Writer, row_of, writing
 from vitgraft.errors import DataError, command
 from vitgraft.machine.progress import counted
 
@@ -78,7 +78,9 @@ def predict(
     force: OtherWeights = False,
     uncalibrated: Uncalibrated = False,
 ) -> None:
-    """Print the classes of pictures, the likeliest first, each as soon as it is known.
+    """Print the classes of pictures, the likeliest first, each as soon as it is known; or their numbers.
+
+    Of several labels those are there whose probability reaches the threshold that was chosen on validation.
 
     An image that cannot be read does not stop the others: its row has the error (in CSV and JSON under `error`),
     and the exit code is 3 at the end; with --skip-unreadable it is left out and told, and the exit code is 0. The
@@ -97,22 +99,19 @@ def predict(
       vitgraft predict --with runs/animals --with runs/weather holiday/
     """
     runs, named = _runs(paths, others or [], split is not None)
-    images = (
-        _files(named, how)
-        if split is None
-        else _part(runs[0], str(split), named, how, allow_missing=allow_missing)
-    )
+    its = None if split is None else str(split)
+    images = _files(named, how) if its is None else _part(runs[0], its, named, how, allow_missing)
     with results(to.out, to.replace) as file:
         from vitgraft.models.bundle import Bundle
 
         bundle = Bundle.load(runs, checkpoint=checkpoint or None, force=force).with_pixel_range(how.pixel_range)
         bundle = Bundle(as_asked(bundle.members, uncalibrated))
         asker = _asker(bundle, on)  # before the first line: the device may not be there
-        expected = Expected(images.names, runs, bundle.class_names)
+        expected = Expected(images.names, runs, bundle.class_names, bundle.kinds)
         unread = 0
         with writing(to.format, file, expected) as write:
             for answer in _answers(asker, images, on, apart=to.out is not None or not sys.stdout.isatty()):
-                _tell(answer, write, to)
+                _tell(answer, bundle, write, to)
                 unread += answer.error is not None
     _end(len(images.names), unread, to)
 
@@ -239,17 +238,15 @@ def _answers(asker: "Asker", images: Images, on: RunsOn, apart: bool) -> "Iterat
         raise
 
 
-def _tell(answer: "Answer", write: Writer, to: Writes) -> None:
+def _tell(answer: "Answer", bundle: "Bundle", write: Writer, to: Writes) -> None:
     """Write an answer's rows; an error is told on standard error, too."""
     image = answer.image
     if answer.error is not None:
         guard.note(f"Left out: {answer.error}" if to.skip_unreadable else answer.error)
         if not to.skip_unreadable:
             write(Row(image, error=answer.error))
-    for run, (names, probabilities) in answer.by_run.items():
-        best = probabilities.topk(min(to.top, len(names)))
-        labels = [names[label] for label in best.indices.tolist()]
-        write(Row(image, run, list(zip(labels, best.values.tolist(), strict=True))))
+    for run, (names, found) in answer.by_run.items():
+        write(row_of(bundle.members[run].target, image, run, names, found, to.top))
 
 
 def _end(asked: int, unread: int, to: Writes) -> None:

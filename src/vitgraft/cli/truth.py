@@ -52,8 +52,10 @@ def looked_at(now: "Ready", run: Path, on: RunsOn, *, own: bool, near: float = N
     from vitgraft.analyze.errors.gathered import gathered
     from vitgraft.analyze.errors.truth import look
     from vitgraft.cli.asking import tell_arithmetic
+    from vitgraft.data.labelling import need_classes
     from vitgraft.machine.placement import place
 
+    need_classes(now.model.target.kind, "The page about a run's mistakes")
     tell_arithmetic(on, place(on.device))
     images = gathered(run, now.part, now.match.split, now.model.class_names, own)
     found = look(now.model, run, now.part.of, images, asdict(on), near, now.notes)

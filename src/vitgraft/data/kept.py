@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from vitgraft.atomic import write_atomically
+from vitgraft.data.labelling import labelling
 from vitgraft.data.naming import indices
-from vitgraft.data.task import Split, Task, chosen, joined, listed
+from vitgraft.data.task import Split, Task, joined, listed
 from vitgraft.errors import DataError
 
 FILE = "split.csv"
@@ -54,9 +55,9 @@ class Kept:
             pairs = listed(split.images)
             if pairs is None or split.classes is None:
                 return None
-            named = (split.classes[label] for label in split.labels)
             entries += [
-                Entry(path, label, name, digest) for (path, digest), label in zip(pairs, named, strict=True)
+                Entry(path, label, name, digest)
+                for (path, digest), label in zip(pairs, split.texts(), strict=True)
             ]
         return cls(tuple(entries)) if entries else None
 
@@ -161,7 +162,7 @@ class Today:
         wanted = list(self.new) if name == NEW else found
         if not wanted:
             return None
-        return Split(chosen(self.images.images, wanted), self.images.labels[wanted], self.images.classes)
+        return self.images.chosen(wanted)
 
     def differs(self, splits: Iterable[str] = SPLITS) -> list[str]:
         """What is otherwise than it was about the images of some splits, in sentences."""
@@ -264,12 +265,15 @@ class _Search:
 def _relabelled(kept: Kept, images: Split, at: Sequence[int | None]) -> Iterator[int]:
     """Entries whose class is another now, however it is spelt."""
     assert images.classes is not None, "images that are compared know their classes"
-    names = tuple(dict.fromkeys(entry.label for entry in kept.entries))
-    index = indices(images.classes, names)
+    kind = labelling(images.kind)
+    names = tuple(dict.fromkeys(part for entry in kept.entries for part in kind.parts(entry.label)))
+    texts = images.texts()
+    index = indices({part for text in texts for part in kind.parts(text)}, names)
     for number, place in enumerate(at):
         if place is not None:
-            found = index[images.classes[images.labels[place]]]
-            if found is None or names[found] != kept.entries[number].label:
+            found = [index[part] for part in kind.parts(texts[place])]
+            had = kind.parts(kept.entries[number].label)
+            if None in found or {names[one] for one in found if one is not None} != set(had):
                 yield number
 
 

@@ -13,7 +13,7 @@ from itertools import chain
 from vitgraft.data.kept import NEW, SPLITS, Kept, Today, compared
 from vitgraft.data.reading.files import FileImages, unreadable
 from vitgraft.data.reading.split_names import ALL
-from vitgraft.data.task import ImageSource, Joined, Split, Task, chosen, joined, listed
+from vitgraft.data.task import ImageSource, Joined, Split, Task, joined, listed
 from vitgraft.errors import DataError
 
 PREFERRED = ("test", "val", "train")
@@ -71,7 +71,7 @@ def part_of(
         left = [index for index, (_, digest) in enumerate(pairs) if digest not in seen]
         if not left:
             raise DataError(f"{task.name} has no image that the run has not seen.")
-        return Part(Split(chosen(images.images, left), images.labels[left], images.classes), NEW, task.name)
+        return Part(images.chosen(left), NEW, task.name)
     part = _chosen(task, asked, True)
     return replace(part, notes=(*part.notes, *trained_on(part.split, kept), *_called_alike(part.split, kept)))
 
@@ -102,7 +102,7 @@ def readable(part: Part, skip_unreadable: bool) -> Part:
         fix = "Replace or convert them, or leave them out: skip_unreadable (--skip-unreadable)."
         raise DataError(f"{what}. {fix}{told}{more}")
     left = [index for index in range(len(part.split)) if index not in reasons]
-    split = Split(chosen(part.split.images, left), part.split.labels[left], part.split.classes)
+    split = part.split.chosen(left)
     return replace(
         part, split=split, notes=(*part.notes, f"{what}, and are left out:{told}{more}"), skipped=len(named)
     )
@@ -141,11 +141,11 @@ def _called_alike(split: Split, kept: Kept) -> list[str]:
     be the same pictures in another size or format.
     """
     ours = {_name(entry.path, entry.label) for entry in kept.entries if entry.split == "train"}
-    seen, classes = kept.digests(), split.classes or ()
+    seen, texts = kept.digests(), split.texts() if split.classes else []
     found = [
         place
         for place, (path, digest) in enumerate(listed(split.images) or ())
-        if classes and digest not in seen and _name(path, classes[split.labels[place]]) in ours
+        if texts and digest not in seen and _name(path, texts[place]) in ours
     ]
     if not found or len(found) < OWN * len(ours):
         return []

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from vitgraft.data.labelling import MULTI, NUMBER
 from vitgraft.data.task import Split, chosen
 from vitgraft.errors import DataError
 
@@ -38,6 +39,10 @@ def matched(
     """
     if split.classes is None or (split.classes == ours and not by_index):
         return Matched(replace(split, classes=ours))
+    if split.kind == NUMBER.name:
+        return _numbers(split, ours, by_index)
+    if split.kind == MULTI.name:
+        return _several(split, ours, ignore_unknown, by_index)
     occurring, numbers = np.unique(split.labels, return_counts=True)
     if len(occurring) and not 0 <= occurring[0] <= occurring[-1] < len(split.classes):
         raise DataError(
@@ -57,6 +62,46 @@ def matched(
     known = np.flatnonzero(labels >= 0)
     notes.append(f"Images left out, as the model does not know their class: {_counted(unknown)}.")
     return Matched(Split(chosen(split.images, known), labels[known], ours), tuple(notes), unknown)
+
+
+def _several(split: Split, ours: tuple[str, ...], ignore_unknown: bool, by_index: bool) -> Matched:
+    """Images with any number of labels: the columns of (n, C) are put in the model's order."""
+    names = split.classes or ()
+    counts = {name: int(n) for name, n in zip(names, split.labels.sum(axis=0), strict=True) if n}
+    index = {name: _indexed(name, ours) for name in counts} if by_index else indices(counts, ours)
+    unknown = {name: counts[name] for name, found in index.items() if found is None}
+    if unknown and (not ignore_unknown or len(unknown) == len(counts)):
+        raise DataError(_strange(unknown, len(counts), ours, by_index))
+    told = [f"{name!r} as {ours[i]!r}" for name, i in index.items() if i is not None and name != ours[i]]
+    notes = [f"Labels are taken {'by their number' if by_index else 'by name'}: {_some(told)}."] if told else []
+    labels = np.zeros((len(split), len(ours)), np.bool_)
+    for column, name in enumerate(names):
+        if (place := index.get(name)) is not None:
+            labels[:, place] |= split.labels[:, column]
+    found = replace(split, labels=labels, classes=ours)
+    if not unknown:
+        return Matched(found, tuple(notes))
+    foreign = split.labels[:, [column for column, name in enumerate(names) if name in unknown]].any(axis=1)
+    notes.append(f"Images left out, as the model does not know one of their labels: {_counted(unknown)}.")
+    return Matched(found.chosen(np.flatnonzero(~foreign)), tuple(notes), unknown)
+
+
+def _numbers(split: Split, ours: tuple[str, ...], by_index: bool) -> Matched:
+    """Images with numbers: those that the model predicts, by their titles; others are left out."""
+    names = split.classes or ()
+    index = indices(ours, names)
+    if by_index and len(names) == len(ours):
+        index = {name: place for place, name in enumerate(ours)}
+    if lacking := [name for name in ours if index[name] is None]:
+        raise DataError(
+            f"The model predicts {_some(list(map(repr, ours)))}, and the data have no {_some(lacking)}: their "
+            f"numbers are {_some(list(map(repr, names)))}. Name the columns (--label-column), or say that they "
+            "are the model's numbers in this order: by_index (--by-index)."
+        )
+    places = [place for name in ours if (place := index[name]) is not None]
+    left = [repr(name) for place, name in enumerate(names) if place not in places]
+    notes = (f"Numbers that the model does not predict are left out: {_some(left)}.",) if left else ()
+    return Matched(replace(split, labels=split.labels[:, places], classes=ours), notes)
 
 
 def indices(names: Iterable[str], ours: tuple[str, ...]) -> dict[str, int | None]:

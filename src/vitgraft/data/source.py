@@ -9,7 +9,9 @@ from pathlib import Path
 from vitgraft.data.benchmarks import load as benchmarks
 from vitgraft.data.benchmarks.find import recognised
 from vitgraft.data.benchmarks.names import RETRAIN, Mention, mentioned, near
+from vitgraft.data.labelling import KINDS
 from vitgraft.data.pictures.decode import looks_like_image
+from vitgraft.data.pictures.ranges import AUTO
 from vitgraft.data.reading.folder import load_folder
 from vitgraft.data.reading.left_out import LeftOut, sorted_out, together, told_counts
 from vitgraft.data.reading.listing import list_to_measure, load_list, train_list
@@ -22,7 +24,7 @@ from vitgraft.data.split import retraining
 from vitgraft.data.task import Task
 from vitgraft.errors import ConfigError, DataError, Told, unknown
 from vitgraft.errors import near as nearest
-from vitgraft.kinds import checked, converted
+from vitgraft.kinds import checked, converted, shown
 
 LABELS = ("classes",)
 """What only a list can be told, and in Python alone."""
@@ -58,11 +60,12 @@ def load(source: str | Path, *, train_on: str = "train", **options: object) -> T
     text, both = os.fspath(source), train_on == RETRAIN
     if isinstance(source, str) and (mention := mentioned(text)) is not None:
         _refuse_columns(text, options)
-        return benchmarks.load(_asked(mention, both), options.pop("root", None), options)
+        task = benchmarks.load(_asked(mention, both), options.pop("root", None), options)
+        return _of_kind(task, options)
     path = Path(os.path.expanduser(text))
     separated = isinstance(source, Path) or "/" in text or os.sep in text
     if text in builtin.names() and not (separated and os.path.exists(path)):
-        task = _built_in(text, options)
+        task = _of_kind(_built_in(text, options), options)
         return _together(task) if both else task
     if not text or not os.path.exists(path):
         raise DataError(_nothing_called(text, builtin.names()))
@@ -71,7 +74,7 @@ def load(source: str | Path, *, train_on: str = "train", **options: object) -> T
             raise ConfigError(f"'{path}' is the copy of {mention.row.name} itself: remove root (--root).")
         _refuse_columns(path, options)
         rest = {key: options[key] for key in options if key != "root"}
-        return benchmarks.load(_asked(mention, both), path, rest)
+        return _of_kind(benchmarks.load(_asked(mention, both), path, rest), options)
     task = _read(path, options)
     return _together(task) if both else task
 
@@ -94,6 +97,17 @@ def _asked(mention: Mention, both: bool) -> Mention:
     return mention._replace(retrain=mention.retrain or both)
 
 
+def _of_kind(task: Task, options: Mapping[str, object]) -> Task:
+    """The same task. Raises ConfigError if its labels are not of the kind that was asked for."""
+    asked = options.get("labels", AUTO)
+    if asked == AUTO or asked == task.kind:
+        return task
+    raise ConfigError(
+        f"labels={shown(asked)} (--labels): those of {task.name} are {KINDS[task.kind].told} ({task.kind}). "
+        "Leave it out; labels of other kinds come from a list (CSV)."
+    )
+
+
 def _read(path: Path, options: Mapping[str, object]) -> Task:
     """The task in a folder or a list of images."""
     if os.path.isdir(path):
@@ -102,7 +116,7 @@ def _read(path: Path, options: Mapping[str, object]) -> Task:
         if "root" in options:
             raise ConfigError(f"'{path}' has its images in it, and needs no root: leave it out (--root).")
         _refuse_columns(path, options)
-        return load_folder(path, **options)
+        return _of_kind(load_folder(path, **options), options)
     if path.suffix.lower() in LISTS:
         return load_list(path, **options)  # type: ignore[arg-type]
     if looks_like_image(path.name):

@@ -6,80 +6,50 @@ Data flows from here to everything else: `Task` -> backbone -> plan -> tuned mod
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from vitgraft.data.pictures.ranges import Ranges, merged
+from vitgraft.data.images import ArrayImages as ArrayImages
+from vitgraft.data.images import Chosen as Chosen
+from vitgraft.data.images import Deep as Deep
+from vitgraft.data.images import ImageSource as ImageSource
+from vitgraft.data.images import Joined as Joined
+from vitgraft.data.images import Listed as Listed
+from vitgraft.data.images import chosen as chosen
+from vitgraft.data.images import listed as listed
+from vitgraft.data.images import ranged as ranged
+from vitgraft.data.images import ranges_of as ranges_of
+from vitgraft.data.labelling import CLASS, labelling
+from vitgraft.data.labelling import Labels as Labels
 from vitgraft.data.reading.left_out import LeftOut
 from vitgraft.errors import DataError
 from vitgraft.kinds import shown
 
-Labels = NDArray[np.int64]
-
-
-class ImageSource(Protocol):
-    """n images that can be read one by one."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Image.Image:
-        """Image `index` as an upright 8-bit RGB picture."""
-
-    def name(self, index: int) -> str:
-        """What a person calls image `index`: its path, or the task, split and number."""
-
-    def fingerprint(self) -> str:
-        """A digest that changes whenever an image of this source does."""
-
-
-@runtime_checkable
-class Listed(Protocol):
-    """Images that are kept one by one, so that a list can name them."""
-
-    def listed(self) -> list[tuple[str, str]]:
-        """What each image is called within its data, and a digest of its content."""
-
-
-def _as_labels(labels: object) -> Labels:
-    """Labels (n,) as int64, on the CPU. Raises DataError unless each is a whole number."""
-    try:
-        found = np.asarray(labels.detach().cpu() if hasattr(labels, "detach") else labels)
-        if found.ndim == 1 and (found.dtype.kind in "iu" or len(found) == 0):
-            return found.astype(np.int64, copy=False)
-    except (TypeError, ValueError, RuntimeError):
-        pass
-    raise DataError(f"labels={shown(labels)}: expected one whole number an image, counted from 0.")
-
-
-@runtime_checkable
-class Choosing(Protocol):
-    """Images of which some are a source of the same kind."""
-
-    def chosen(self, indices: Sequence[int]) -> ImageSource:
-        """The images of these indices."""
-
 
 @dataclass(frozen=True)
 class Split:
-    """Labelled images: `labels` is (n,) int64 over 0..C-1, aligned with `images`.
+    """Labelled images: `labels` are aligned with `images`, and what they are says `kind`.
 
-    `classes` are the names of the labels, if these are known: a split of a `Task` has those of its task.
+    class: (n,) int64 over 0..C-1; multi: (n, C) bool, any number of classes an image; number: (n, K) float64, in
+    the user's units. `classes` are the names of classes, or of numbers, if these are known: a split of a `Task`
+    has those of its task.
 
-    A list or a tensor of whole numbers serves as well as an array.
+    A list or a tensor serves as well as an array.
 
     Raises:
         DataError: labels of another kind, or not one an image.
+        ConfigError: there is no such kind.
     """
 
     images: ImageSource
     labels: Labels
     classes: tuple[str, ...] | None = None
+    kind: str = CLASS.name
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "labels", _as_labels(self.labels))
+        object.__setattr__(self, "labels", labelling(self.kind).array(self.labels))
         if not hasattr(self.images, "__len__") or not hasattr(self.images, "__getitem__"):
             raise DataError(f"images={shown(self.images)}: expected images that can be read one by one.")
         if len(self.images) != len(self.labels):
@@ -90,8 +60,19 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
-        return self.images[index], int(self.labels[index])
+    def __getitem__(self, index: int) -> tuple[Image.Image, Any]:
+        label = self.labels[index]
+        return self.images[index], int(label) if label.ndim == 0 else label
+
+    def chosen(self, indices: Iterable[int]) -> "Split":
+        """The images of these indices, in their order, with their labels."""
+        wanted = [int(index) for index in indices]
+        return replace(self, images=chosen(self.images, wanted), labels=self.labels[wanted])
+
+    def texts(self) -> list[str]:
+        """Each image's label in words. The names must be known."""
+        kind = labelling(self.kind)
+        return [kind.text(kind.label(row), self.classes or ()) for row in self.labels]
 
     def tensors(self, transform: Callable[[Image.Image], Any]) -> "Tensors":
         """The split as a PyTorch dataset: items are (transform(picture), label), which a `DataLoader` collates.
@@ -105,15 +86,15 @@ class Split:
 
 @dataclass(frozen=True)
 class Task:
-    """A named classification problem.
+    """A named problem: which class, which classes, or what numbers.
 
-    `classes` are the C label names in label order; `splits` holds "train" and, where there are any, "val" and
-    "test"; images that were read to be measured need no train, and are "all" where nothing splits them. `group` is
-    the benchmark group ("natural", "specialized", "structured") or None. `skipped` names images that were left out
-    on the user's word (`--skip-unreadable`), each with the reason. `copy` says how a benchmark's copy is kept,
-    such as "lists, JPEG". `notes` are sentences for a person on what was found, guessed or left out while the
-    data were read: whoever loads a task tells them, and a run's record keeps them. `left_out` are files that lie
-    among the images and are not read.
+    `classes` are the C label names in label order (of numbers, what each is called); `splits` holds "train" and,
+    where there are any, "val" and "test"; images that were read to be measured need no train, and are "all" where
+    nothing splits them. `group` is the benchmark group ("natural", "specialized", "structured") or None. `skipped`
+    names images that were left out on the user's word (`--skip-unreadable`), each with the reason. `copy` says how
+    a benchmark's copy is kept, such as "lists, JPEG". `notes` are sentences for a person on what was found,
+    guessed or left out while the data were read: whoever loads a task tells them, and a run's record keeps them.
+    `left_out` are files that lie among the images and are not read.
     """
 
     name: str
@@ -126,6 +107,8 @@ class Task:
     left_out: LeftOut = field(default_factory=LeftOut)
 
     def __post_init__(self) -> None:
+        if len(kinds := {split.kind for split in self.splits.values()}) > 1:
+            raise DataError(f"The splits have labels of {len(kinds)} kinds: {', '.join(sorted(kinds))}. Give one.")
         for name, split in self.splits.items():
             if split.classes not in (None, self.classes):
                 raise DataError(
@@ -135,60 +118,25 @@ class Task:
         named = {name: replace(split, classes=self.classes) for name, split in self.splits.items()}
         object.__setattr__(self, "splits", named)
 
+    @property
+    def kind(self) -> str:
+        """What the labels are: class, multi or number."""
+        return next((split.kind for split in self.splits.values()), CLASS.name)
+
     def noted(self, *lines: str) -> Self:
         """The same task with more to tell; what is told already is not told twice."""
         return replace(self, notes=tuple(dict.fromkeys((*self.notes, *lines))))
 
     def fingerprint(self) -> str:
         """A digest of labels, class names and images of every split: equal data, equal fingerprint."""
-        digest = hashlib.sha256(repr((self.name, self.classes)).encode())
+        other = () if self.kind == CLASS.name else (self.kind,)
+        digest = hashlib.sha256(repr((self.name, self.classes, *other)).encode())
         for name in sorted(self.splits):
             split = self.splits[name]
             digest.update(name.encode())
             digest.update(split.labels.tobytes())
             digest.update(split.images.fingerprint().encode())
         return digest.hexdigest()[:16]
-
-
-@dataclass(frozen=True)
-class ArrayImages:
-    """Images held in memory: `pixels` is (n, H, W, 3) uint8."""
-
-    pixels: NDArray[np.uint8]
-    label: str
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-    def __getitem__(self, index: int) -> Image.Image:
-        return Image.fromarray(self.pixels[index])
-
-    def name(self, index: int) -> str:
-        return f"{self.label}[{index}]"
-
-    def fingerprint(self) -> str:
-        return hashlib.sha256(np.ascontiguousarray(self.pixels).tobytes()).hexdigest()[:16]
-
-
-@runtime_checkable
-class Deep(Protocol):
-    """Images that may have more than 8 bits: `ranges` says which of their values are black and white."""
-
-    @property
-    def ranges(self) -> Ranges | None: ...
-
-    def with_ranges(self, ranges: Ranges | None) -> "ImageSource":
-        """The same images, read with the ranges of a model; types that it knows nothing about keep their own."""
-
-
-def ranges_of(images: ImageSource) -> Ranges:
-    """The ranges that images are read with; none where they have 8 bits."""
-    return images.ranges or () if isinstance(images, Deep) else ()
-
-
-def ranged(images: ImageSource, ranges: Ranges | None) -> ImageSource:
-    """Images as a model whose preprocessing has `ranges` must see them."""
-    return images.with_ranges(ranges) if isinstance(images, Deep) and ranges != () else images
 
 
 @dataclass(frozen=True)
@@ -201,89 +149,9 @@ class Tensors:
     def __len__(self) -> int:
         return len(self.split)
 
-    def __getitem__(self, index: int) -> tuple[Any, int]:
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
         picture, label = self.split[index]
         return self.transform(picture), label
-
-
-@dataclass(frozen=True)
-class Joined:
-    """Several image sources, one after the other."""
-
-    parts: tuple[ImageSource, ...]
-
-    def __len__(self) -> int:
-        return sum(map(len, self.parts))
-
-    def __getitem__(self, index: int) -> Image.Image:
-        part, inner = self._at(index)
-        return part[inner]
-
-    @property
-    def ranges(self) -> Ranges | None:
-        known: Ranges = ()
-        for part in self.parts:
-            known = merged(known, ranges_of(part))
-        return known
-
-    def with_ranges(self, ranges: Ranges | None) -> "Joined":
-        return replace(self, parts=tuple(ranged(part, ranges) for part in self.parts))
-
-    def name(self, index: int) -> str:
-        part, inner = self._at(index)
-        return part.name(inner)
-
-    def fingerprint(self) -> str:
-        return "+".join(part.fingerprint() for part in self.parts)
-
-    def chosen(self, indices: Sequence[int]) -> ImageSource:
-        places = [self._at(index) for index in indices]
-        if len({id(part) for part, _ in places}) == 1:
-            return chosen(places[0][0], [inner for _, inner in places])
-        return Chosen(self, tuple(indices))
-
-    def _at(self, index: int) -> tuple[ImageSource, int]:
-        for part in self.parts:
-            if index < len(part):
-                return part, index
-            index -= len(part)
-        raise IndexError(index)
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """Some images of a source, by their indices there."""
-
-    images: ImageSource
-    indices: tuple[int, ...]
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int) -> Image.Image:
-        return self.images[self.indices[index]]
-
-    @property
-    def ranges(self) -> Ranges | None:
-        return ranges_of(self.images)
-
-    def with_ranges(self, ranges: Ranges | None) -> "Chosen":
-        return replace(self, images=ranged(self.images, ranges))
-
-    def name(self, index: int) -> str:
-        return self.images.name(self.indices[index])
-
-    def fingerprint(self) -> str:
-        told = f"{self.images.fingerprint()}:{self.indices}"
-        return hashlib.sha256(told.encode()).hexdigest()[:16]
-
-
-def chosen(images: ImageSource, indices: Iterable[int]) -> ImageSource:
-    """Some images of a source, in the order of `indices`: of the same kind where it can choose them itself."""
-    wanted = [int(index) for index in indices]
-    if isinstance(images, Choosing):
-        return images.chosen(wanted)
-    return Chosen(images, tuple(wanted))
 
 
 def joined(splits: Sequence[Split]) -> Split:
@@ -297,21 +165,8 @@ def joined(splits: Sequence[Split]) -> Split:
         what = " and ".join(sorted(map(_some, known)))
         raise DataError(f"Splits with labels of different classes cannot be joined: {what}.")
     images = Joined(tuple(split.images for split in splits))
-    return Split(images, np.concatenate([split.labels for split in splits]), next(iter(known), None))
-
-
-def listed(images: ImageSource) -> list[tuple[str, str]] | None:
-    """What each image is called within its data, wherever those lie, and a digest of its content.
-
-    None for images that are not kept one by one, such as drawn ones. Raises DataError for an image that is gone.
-    """
-    if isinstance(images, Chosen):
-        of_all = listed(images.images)
-        return None if of_all is None else [of_all[index] for index in images.indices]
-    if isinstance(images, Joined):
-        parts = [listed(part) for part in images.parts]
-        return None if None in parts else [pair for part in parts for pair in part or ()]
-    return images.listed() if isinstance(images, Listed) else None
+    labels = np.concatenate([split.labels for split in splits])
+    return Split(images, labels, next(iter(known), None), splits[0].kind)
 
 
 def _some(classes: Sequence[str] | None) -> str:

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vitgraft.core.tuned import Inputs
 from vitgraft.data.augment import deterministic
+from vitgraft.data.labelling import CLASS, labelling
 from vitgraft.data.preprocessing import Preprocessing
 from vitgraft.data.task import ImageSource, Split, ranged
 from vitgraft.data.transforms import training
@@ -41,6 +42,8 @@ def moved(inputs: Inputs, device: torch.device) -> Inputs:
 
 def sent(value: Tensor, device: torch.device) -> Tensor:
     """A tensor on a device. Only CUDA copies aside safely: others read memory that may be written anew by then."""
+    if device.type == "mps" and value.dtype == torch.float64:
+        value = value.float()  # it has no other
     return value.to(device, non_blocking=device.type == "cuda")
 
 
@@ -162,10 +165,15 @@ def _collate(items: Sequence[Tensor | str]) -> Tensor | str:
 
 
 def check_labels(name: str, split: Split, classes: int) -> None:
-    """Raise DataError unless `split` has images, all with a label of 0 to C - 1."""
+    """Raise DataError unless `split` has images, all with a label that a model with so many outputs can learn."""
     if len(split) == 0:
         raise DataError(f"The {name} split is empty. Give it at least one image.")
-    wrong = (split.labels < 0) | (split.labels >= classes)
+    wrong = labelling(split.kind).wrong(split.labels, classes)
+    if wrong.any() and split.kind != CLASS.name:
+        raise DataError(
+            f"The {name} images have {split.labels.shape[1]} labels each, and the model has {classes} outputs: "
+            "build it for as many as the task has (in Python, classes=task.classes)."
+        )
     if wrong.any():
         index = int(wrong.argmax())
         raise DataError(

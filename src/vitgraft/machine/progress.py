@@ -137,6 +137,13 @@ def counted(title: str, total: int, shown: bool) -> Iterator[Callable[[], None]]
         yield advance
 
 
+MAIN = {"val_top1": "top-1", "val_map": "mAP", "val_r2": "R²"}
+"""What decides on validation, as a log has it, and as it is called."""
+
+OF_ONE = ("val_r2",)
+"""Those that are no percentages."""
+
+
 def _bar(total: int, title: str = "training", unit: str = "steps") -> "tuple[Progress, TaskID]":
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -155,8 +162,10 @@ def _bar(total: int, title: str = "training", unit: str = "steps") -> "tuple[Pro
 
 def _line(entry: Entry, epochs: int) -> str:
     parts = [f"epoch {entry['epoch']}/{epochs}", f"loss {entry['train_loss']:.4f}"]
-    if entry.get("val_top1") is not None:
-        parts.append(f"val loss {entry['val_loss']:.4f}, top-1 {entry['val_top1']:.2f} %")
+    for key, name in MAIN.items():
+        if entry.get(key) is not None:
+            share = 100 * entry[key] if key in OF_ONE else entry[key]
+            parts.append(f"val loss {entry['val_loss']:.4f}, {name} {share:.2f} %")
     if entry.get("images_per_second"):
         parts.append(f"{entry['images_per_second']:,.0f} img/s")
     return "  ".join(parts)

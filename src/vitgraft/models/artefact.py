@@ -24,9 +24,11 @@ from torch import Tensor
 from vitgraft import methods
 from vitgraft.atomic import json_of, remove, write_atomically
 from vitgraft.core.tuned import Tuned
+from vitgraft.data.labelling import labelling
 from vitgraft.data.preprocessing import Preprocessing
 from vitgraft.errors import ArtefactError, ConfigError
 from vitgraft.kinds import check_fields, finite
+from vitgraft.train.targets import from_json
 from vitgraft.train.temperature import Temperature
 
 SCHEMA = 1
@@ -62,7 +64,8 @@ class BackboneId:
 class Card:
     """Everything about a graft but its values. `method` and `preprocessing` are in their own JSON forms.
 
-    `digest` is that of the tensors (`digest_of`); older cards have none. `temperature` is that of these values.
+    `digest` is that of the tensors (`digest_of`); older cards have none. `temperature` is that of these values,
+    `target` what they have learned if it is not one class a picture, in its own JSON form.
     """
 
     method: dict[str, Any]
@@ -75,7 +78,13 @@ class Card:
     cost: dict[str, Any] = field(default_factory=dict)
     digest: str | None = None
     temperature: Temperature | None = None
+    target: dict[str, Any] | None = None
     schema: int = SCHEMA
+
+    @property
+    def kind(self) -> str:
+        """What the labels are that it has learned."""
+        return from_json(self.target).kind
 
     @classmethod
     def from_json(cls, values: object, path: Path) -> Self:
@@ -109,7 +118,11 @@ class Card:
         for what in ("method", "preprocessing"):
             if broken := [key for key, value in getattr(self, what).items() if not _plain(value)]:
                 raise ValueError(f"{what}.{broken[0]} is {getattr(self, what)[broken[0]]!r}")
-        if len(self.class_names) < 2 or len({*self.class_names}) < len(self.class_names):
+        target = from_json(self.target)
+        target.check(len(self.class_names))
+        if len(self.class_names) < labelling(target.kind).fewest or len({*self.class_names}) < len(
+            self.class_names
+        ):
             raise ValueError(f"class_names has {len(self.class_names)} names, of which some are equal, or too few")
 
 

@@ -72,6 +72,11 @@ class Bundle:
         """Every class of any of them, once."""
         return tuple(dict.fromkeys(name for model in self.members.values() for name in model.class_names))
 
+    @property
+    def kinds(self) -> frozenset[str]:
+        """The kinds of labels that they have learned."""
+        return frozenset(model.target.kind for model in self.members.values())
+
     def with_pixel_range(self, pixel_range: str) -> "Bundle":
         """The same grafts, which read pictures of more than 8 bits as `Model.with_pixel_range` says."""
         return Bundle({name: model.with_pixel_range(pixel_range) for name, model in self.members.items()})

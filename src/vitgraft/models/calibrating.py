@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitgraft.data.kept import Kept
+from vitgraft.data.labelling import need_classes
 from vitgraft.data.task import Split, Task, listed
 from vitgraft.errors import DataError
 from vitgraft.models import labelled
@@ -36,6 +37,7 @@ def temperature_of(model: "Model", images: Split, of: str, settings: dict[str, A
     Raises:
         DataError: some of them were trained on, or are the test; or no temperature is best.
     """
+    need_classes(model.target.kind, "A temperature")
     check_held_out(images, model.kept)
     logits = measure.answers(model.tuned, images, model.preprocessing, **settings)
     return fitted(logits.numpy(), images.labels, of)

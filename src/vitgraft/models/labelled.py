@@ -2,12 +2,13 @@
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from vitgraft.data import measured, source
 from vitgraft.data.kept import Kept
+from vitgraft.data.labelling import CLASS
 from vitgraft.data.naming import matched
 from vitgraft.data.task import Split, Task
 from vitgraft.errors import ConfigError, DataError, Told, unknown
@@ -94,8 +95,9 @@ def to_measure(
     names: tuple[str, ...],
     kept: Kept | None,
     wishes: Wishes,
+    kind: str = CLASS.name,
 ) -> Split:
-    """The images of `data` that a model with these classes is measured on.
+    """The images of `data` that a model with these classes, of labels of this kind, is measured on.
 
     Warnings (`Told`) say what was chosen, how classes were matched, and how many images it was trained on.
 
@@ -113,12 +115,12 @@ def to_measure(
         theirs = split.classes or names
         if unnamed(names) and len(theirs) == len(names) and not set(theirs) & set(names):
             notes.append(f"The model's classes have no names: its first is taken for {theirs[0]!r}.")
-            split = Split(split.images, split.labels)
+            split = replace(split, classes=None)
     else:
         task = (
             data
             if isinstance(data, Task)
-            else source.load(data, to_measure=True, skip_missing=wishes.allow_missing)
+            else source.load(data, to_measure=True, skip_missing=wishes.allow_missing, labels=kind)
         )
         notes += () if isinstance(data, Task) else task.notes
         found = measured.part_of(task, part, kept, allow_missing=wishes.allow_missing)

@@ -19,19 +19,18 @@ from vitgraft.data.transforms import Serving
 from vitgraft.errors import ConfigError
 from vitgraft.kinds import check_fields, checked, converted, whole
 from vitgraft.methods import Method
-from vitgraft.methods.base import NoData
-from vitgraft.models import artefact, calibrating, labelled, planting
+from vitgraft.models import artefact, calibrating, finding, labelled, planting
 from vitgraft.models.artefact import Card
 from vitgraft.models.folder import check_free_to_look, check_free_to_save, run_files
 from vitgraft.models.rebuilt import check_findings, differs, identity, misfit, path_of, rebuilt
 from vitgraft.results.provenance import versions
 from vitgraft.train import loop
-from vitgraft.train.calibrate import Calibrator
 from vitgraft.train.settings import Training
+from vitgraft.train.targets import CLASSES, Target, from_json, target_of
 from vitgraft.train.temperature import Temperature
 
 if TYPE_CHECKING:
-    from vitgraft.train.metrics import Metrics
+    from vitgraft.train.targets import Measured
 
 
 @dataclass
@@ -41,7 +40,8 @@ class Model:
     `tuned` is the torch module; calling a Model runs it on preprocessed images (B, 3, H, W). `findings` are what
     the method found in training data, if it looks at them, in `finding_seconds`; they are saved with the graft.
     `kept` lists the images that it was trained on, where these are files; it is saved with the graft, too, and so
-    is the `temperature` by which `predict` and `evaluate` divide logits once the model is calibrated.
+    is the `temperature` by which `predict` and `evaluate` divide logits once the model is calibrated. `target` is
+    what it learns: one class a picture, several (with `thresholds`), or numbers (in their units).
     """
 
     tuned: Tuned
@@ -52,6 +52,7 @@ class Model:
     finding_seconds: float = 0.0
     kept: Kept | None = None
     temperature: Temperature | None = None
+    target: Target = CLASSES
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -95,7 +96,7 @@ class Model:
         )
 
     def predict(self, images: Pictures, *, pixel_range: str = AUTO, max_pixels: int = MAX_PIXELS) -> Tensor:
-        """Probabilities (n, C) of one picture or of several, on the CPU.
+        """Probabilities (n, C) of one picture or of several, on the CPU; or numbers, in the user's units.
 
         A picture is a path, the bytes of a file or an open one, a PIL image, an array (H, W[, C]) or a tensor
         (3, H, W): `vitgraft.data.pictures.given` says which types and values. All ways to one file give the same
@@ -108,7 +109,8 @@ class Model:
         planting.check_pictures(self.backbone)
         seen = self.with_pixel_range(pixel_range).preprocessing
         limit = whole("max_pixels", max_pixels, least=1)
-        return loop.predict(self.tuned, opened(images, seen.pixel_range, limit), seen, divisor=self.divisor)
+        files = opened(images, seen.pixel_range, limit)
+        return loop.predict(self.tuned, files, seen, divisor=self.divisor, target=self.target)
 
     @checked
     def evaluate(
@@ -120,8 +122,8 @@ class Model:
         by_index: bool = False,
         allow_missing: bool = False,
         **settings: Any,
-    ) -> "Metrics":
-        """Loss and accuracies on labelled images: a split, a task, or a folder or list of images.
+    ) -> "Measured":
+        """What `target` measures on labelled images: a split, a task, or a folder or list of images.
 
         `split` says which of a task or folder: train, val, test, all, or new, which are images that the model has
         not seen; by default the test where there are splits, else everything. Classes are matched by name, and
@@ -133,9 +135,10 @@ class Model:
         """
         planting.check_pictures(self.backbone)
         wishes = labelled.Wishes(ignore_unknown, by_index, allow_missing)
-        images = labelled.to_measure(data, split, self.class_names, self.kept, wishes)
+        images = labelled.to_measure(data, split, self.class_names, self.kept, wishes, self.target.kind)
         chosen = labelled.settings_of(settings)
-        return loop.evaluate(self.tuned, images, self.preprocessing, divisor=self.divisor, **chosen)
+        chosen |= {"divisor": self.divisor, "target": self.target}
+        return loop.evaluate(self.tuned, images, self.preprocessing, **chosen)
 
     @checked
     def calibrate(self, data: Split | Task | Path | str, split: str | None = None, **settings: Any) -> Temperature:
@@ -193,6 +196,7 @@ class Model:
             metrics=dict(metrics or {}),
             cost=dict(cost or {}),
             temperature=self.temperature,
+            target=self.target.to_json(),
         )
         card = artefact.write(home, card, self.tuned.state_dict(), self.findings, instead)
         put(self.kept, home)
@@ -215,6 +219,7 @@ def graft(
     classes: object = 2,
     *,
     preprocessing: Preprocessing | None = None,
+    kind: str = CLASSES.kind,
     seed: int = 0,
     data: Split | None = None,
     val: Split | None = None,
@@ -226,7 +231,8 @@ def graft(
 
     `backbone` is a name, a `Backbone` (to share one), or a model object of timm or transformers, which stays as it
     is. `classes` is their number, their names in order, or a mapping between names and numbers from 0, either way
-    round. `preprocessing` is the backbone's own unless given. `seed` fixes initial values.
+    round. `kind` is that of labels: class, multi (any number of classes a picture), number (`classes` names numbers
+    then). `preprocessing` is the backbone's own unless given. `seed` fixes initial values.
 
     Some methods look at training data before there is a plan (`head2toe`, `vqt:keep=0.7`, `spt-lora`): they take
     `data`, the training split, and may train on it with `settings`; those that choose (`noah`, or SPT with
@@ -240,7 +246,7 @@ def graft(
     """
     if out is not None:
         check_free_to_look(path_of(out, "out"), resume)
-    chosen, names = methods.parse(method), planting.class_names(classes)
+    chosen, names = methods.parse(method), planting.class_names(classes, kind)
     whole("seed", seed)
     if chosen.chooses() and data is not None and val is None:
         raise ConfigError(
@@ -250,21 +256,11 @@ def graft(
     frozen = planting.as_backbone(backbone, for_pictures=data is not None)
     pictures = preprocessing or planting.own_preprocessing(frozen)
     pictures = pictures if data is None else adopted(pictures, data.images)
-    findings: Mapping[str, Tensor] = {}
-    seconds, kept = 0.0, None
-    if chosen.looks() and data is not None:
-        names, data, others = labelled.taken(names, data, val=val)
-        val, kept = others["val"], labelled.seen(None, train=data, **others)
-        folder = None if out is None else path_of(out, "out")
-        arguments = (chosen, frozen, len(names), data, pictures, settings or Training(), folder, resume)
-        calibrator = Calibrator(*arguments, val=val)
-        with planting.seeded(seed), planting.sizes_told(frozen, chosen, len(names)):
-            findings = calibrator.find()
-        seconds = calibrator.seconds
-    elif chosen.looks():  # at a file, perhaps, that was named
-        with planting.seeded(seed), planting.sizes_told(frozen, chosen, len(names)):
-            findings = chosen.find(frozen, len(names), NoData(chosen))
-    return replace(_planned(frozen, chosen, names, pictures, seed, findings, seconds), kept=kept)
+    home = None if out is None else path_of(out, "out")
+    looked = finding.Looked(data, val, pictures, settings or Training(), home)
+    names, found = finding.found(chosen, frozen, names, looked, seed, resume)
+    planned = _planned(frozen, chosen, names, pictures, seed, found.findings, found.seconds)
+    return replace(planned, kept=found.kept, target=target_of(kind))
 
 
 def _planned(
@@ -317,4 +313,5 @@ def load(
     artefact.fill(model.tuned, state, home)
     model.tuned.eval()
     model.kept, model.temperature = labelled.kept_in(home), card.temperature
+    model.target = from_json(card.target)
     return model

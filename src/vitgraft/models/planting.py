@@ -14,6 +14,7 @@ from vitgraft.backbones.loading import load_backbone
 from vitgraft.core.backbone import Backbone
 from vitgraft.core.tuned import Tuned
 from vitgraft.data.class_names import as_whole, names_in_order
+from vitgraft.data.labelling import CLASS, labelling
 from vitgraft.data.preprocessing import Preprocessing
 from vitgraft.errors import ConfigError
 from vitgraft.kinds import shown
@@ -23,13 +24,20 @@ from vitgraft.methods.base import Findings
 MOST_CLASSES, RGB = 1_000_000, 3
 
 
-def class_names(classes: object) -> tuple[str, ...]:
-    """Names from a number of classes, from names, or from a mapping of both. Raises ConfigError."""
+def class_names(classes: object, kind: str = CLASS.name) -> tuple[str, ...]:
+    """Names from a number of classes (or of labels of another `kind`), from names, or from a mapping of both.
+
+    Raises:
+        ConfigError: what is none of these, too few, or two of one name.
+    """
+    fewest = labelling(kind).fewest
     number = None if isinstance(classes, float) else as_whole(classes)
     if number is not None and number > MOST_CLASSES:
         raise ConfigError(f"{shown(classes)} classes: a classifier has at most {MOST_CLASSES:,}.")
     names = names_in_order(classes) if number is None else tuple(map(str, range(number)))
-    if len(names) < 2:
+    if len(names) < fewest == 1:
+        raise ConfigError("No number is named that is to be predicted: give the names of one or several.")
+    if len(names) < fewest:
         raise ConfigError(f"{len(names)} classes: a classifier needs at least two.")
     if twice := sorted(name for name, count in Counter(names).items() if count > 1):
         raise ConfigError(f"Class {', '.join(map(repr, twice))} is named twice. Give every class its own name.")

@@ -39,7 +39,8 @@ Item = tuple[str, Callable[[], Prepared]]
 
 @dataclass(frozen=True)
 class Answer:
-    """What is known of one image: by the graft's name its classes and probabilities (C,), or an error."""
+    """What is known of one image: by the graft's name its classes and probabilities (C,), or its numbers and their
+    names, or an error."""
 
     image: str
     by_run: Mapping[str, tuple[Sequence[str], Tensor]] = field(default_factory=dict)
@@ -89,14 +90,16 @@ class Asker:
 
     @torch.no_grad()
     def answers(self, batch: Sequence[Prepared]) -> dict[str, Tensor]:
-        """Probabilities (n, C) of some pictures by the graft's name, on the CPU: as calibrated."""
+        """Answers (n, C) about pictures by the graft's name, on the CPU: calibrated probabilities, or numbers."""
         found: dict[str, Tensor] = {}
         for names, images in zip(self.groups, zip(*batch, strict=True), strict=True):
             inputs = torch.stack(images).to(self.here.device)
             with self.here.autocast(self.precision):
                 some = answers([self.members[name].tuned for name in names], inputs)
             divided = ((one.float() / self.members[name].divisor) for name, one in zip(names, some, strict=True))
-            found |= {name: one.softmax(1).cpu() for name, one in zip(names, divided, strict=True)}
+            found |= {
+                name: self.members[name].target.answers(one) for name, one in zip(names, divided, strict=True)
+            }
         return {name: found[name] for name in self.members}
 
 

@@ -5,6 +5,9 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from vitgraft.data.labelling import check_kind
 from vitgraft.data.preprocessing import adopted
 from vitgraft.data.task import Split
 from vitgraft.errors import Told
@@ -51,19 +54,22 @@ def fit(
     """
     check_pictures(model.backbone)
     chosen = (settings or Training()).changed(overrides)
+    for split in (train, val, legacy):
+        check_kind(model.target.kind, split)
     model.preprocessing = adopted(model.preprocessing, train.images)
     model.class_names, train, others = labelled.taken(model.class_names, train, val=val, test=legacy)
     model.kept = labelled.seen(model.kept, train=train, val=others["val"])
     home, here = None if out is None else path_of(out, "out"), place(chosen.device)
     if home is not None:
         here.agreed(lambda: check_free_to_fit(home, resume))
+    model.target = model.target.prepared(torch.tensor(train.labels), chosen)  # also if it is stopped
     if model.temperature is not None:
         warnings.warn(
             "Trained on, the model is not calibrated any more: fit its temperature anew.", Told, stacklevel=3
         )
         model.temperature = None
     with nullcontext() if home is None else held(home, here.main):
-        return loop.fit(
+        fitted = loop.fit(
             model.tuned,
             train,
             others["val"],
@@ -74,4 +80,7 @@ def fit(
             resume=resume,
             legacy=others["test"],
             what=model.digest(),
+            target=model.target,
         )
+    model.target = fitted.target
+    return fitted

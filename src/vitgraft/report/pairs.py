@@ -61,4 +61,4 @@ def difference(found: Found, first: str, second: str, tasks: Sequence[str], seed
 
 
 def _by_seed(records: Sequence[Record]) -> dict[int, float]:
-    return {record.seed: record.test.top1 for record in records if record.test is not None}
+    return {record.seed: record.test.main for record in records if record.test is not None}

@@ -60,6 +60,8 @@ def origin(of: Origin) -> str:
     said.append(f"on {'; '.join(of.devices)}.")
     if of.copies:
         said.append(f" Pictures: {'; '.join(of.copies)}.")
+    if of.other:
+        said.append(f" Not accuracies, but in percent, too: {'; '.join(of.other)}.")
     if of.mixed:
         said.append(f" Not to be compared, as runs had different copies of the data: {', '.join(of.mixed)}.")
     return "".join(said)

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from vitgraft.results.record import Expense, Record
+from vitgraft.results.record import MAIN, ONE_CLASS, Expense, Record
 
 Found = Mapping[str, Mapping[str, Sequence[Record]]]
 """Tested records by method and task."""
@@ -83,6 +83,7 @@ class Origin:
     devices: tuple[str, ...]
     copies: tuple[str, ...]
     mixed: tuple[str, ...]
+    other: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, records: Sequence[Record]) -> "Origin":
@@ -97,6 +98,7 @@ class Origin:
             told(lambda record: record.device),
             tuple(copy for copy in told(lambda record: record.task.copy) if copy),
             _mixed(records),
+            _other(records),
         )
 
 
@@ -177,6 +179,12 @@ SHORT = 7
 """Digits by which a commit is known."""
 
 
+def _other(records: Sequence[Record]) -> tuple[str, ...]:
+    """Tasks whose labels are not one class a picture, and what their percentages are."""
+    kinds = {record.task.name: record.task.labels for record in records}
+    return tuple(f"{task}: {MAIN[kind]}" for task, kind in sorted(kinds.items()) if kind != ONE_CLASS)
+
+
 def _mixed(records: Sequence[Record]) -> tuple[str, ...]:
     """Tasks whose runs did not have the same images, though train and val may be one for some of them."""
     prints: dict[tuple[str, str], set[str]] = {}
@@ -198,7 +206,7 @@ def _code(record: Record) -> str:
 
 def _top1(record: Record) -> float:
     assert record.test is not None, "only tested records are compared"
-    return record.test.top1
+    return record.test.main
 
 
 def _ranks(means: Mapping[str, Sequence[float]]) -> dict[str, float]:

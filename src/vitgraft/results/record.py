@@ -24,14 +24,46 @@ class RecordError(VitgraftError):
 class Scores:
     """Measured on one split of `n` images; accuracies are percentages of 0 to 100, `loss` a mean in nats.
 
-    `top5` is None where there are no more than five classes.
+    `top5` is None where there are no more than five classes. Of other labels than one class a picture
+    (`task.labels`), what is measured has names of its own, and these are None:
+
+    - multi: `map`, the mean of the labels' average precision, `f1_micro`, `f1_macro`, and `exact`, the share of
+      images whose labels are all right, in percent; thresholds are those chosen on validation;
+    - number: `mae` and `rmse`, in the user's units, and `r2`, the share of variance explained, of 0 to 1 (means
+      over several numbers); `maes` and `r2s` are those of each. `loss` is in deviations of the training images.
     """
 
     loss: Loss
-    top1: float
-    top5: float | None
-    mean_per_class: float
-    n: int
+    top1: float | None = None
+    top5: float | None = None
+    mean_per_class: float | None = None
+    n: int = 0
+    map: float | None = None
+    f1_micro: float | None = None
+    f1_macro: float | None = None
+    exact: float | None = None
+    mae: float | None = None
+    rmse: float | None = None
+    r2: float | None = None
+    maes: list[float] | None = None
+    r2s: list[float] | None = None
+
+    @property
+    def main(self) -> float:
+        """What decides, in percent, the higher the better: top-1, mean average precision, variance explained."""
+        explained = None if self.r2 is None else 100 * self.r2
+        return next((one for one in (self.top1, self.map, explained) if one is not None), math.nan)
+
+
+ONE_CLASS = "class"
+"""The kind of labels that records had before there were others."""
+
+MAIN: Mapping[str, str] = {
+    ONE_CLASS: "accuracy",
+    "multi": "mean average precision",
+    "number": "variance explained (R²)",
+}
+"""What `Scores.main` is, by the kind of labels."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +89,8 @@ class TaskFacts:
     files that are or may be images of another kind. `left_out` counts by suffix the files that were not looked at.
 
     `copy` says how a benchmark's copy is kept, such as "lists, JPEG": pictures differ by it. `notes` are what a
-    person was told about the data: what was guessed, ignored or left out.
+    person was told about the data: what was guessed, ignored or left out. `labels` is their kind: class, multi or
+    number, and `classes` how many classes or numbers there are.
     """
 
     name: str
@@ -69,6 +102,7 @@ class TaskFacts:
     copy: str = ""
     notes: list[str] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
+    labels: str = ONE_CLASS
 
 
 @dataclass(frozen=True)
@@ -83,7 +117,8 @@ class Origin:
 class History:
     """How training went: one entry an epoch in each list; `best_epoch` counts from 1, None without selection.
 
-    `val_top1` is empty without a val split, and has None for epochs that were not evaluated.
+    `val_top1` is empty without a val split, and has None for epochs that were not evaluated. Of other labels than
+    one class a picture, `val_main` has what decides (`Scores.main`) in its stead.
 
     `legacy_best_on_test` is the top-1 in percent of the epoch that was best on the test split, `legacy_best_epoch`
     that epoch: to stand beside papers that report such numbers. None unless a run was asked for them. Nothing is
@@ -97,6 +132,7 @@ class History:
     val_top1: list[float | None]
     legacy_best_on_test: float | None = None
     legacy_best_epoch: int | None = None
+    val_main: list[float | None] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -225,6 +261,9 @@ class Record:
         if values["schema"] != SCHEMA:
             raise RecordError(f"It has schema {values['schema']!r}; this vitgraft reads {SCHEMA}.")
         record: Self = _read(cls, values, "record")
+        for name, scores in (("val", record.val), ("test", record.test)):
+            if record.task.labels == ONE_CLASS and scores is not None and scores.top1 is None:
+                raise RecordError(f"Its record.{name}.top1 is None, not float.")
         return record
 
 

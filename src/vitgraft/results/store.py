@@ -64,6 +64,8 @@ LATER: Mapping[str, Any] = {
     "legacy_test": False,
     "legacy_epochs": "every",
     "start_from": None,
+    "labels": "auto",
+    "regression_loss": "huber",
     "memory": None,
     "minutes": None,
 }

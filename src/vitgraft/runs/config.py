@@ -55,7 +55,9 @@ class RunConfig:
     root: str | None = _key("folder of a benchmark's copy, or of a list's paths; none: the list's own", DATA, None)
     train_on: Literal["train", "trainval"] = _key("trainval: train and val together, no val", DATA, "train")
     path_column: str | None = _key("column of a CSV with the paths; none: found by its title", DATA, None)
-    label_column: str | None = _key("column of a CSV with the labels; none: found by its title", DATA, None)
+    label_column: str | None = _key(
+        "column of a CSV with the labels (several with commas between); none: found by its title", DATA, None
+    )
     split_column: str = _key("column of a CSV with the splits; auto: found; none: cut them anew", DATA, "auto")
     suffix: str | None = _key("added to a list's paths, such as .jpg; none: found", DATA, None)
     val_fraction: float | None = _key(
@@ -65,6 +67,11 @@ class RunConfig:
         "share of train that becomes test where data has neither; none: 0.15", DATA, None
     )
     split_seed: int | None = _key("which images those shares take; none: 0", DATA, None)
+    labels: Literal["auto", "class", "multi", "number"] = _key(
+        "what a list's labels are: class (one a picture), multi (several, or none), number; auto: found, and told",
+        DATA,
+        "auto",
+    )
     skip_unreadable: bool = _key("leave out images that cannot be read, and list them", DATA, False)
     pixel_range: str = _key("black and white of images above 8 bits: auto, dtype or LOW:HIGH", DATA, AUTO)
     max_pixels: int = _key("images of more pixels are not read", DATA, MAX_PIXELS)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from vitgraft.atomic import remove, write_atomically
+from vitgraft.data.labelling import CLASS
 from vitgraft.machine.placement import Placement
 from vitgraft.models import folder
 from vitgraft.models.model import Model
@@ -24,15 +25,17 @@ if TYPE_CHECKING:
 
 
 def history(fitted: "Fitted") -> History:
+    of_classes = fitted.target.kind == CLASS.name
     on_test, epoch = legacy.best(fitted.history) or (None, None)
     return History(
         epochs=len(fitted.history),
         best_epoch=fitted.best_epoch,
         stopped_early=fitted.stopped_early,
         train_loss=[entry["train_loss"] for entry in fitted.history],
-        val_top1=[entry.get("val_top1") for entry in fitted.history],
+        val_top1=[entry.get("val_top1") for entry in fitted.history] if of_classes else [],
         legacy_best_on_test=on_test,
         legacy_best_epoch=epoch,
+        val_main=[] if of_classes else [fitted.target.main_of(entry) for entry in fitted.history],
     )
 
 

@@ -13,6 +13,7 @@ from vitgraft.data import source
 from vitgraft.data.benchmarks.find import recognised
 from vitgraft.data.benchmarks.names import mentioned
 from vitgraft.data.kept import FILE, SPLITS, Kept, Today, compared
+from vitgraft.data.labelling import labelling
 from vitgraft.data.measured import Part, part_of
 from vitgraft.data.naming import matched
 from vitgraft.data.pictures.survey import survey
@@ -21,11 +22,12 @@ from vitgraft.data.reading.lists.splits import AUTO
 from vitgraft.data.reading.options import Reading
 from vitgraft.data.task import Split, Task
 from vitgraft.errors import DataError, TaskError, command
+from vitgraft.models import artefact
 from vitgraft.results import store
 from vitgraft.results.record import Record
 from vitgraft.runs.config import DATA, KEPT, RunConfig, keys, read_toml
 
-COLUMNS = ("path_column", "label_column", "split_column", "suffix")
+COLUMNS = ("path_column", "label_column", "split_column", "suffix", "labels")
 """Keys of a run that say what the columns of a list are."""
 
 AS_IT_IS: dict[str, Any] = {"to_measure": True, "check": False}
@@ -140,8 +142,8 @@ def part_of_run(
     Raises:
         DataError: there are no such images.
     """
-    kept = Kept.read(run)
-    config = _config(run, reading or {})
+    kept, reading = Kept.read(run), {**_learned(run), **(reading or {})}
+    config = _config(run, reading)
     if data is None and config is None:
         how = command("eval", run)
         raise DataError(f"'{run}' does not say what it was trained on. Name the images: {how} DATA")
@@ -155,12 +157,17 @@ def part_of_run(
                 f"{run} was trained on {config.data!r}, as it was called where the run began, and that cannot be "
                 f"read here. Name the images: {command('eval', run)} DATA. {error}"
             ) from None
-    other = RunConfig.of({"data": data, **(reading or {})})
+    other = RunConfig.of({"data": data, **reading})
     if kept is None and config is not None and (moved := _moved(run, config, other, asked)) is not None:
         return moved
     task = _as_it_is(other, skip_missing=allow_missing)
     part = part_of(task, asked, kept, allow_missing=allow_missing)
     return replace(part, notes=(*task.notes, *part.notes, *_unlisted(run, config, kept)))
+
+
+def _learned(run: Path) -> dict[str, object]:
+    """Which kind of labels a run has learned, if its graft is there: labels to measure it on are read as these."""
+    return {"labels": artefact.read_card(run).kind} if (run / artefact.CARD).is_file() else {}
 
 
 def _config(run: Path, reading: Mapping[str, object]) -> RunConfig | None:
@@ -219,7 +226,7 @@ def _as_begun(config: RunConfig, today: Today) -> dict[str, Any]:
     """Classes and splits of a task with the images that a run began with."""
     assert today.images.classes is not None, "images that are compared know their classes"
     known = {entry.label for entry in today.kept.entries}
-    classes = tuple(name for name in today.images.classes if name in known)
+    classes = labelling(today.images.kind).used(known, today.images.classes)
     splits = {name: split for name in SPLITS if (split := today.split(name)) is not None}
     splits = {name: matched(split, classes).split for name, split in splits.items()}
     return {"classes": classes, "splits": _surveyed(config, splits)}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vitgraft.atomic import write_atomically
 from vitgraft.backbones.loading import load_backbone
@@ -43,6 +43,7 @@ from vitgraft.train.cost import Cost, peak_memory_mib
 
 if TYPE_CHECKING:
     from vitgraft.train.loop import Fitted
+    from vitgraft.train.targets import Measured
 
 NO_SUFFIX = "no suffix"
 """What a record calls files that are called like none, where it counts what was left out."""
@@ -143,6 +144,8 @@ def _trained(
         resume=start.resume,
         legacy=legacy_split,
     )
+    for line in fitted.target.found(model.class_names):
+        say(line)
     return model, fitted
 
 
@@ -190,6 +193,7 @@ def build(config: RunConfig, task: Task, resume: bool = False, backbone: Backbon
         frozen,
         config.method,
         task.classes,
+        kind=task.kind,
         preprocessing=pictures,
         seed=config.training.seed,
         data=task.splits["train"],
@@ -259,8 +263,9 @@ def record_of(
             task.copy,
             list(task.notes),
             {suffix or NO_SUFFIX: count for suffix, count in task.left_out.by_suffix().items()},
+            task.kind,
         ),
-        val=None if fitted.val is None else Scores(**asdict(fitted.val)),
+        val=None if fitted.val is None else _scores(fitted.val),
         test=tested,
         history=history(fitted),
         cost=cost or expense(config.training, model, fitted, peak, {} if counted is None else counted),
@@ -285,8 +290,16 @@ def _test(config: RunConfig, model: Model, images: Split | None) -> Scores | Non
         precision=settings.precision,
         workers=settings.workers,
         device=settings.device,
+        target=model.target,
     )
-    return Scores(**asdict(metrics))
+    return _scores(metrics)
+
+
+def _scores(metrics: "Measured") -> Scores:
+    """What was measured, as a record has it."""
+    found: dict[str, Any] = asdict(metrics)
+    found |= {key: list(one) for key, one in found.items() if isinstance(one, tuple)}
+    return Scores(**found)
 
 
 def now() -> str:

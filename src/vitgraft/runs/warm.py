@@ -96,6 +96,11 @@ def begun(config: RunConfig, task: Task, backbone: Backbone, tell: Callable[[str
             f"{config.start_from} holds values of {spec_of(model.method)}, and the method is {config.method}. "
             "Leave --method out, or begin without --from."
         )
+    if model.target.kind != task.kind:
+        raise ConfigError(
+            f"{config.start_from} has learned labels of the kind {model.target.kind}, and those of {task.name} "
+            f"are {task.kind}. Begin without --from."
+        )
     asked = preset(config.preprocessing, own_preprocessing(backbone)).to_json()
     theirs = model.preprocessing.to_json()
     if differing := [key for key in SEEN if asked[key] != theirs[key]]:

@@ -38,8 +38,8 @@ from vitgraft.train import loop, state
 from vitgraft.train.gradients import Look, squared_gradients
 from vitgraft.train.hunt import Hunt
 from vitgraft.train.measure import measure
-from vitgraft.train.metrics import Metrics
 from vitgraft.train.settings import Training, as_now
+from vitgraft.train.targets import Measured, Target, target_of
 
 STAGES = "stages"
 """The folder of a run in which stages are kept until the run is finished."""
@@ -138,7 +138,7 @@ class Calibrator:
         began = perf_counter()
         found = self._metrics(model)
         self.seconds += perf_counter() - began
-        return found.top1, -found.loss
+        return found.main, -found.loss
 
     def search(
         self,
@@ -165,13 +165,13 @@ class Calibrator:
                 net.choose(candidate)
                 found = self._metrics(model)
                 advance(1)
-                return found.top1, -found.loss
+                return found.main, -found.loss
 
             best = Hunt(search, score, keep, display.say).go(None if kept is None else kept[0])
         self.seconds += before + perf_counter() - began
         return best
 
-    def _metrics(self, model: Tuned) -> Metrics:
+    def _metrics(self, model: Tuned) -> Measured:
         """A model on the validation images, which stay in memory if they fit."""
         settings, here = self.settings, place(self.settings.device)
         if self.val is None:
@@ -185,7 +185,7 @@ class Calibrator:
         model.to(here.device)
         if self._eval_batch is None:  # of the one model that is measured again and again
             self._eval_batch = memory_limit.evaluated_at_once(model, settings, here)
-        sizes = {"batch_size": self._eval_batch, "precision": settings.precision}
+        sizes = {"batch_size": self._eval_batch, "precision": settings.precision, "target": self._target()}
         return measure(model, self._val_feed, torch.tensor(self.val.labels), here, **sizes)  # type: ignore[arg-type]
 
     def squared_gradients(
@@ -205,9 +205,15 @@ class Calibrator:
                 torch.tensor(self.train.labels),
                 memory_limit.looked_at_once(model, batch, self.settings, here),
             )
-            found = squared_gradients(model, feed, labels, look, here, advance, at_once)
+            loss = self._target().loss(labels, self.classes, Training())
+            found = squared_gradients(model, feed, labels, look, here, advance, at_once, loss)
         self.seconds += perf_counter() - began
         return found
+
+    def _target(self) -> Target:
+        """What is learned, with what must be known of the training labels."""
+        plain = Training(regression_loss=self.settings.regression_loss)
+        return target_of(self.train.kind).prepared(torch.tensor(self.train.labels), plain)
 
     @property
     def _main(self) -> bool:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from vitgraft.core.backbone import Edits
@@ -16,9 +15,11 @@ from vitgraft.core.graft import Graft
 from vitgraft.core.sites import Site
 from vitgraft.core.tuned import Tuned
 from vitgraft.errors import TrainingError
-from vitgraft.features.feed import OnDemand
+from vitgraft.features.feed import OnDemand, sent
 from vitgraft.machine.placement import Placement
 from vitgraft.machine.seeds import DROPOUT, ORDER, derive, own_randomness, seed_all
+from vitgraft.train.objective import Objective
+from vitgraft.train.targets import Loss
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,14 @@ def squared_gradients(
     here: Placement,
     advance: Callable[[int], None] = lambda more: None,
     at_once: int | None = None,
+    objective: Loss | None = None,
 ) -> dict[str, Tensor]:
     """Σ over batches of (∂ mean loss / ∂ value)², for each parameter of the backbone by name (He et al., 2023).
 
-    `feed` has the training images and `labels` (n,) the true labels; the head's values are held. Processes share
-    the batches. Sums do not depend on the order of batches but for rounding. With `at_once`, a batch is computed
-    in parts of so many images: activations take less memory, and gradients so far as much as the weights do.
+    `feed` has the training images and `labels` (n, ...) the true labels, `objective` the loss (cross-entropy); the
+    head's values are held. Processes share the batches. Sums do not depend on the order of batches but for
+    rounding. With `at_once`, a batch is computed in parts of so many images: activations take less memory, and
+    gradients so far as much as the weights do.
 
     Raises:
         TrainingError: a sum that is not finite.
@@ -89,7 +92,7 @@ def squared_gradients(
             seen += len(part)
             whole.reached = seen == size
             seen = 0 if whole.reached else seen
-            loss = batch_loss(model, edits, images.to(here.device), labels[part].to(here.device))
+            loss = batch_loss(model, edits, images.to(here.device), sent(labels[part], here.device), objective)
             (loss * (len(part) / size)).backward(inputs=values)
             advance(len(part))
     found = dict(zip(names, [here.total(total) for total in sums], strict=True))
@@ -97,10 +100,13 @@ def squared_gradients(
     return found
 
 
-def batch_loss(model: Tuned, edits: Edits, images: Tensor, labels: Tensor) -> Tensor:
-    """The mean loss of images (b, 3, H, W) with labels (b,) under some edits of the backbone."""
+def batch_loss(
+    model: Tuned, edits: Edits, images: Tensor, labels: Tensor, objective: Loss | None = None
+) -> Tensor:
+    """The mean loss of images (b, 3, H, W) with labels (b, ...) under some edits of the backbone."""
+    objective = Objective() if objective is None else objective
     features = model.backbone(images, edits, model.plan.taps, tokens=model.head.reads == "tokens")
-    return F.cross_entropy(model.classify(features).float(), labels)
+    return objective(model.classify(features), labels) / objective.mass(labels)
 
 
 @dataclass

@@ -6,6 +6,7 @@ Nothing is selected by it, and no value of the run depends on it.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from vitgraft.data.labelling import need_classes
 from vitgraft.data.task import Split
 from vitgraft.errors import ConfigError
 from vitgraft.train.settings import Training
@@ -28,6 +29,8 @@ def asked(settings: Training, test: Split | None) -> Split | None:
         raise ConfigError(
             "legacy_test measures epochs on a test split, and there is none. Add one, or leave it out."
         )
+    if settings.legacy_test and test is not None:
+        need_classes(test.kind, "legacy_test")
     return test if settings.legacy_test else None
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from vitgraft.core.tuned import Tuned
 from vitgraft.data.preprocessing import Preprocessing
@@ -23,15 +22,15 @@ from vitgraft.train import state as snapshots
 from vitgraft.train.batches import Layout
 from vitgraft.train.initial import start
 from vitgraft.train.journal import Journal
-from vitgraft.train.measure import evaluate, predict
+from vitgraft.train.measure import evaluate, outputs, predict
 from vitgraft.train.metrics import Metrics
-from vitgraft.train.objective import Objective, balanced_weights
 from vitgraft.train.optim import optimizer_of
 from vitgraft.train.prepared import data_of, layout_of, prepared
 from vitgraft.train.probe import IMAGES, check_backbone, probe
 from vitgraft.train.session import Data, Session
 from vitgraft.train.settings import Training
 from vitgraft.train.state import State
+from vitgraft.train.targets import CLASSES, Loss, Measured, Target, target_of
 from vitgraft.train.together import Together
 from vitgraft.train.within import Within
 
@@ -53,18 +52,20 @@ class Fitted:
     validation; `val` belongs to the values that the model has now. `seconds` are of training with its
     validation, over all sessions of a resumed run; `images_per_second` leaves out the first step, which warms
     up, and validation. `cached` tells of the frozen part that was computed once, `within` what was chosen to stay
-    within a limit of memory, or what an accelerator had room for.
+    within a limit of memory, or what an accelerator had room for. `target` is
+    what was learned, with what was found for it in the data.
     """
 
     history: tuple[dict[str, Any], ...]
     best_epoch: int | None
-    val: Metrics | None
+    val: Measured | None
     seconds: float
     images_per_second: float | None
     steps: int
     stopped_early: bool
     cached: Kept = field(default_factory=Kept)
     within: Within | None = None
+    target: Target = CLASSES
 
 
 def fit(
@@ -79,14 +80,16 @@ def fit(
     resume: bool = False,
     legacy: Split | None = None,
     what: str = "",
+    target: Target | None = None,
 ) -> Fitted:
     """Train `model` in place; it ends in eval mode with the values of the last epoch, or of the best.
 
     `recipe` fills in what the settings leave open. `legacy` is a test split to measure epochs on as the settings
-    say (`train.legacy`); nothing is selected by it. `what` says which model this is; a run goes on with the same
-    one only. Into the folder `out` go `log.jsonl` and `snapshot.pt`; with
-    `resume` the run there goes on, bit for bit on a CPU, and a folder without one starts anew. Several processes
-    started by a launcher (torchrun, accelerate launch) share the work. Random generators keep their states.
+    say (`train.legacy`); nothing is selected by it. `target` is what the model has learned before, else that of
+    the labels' kind. `what` says which model this is; a run goes on with the same one only. Into the folder `out`
+    go `log.jsonl` and `snapshot.pt`; with `resume` the run there goes on, bit for bit on a CPU, and a folder
+    without one starts anew. Several processes started by a launcher (torchrun, accelerate launch) share the work.
+    Random generators keep their states.
 
     Raises:
         DataError: an empty split, or labels that the model has no class for.
@@ -102,6 +105,7 @@ def fit(
     model.to(here.device)
     before = model.backbone.fingerprint()
     same = snapshots.conditions(model, splits, settings, preprocessing)
+    target = (target or target_of(train.kind)).prepared(torch.tensor(train.labels), settings)
     same |= {"method": what, "backbone": before, "processes": here.processes}
     optimizer = optimizer_of(model, settings)
     saved = snapshots.load(out, same, model, optimizer) if resume and out is not None else None
@@ -114,16 +118,16 @@ def fit(
         journal.begin(state)
         settings, data, kept = prepared(model, splits, settings, preprocessing, state, here, display, before)
         layout, model.recompute = layout_of(model, len(train), settings, here), settings.recompute
-        objective = _objective(data["train"].labels, model.classes, settings)
+        objective = target.loss(data["train"].labels, model.classes, settings)
         if saved is None:
             start(model, settings)
             _probe(model, data["train"], layout, objective, here, settings.precision)
             check_backbone(model, before)
         wrapped = here.wrap(model, model.plan.draw is not None)
-        run = Session(model, wrapped, optimizer, objective, layout, data, settings, here, state, journal)
+        run = Session(model, wrapped, optimizer, objective, layout, data, settings, here, state, journal, target)
         run.go()
-    check_backbone(model, before)
-    return replace(_finish(run), cached=kept)
+        check_backbone(model, before)
+        return replace(_finish(run), cached=kept)
 
 
 def fit_together(
@@ -164,13 +168,14 @@ def fit_together(
     with own_randomness(here.device), closing(display):
         cache = Cache(lead, first.caching(), here, display, before)
         data = data_of(splits, first, preprocessing, here, cache)
-        objective = _objective(data["train"].labels, lead.classes, first)
+        target = target_of(train.kind).prepared(data["train"].labels, first)
+        objective = target.loss(data["train"].labels, lead.classes, first)
         runs = []
         for model, one in zip(models, told, strict=True):
             model.to(here.device)
             start(model, one)
             run = Session(
-                model, model, optimizer_of(model, one), objective, layout, data, one, here, State(), silent
+                model, model, optimizer_of(model, one), objective, layout, data, one, here, State(), silent, target
             )
             runs.append(run)
         _probe(lead, data["train"], layout, objective, here, first.precision)
@@ -205,14 +210,7 @@ def _check(model: Tuned, splits: Mapping[str, Split | None], settings: Training)
             raise ConfigError(f"{key} needs a validation split, and there is none. Add one, or leave it out.")
 
 
-def _objective(labels: Tensor, classes: int, settings: Training) -> Objective:
-    weights = balanced_weights(labels, classes) if settings.class_weights == "balanced" else None
-    return Objective(weights, settings.label_smoothing)
-
-
-def _probe(
-    model: Tuned, data: Data, layout: Layout, objective: Objective, here: Placement, precision: str
-) -> None:
+def _probe(model: Tuned, data: Data, layout: Layout, objective: Loss, here: Placement, precision: str) -> None:
     """Try the first few images of the first micro-batch."""
     first = layout.shares(layout.epoch(0)[0], 0)[0][:IMAGES]
     while True:
@@ -236,21 +234,39 @@ def _as_it_was(model: Tuned) -> Iterator[None]:
 
 
 def _finish(run: Session) -> Fitted:
-    """The result; the model takes the values that were selected."""
-    state, model = run.state, run.model
+    """The result; the model takes the values that were selected, and then what is decided with them."""
+    state, model, target = run.state, run.model, run.target
     metrics = state.last_metrics
     if state.best_values is not None:
         model.load_state_dict(state.best_values)
         metrics = state.best_metrics
     model.eval()
+    val = None if metrics is None else target.measures(**metrics)
+    if val is not None and target.decides:
+        target, val = _decided(run)
     meter = Meter(state.timed_images, state.timed_seconds)
     return Fitted(
         history=tuple(state.history),
         best_epoch=state.best_epoch,
-        val=None if metrics is None else Metrics(**metrics),
+        val=val,
         seconds=state.seconds,
         images_per_second=meter.rate(),
         steps=state.epoch * run.layout.steps + state.step,
         stopped_early=state.stopped_early,
         within=None if state.within is None else Within(**state.within),
+        target=target,
     )
+
+
+def _decided(run: Session) -> tuple[Target, Measured]:
+    """What is chosen by the finished model's outputs on validation images, and what it reaches there with it.
+
+    Every process looks at all of them, and finds the same.
+    """
+    val, settings, alone = run.data["val"], run.settings, Placement(run.here.device)
+    how = {"batch_size": settings.eval_batch_size, "precision": settings.precision}
+    found = outputs(run.model, val.feed, len(val.labels), alone, **how)  # type: ignore[arg-type]
+    target = run.target.decided(found, val.labels)
+    tally = target.tally(val.labels, run.model.classes, torch.device("cpu"))
+    tally.add(found, val.labels, torch.arange(len(found)))
+    return target, tally.metrics()

@@ -10,14 +10,15 @@ from PIL import Image
 from torch import Tensor
 
 from vitgraft.core.tuned import Tuned
+from vitgraft.data.labelling import check_kind
 from vitgraft.data.preprocessing import Preprocessing
 from vitgraft.data.task import Split
 from vitgraft.data.transforms import evaluation
 from vitgraft.errors import DivergedError
-from vitgraft.features.feed import Feed, Reader, check_labels, moved
+from vitgraft.features.feed import Feed, Reader, check_labels, moved, sent
 from vitgraft.machine.placement import Placement, place
 from vitgraft.train.batches import in_order
-from vitgraft.train.metrics import Metrics, Tally
+from vitgraft.train.targets import CLASSES, Measured, Target, target_of
 
 
 def evaluate(
@@ -30,13 +31,18 @@ def evaluate(
     workers: int = 0,
     device: str = "auto",
     divisor: float = 1.0,
-) -> Metrics:
-    """Loss and accuracies of `model`, whose logits are divided by `divisor`, on a split; it moves to `device`.
+    target: Target | None = None,
+) -> Measured:
+    """What `target` measures of `model`, whose logits are divided by `divisor`, on a split; it moves to `device`.
+
+    Without a target it is that of the split's kind of labels, as it is before it has seen any.
 
     Raises:
         DataError: an empty split, a label that the model has no class for, or an unreadable image.
         DivergedError: answers that are not finite.
     """
+    target = target_of(split.kind) if target is None else target
+    check_kind(target.kind, split)
     check_labels("given", split, model.classes)
     here = place(device)
     model.to(here.device)
@@ -49,6 +55,7 @@ def evaluate(
         batch_size=batch_size,
         precision=precision,
         divisor=divisor,
+        target=target,
     )
     if not math.isfinite(found.loss):
         raise DivergedError(
@@ -77,11 +84,24 @@ def answers(
     check_labels("given", split, model.classes)
     here = Placement(place(device).device)
     model.to(here.device)
-    batches = in_order(len(split), batch_size)
     feed = Reader(preprocessing, workers=workers).feed(split.images, limit=0)
+    return outputs(model, feed, len(split), here, batch_size=batch_size, precision=precision, done=done)
+
+
+def outputs(
+    model: Tuned,
+    feed: Feed,
+    n: int,
+    here: Placement,
+    *,
+    batch_size: int,
+    precision: str,
+    done: Callable[[int], None] = lambda images: None,
+) -> Tensor:
+    """Outputs (n, C) of all images of a feed, float32 on the CPU, computed by this process alone."""
     found = []
     with evaluating(model), here.autocast(precision):
-        for images in feed.stream((0, part) for part in batches):
+        for images in feed.stream((0, part) for part in in_order(n, batch_size)):
             found.append(model(moved(images, here.device)).float().cpu())
             done(len(found[-1]))
     return torch.cat(found)
@@ -96,13 +116,14 @@ def measure(
     batch_size: int,
     precision: str,
     divisor: float = 1.0,
-) -> Metrics:
-    """Loss and accuracies on images from a feed; `labels` (n,) are on the CPU. Processes share the work."""
+    target: Target = CLASSES,
+) -> Measured:
+    """What `target` measures on images from a feed; `labels` (n, ...) are on the CPU. Processes share the work."""
     batches = in_order(len(labels), batch_size, here.rank, here.processes)
-    tally = Tally(model.classes, here.device)
+    tally = target.tally(labels, model.classes, here.device)
     with evaluating(model), here.autocast(precision):
         for indices, images in zip(batches, feed.stream((0, part) for part in batches), strict=True):
-            tally.add(model(moved(images, here.device)) / divisor, labels[indices].to(here.device))
+            tally.add(model(moved(images, here.device)) / divisor, sent(labels[indices], here.device), indices)
     tally.sums = here.total(tally.sums)
     return tally.metrics()
 
@@ -116,10 +137,11 @@ def predict(
     precision: str = "fp32",
     device: str = "auto",
     divisor: float = 1.0,
+    target: Target = CLASSES,
 ) -> Tensor:
-    """Probabilities (n, C) of pictures, on the CPU; pictures are taken from the iterable batch by batch.
+    """What `target` says of pictures (n, C), such as probabilities, on the CPU.
 
-    Logits are divided by `divisor` first.
+    Pictures are taken from the iterable batch by batch. Logits are divided by `divisor` first.
     """
     here = Placement(place(device).device)
     model.to(here.device)
@@ -129,7 +151,7 @@ def predict(
     with evaluating(model), here.autocast(precision):
         while batch := list(islice(tensors, batch_size)):
             logits = model(torch.stack(batch).to(here.device))
-            found.append((logits.float() / divisor).softmax(1).cpu())
+            found.append(target.answers(logits.float() / divisor))
     return torch.cat(found)
 
 

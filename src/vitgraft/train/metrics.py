@@ -23,6 +23,11 @@ class Metrics:
     mean_per_class: float
     n: int
 
+    @property
+    def main(self) -> float:
+        """What decides between two models."""
+        return self.top1
+
 
 class Tally:
     """Sums from which `Metrics` follow. Sums of several processes add up, so no image counts twice."""
@@ -33,8 +38,8 @@ class Tally:
         # loss, top-1 hits, top-5 hits, images; then hits a class, images a class
         self.sums = torch.zeros(4 + 2 * classes, dtype=real, device=device)
 
-    def add(self, logits: Tensor, labels: Tensor) -> None:
-        """Count logits (B, C) of images with labels (B,)."""
+    def add(self, logits: Tensor, labels: Tensor, places: Tensor | None = None) -> None:
+        """Count logits (B, C) of images with labels (B,); which ones these are does not matter."""
         logits = logits.float()
         hit = (logits.argmax(1) == labels).to(self.sums.dtype)
         self.sums[0] += F.cross_entropy(logits, labels, reduction="sum")

@@ -8,16 +8,14 @@ from vitgraft.errors import TrainingError
 from vitgraft.features.feed import moved
 from vitgraft.machine.placement import Placement
 from vitgraft.machine.seeds import own_randomness, seed_all
-from vitgraft.train.objective import Objective
 from vitgraft.train.optim import adamw
+from vitgraft.train.targets import Loss
 
 IMAGES = 8
 """Images of the probe: enough for a BatchNorm, few enough to cost nothing."""
 
 
-def probe(
-    model: Tuned, images: Inputs, labels: Tensor, objective: Objective, here: Placement, precision: str
-) -> None:
+def probe(model: Tuned, images: Inputs, labels: Tensor, objective: Loss, here: Placement, precision: str) -> None:
     """Take one step on images (b, 3, H, W) or readings of them, check its gradients, and undo it without a trace.
 
     Raises:

@@ -21,12 +21,11 @@ from vitgraft.train.batches import Layout
 from vitgraft.train.journal import Journal
 from vitgraft.train.legacy import KEY, measured
 from vitgraft.train.measure import measure
-from vitgraft.train.metrics import Metrics
-from vitgraft.train.objective import Objective
 from vitgraft.train.optim import Schedule, set_lr
 from vitgraft.train.settings import Training
 from vitgraft.train.smaller import NoRoom, evaluated_fewer, halved
 from vitgraft.train.state import State
+from vitgraft.train.targets import CLASSES, Loss, Measured, Target
 
 POLL = 20
 """Steps of the run between two looks at a loss that lies on an accelerator, for which the host has to wait."""
@@ -34,7 +33,7 @@ POLL = 20
 
 @dataclass(frozen=True)
 class Data:
-    """Images and labels (n,) of one split; labels are on the CPU."""
+    """Images and labels (n, ...) of one split; labels are on the CPU."""
 
     feed: Feed
     labels: Tensor
@@ -51,13 +50,14 @@ class Session:
     model: Tuned
     wrapped: nn.Module
     optimizer: torch.optim.Optimizer
-    objective: Objective
+    objective: Loss
     layout: Layout
     data: Mapping[str, Data]
     settings: Training
     here: Placement
     state: State
     journal: Journal
+    target: Target = CLASSES
     interrupt: Interrupt = field(default_factory=Interrupt)
 
     def __post_init__(self) -> None:
@@ -188,7 +188,7 @@ class Session:
             penalty = self.model.head.penalty()
             torch.autograd.backward(total if penalty is None else total + penalty / of)
         sums[0] += loss.detach()
-        sums[1] += (logits.detach().argmax(1) == labels).sum()
+        sums[1] += self.target.hits(logits.detach(), labels)
 
     def update(self) -> None:
         """One step along the gradients that are there."""
@@ -247,19 +247,19 @@ class Session:
         """Validate, select, log, save."""
         self.end_epoch(self._measure("val") if "val" in self.data else None)
 
-    def end_epoch(self, val: Metrics | None) -> None:
+    def end_epoch(self, val: Measured | None) -> None:
         """Select by what was found on validation, log, save."""
         state = self.state
         lr = self.optimizer.param_groups[0]["lr"]
         entry: dict[str, Any] = {"epoch": state.epoch + 1, "lr": lr, "train_loss": state.loss / state.mass}
-        entry["train_top1"] = 100 * state.hits / self.layout.n
+        entry |= self.target.told(state.hits, self.layout.n)
         state.epoch, state.step = state.epoch + 1, 0
         state.loss = state.hits = state.mass = 0.0
         if val is not None:
             entry |= {f"val_{key}": value for key, value in self._remember(asdict(val)).items()}
         if "test" in self.data and measured(self.settings.legacy_epochs, state.epoch, self.settings.epochs):
             began = perf_counter()
-            entry[KEY] = self._measure("test").top1
+            entry[KEY] = self._measure("test").main
             self._began += perf_counter() - began  # it is no part of training
         entry["images_per_second"] = self._meter.rate()
         entry["seconds"] = perf_counter() - self._began
@@ -270,10 +270,13 @@ class Session:
             self.journal.early(state, self.settings)
 
     def _remember(self, found: dict[str, Any]) -> dict[str, Any]:
-        """What was found on validation after the epoch that is over, remembered if it is the best."""
+        """What was found on validation after the epoch that is over, remembered if it is the best.
+
+        Among equals the earlier epoch stays the best.
+        """
         state, settings = self.state, self.settings
         state.last_metrics = found
-        if state.best_metrics is None or _rank(found) > _rank(state.best_metrics):
+        if state.best_metrics is None or self.target.rank(found) > self.target.rank(state.best_metrics):
             state.best_epoch, state.best_metrics, state.stale = state.epoch, found, 0
             if settings.select == "best":
                 state.best_values = {name: v.detach().clone() for name, v in self.model.state_dict().items()}
@@ -282,15 +285,13 @@ class Session:
             state.stopped_early = settings.patience is not None and state.stale >= settings.patience
         return found
 
-    def _measure(self, name: str) -> Metrics:
+    def _measure(self, name: str) -> Measured:
         """The model as it is on a split."""
-        data, settings = self.data[name], self.settings
+        data, how = self.data[name], {"precision": self.settings.precision, "target": self.target}
         while True:
             size = self.settings.eval_batch_size
             try:
-                return measure(
-                    self.model, data.feed, data.labels, self.here, batch_size=size, precision=settings.precision
-                )
+                return measure(self.model, data.feed, data.labels, self.here, batch_size=size, **how)  # type: ignore[arg-type]
             except torch.OutOfMemoryError:
                 if size == 1 or self.here.processes > 1:
                     raise
@@ -298,8 +299,3 @@ class Session:
             self.journal.display.say(
                 f"The device had no room for {size} images of {name}: now {size // 2} at a time."
             )
-
-
-def _rank(metrics: dict[str, Any]) -> tuple[float, float]:
-    """Accuracy decides, among equals the loss; among equals of both the earlier epoch stays the best."""
-    return metrics["top1"], -metrics["loss"]

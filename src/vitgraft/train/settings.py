@@ -42,6 +42,10 @@ class Training:
     class_weights: Literal["none", "balanced"] = _key(
         "none", "balanced: every class weighs the same, however many images it has"
     )
+    regression_loss: Literal["huber", "l2"] = _key(
+        "huber",
+        "of labels that are numbers: l2, the square; huber: not beyond one deviation, where it is a line",
+    )
     clip_norm: float | None = _key(None, "largest norm of the gradient; none: unlimited")
     accumulate: int = _key(1, "micro-batches a step is computed in: less memory, the same result")
     memory: str | None = _key(
@@ -196,14 +200,18 @@ class Training:
             raise ConfigError(f"{name}={shown(value)} is not known. Known: {', '.join(known)}.")
 
 
+ADDED = {"regression_loss": "huber"}
+"""Settings that came later, and what was done before there was a choice."""
+
 RENAMED = {"checkpoint": "recompute"}
 """Settings that once had another name."""
 
 
 def as_now(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings among the values that an earlier version has kept, under the names that they have now."""
+    """Settings among the values that an earlier version has kept, under the names that they have now, and those
+    that it did not know."""
     old = {name for name in RENAMED if name in values and RENAMED[name] not in values}
-    return {RENAMED[name] if name in old else name: value for name, value in values.items()}
+    return {**ADDED, **{RENAMED[name] if name in old else name: value for name, value in values.items()}}
 
 
 def _check_renamed(name: str) -> None:

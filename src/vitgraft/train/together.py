@@ -16,13 +16,13 @@ from torch.func import functional_call, vmap
 from vitgraft.core.backbone import Features
 from vitgraft.core.tuned import Inputs, Tuned
 from vitgraft.errors import DivergedError
-from vitgraft.features.feed import moved
-from vitgraft.machine.progress import Display
+from vitgraft.features.feed import moved, sent
+from vitgraft.machine.progress import MAIN, Display
 from vitgraft.machine.seeds import DROPOUT, derive, seed_all
 from vitgraft.train.batches import in_order
 from vitgraft.train.measure import evaluating
-from vitgraft.train.metrics import Metrics, Tally
 from vitgraft.train.session import Session
+from vitgraft.train.targets import Measured
 
 
 def stackable(models: Sequence[Tuned]) -> bool:
@@ -122,14 +122,14 @@ class Together:
         seed_all(derive(lead.settings.seed, DROPOUT, lead.state.epoch, lead.state.step, 0, 0), lead.here.device)
         labels = lead.data["train"].labels[batch]
         mass = lead.objective.mass(labels)
-        labels = labels.to(lead.here.device)
+        labels = sent(labels, lead.here.device)
         logits = self.stack(moved(inputs, lead.here.device))
         losses = vmap(lambda one: lead.objective(one, labels))(logits)
         penalties = self.stack.penalties()
         total = losses / mass if penalties is None else losses / mass + penalties
         torch.autograd.backward(total.sum())
         sums[0] += losses.detach()
-        sums[1] += (logits.detach().argmax(2) == labels).sum(1)
+        sums[1] += lead.target.hits(logits.detach(), labels)
         for run in self.runs:
             run.set_lr()
             run.update()
@@ -137,20 +137,21 @@ class Together:
         self.stack.forget()
         return mass
 
-    def _validate(self) -> list[Metrics]:
+    def _validate(self) -> list[Measured]:
         lead = self.runs[0]
         data, size = lead.data["val"], lead.settings.eval_batch_size
         batches = in_order(len(data.labels), size)
-        tallies = [Tally(run.model.classes, lead.here.device) for run in self.runs]
+        tallies = [lead.target.tally(data.labels, run.model.classes, lead.here.device) for run in self.runs]
         with evaluating(lead.model):
             for indices, inputs in zip(batches, data.feed.stream((0, part) for part in batches), strict=True):
-                labels = data.labels[indices].to(lead.here.device)
+                labels = sent(data.labels[indices], lead.here.device)
                 for tally, logits in zip(tallies, self.stack(moved(inputs, lead.here.device)), strict=True):
-                    tally.add(logits, labels)
+                    tally.add(logits, labels, indices)
         return [tally.metrics() for tally in tallies]
 
-    def _line(self, found: Sequence[Metrics | None]) -> str:
+    def _line(self, found: Sequence[Measured | None]) -> str:
         state, settings = self.runs[0].state, self.runs[0].settings
         told = f"epoch {state.epoch}/{settings.epochs}, {len(self.runs)} configurations"
-        top = [metrics.top1 for metrics in found if metrics is not None]
-        return f"{told}: val top-1 {min(top):.2f} to {max(top):.2f} %" if top else told
+        top = [metrics.main for metrics in found if metrics is not None]
+        name = MAIN[f"val_{self.runs[0].target.main}"]
+        return f"{told}: val {name} {min(top):.2f} to {max(top):.2f} %" if top else told

@@ -37,9 +37,11 @@ def loaded(run: Path, checkpoint: Path | None) -> "Model":
 
 def images(run: Path, model: "Model", part: Part | None, data: str | None, how: dict[str, Any]) -> "Split":
     """Labelled images of a run's classes, its own or other data; what was chosen is told. Raises DataError."""
+    from vitgraft.data.labelling import need_classes
     from vitgraft.data.naming import matched
     from vitgraft.runs.kept_split import part_of_run
 
+    need_classes(model.target.kind, "This analysis")
     found = part_of_run(run, None if part is None else str(part), data=data, reading=how)
     match = matched(found.split, model.class_names)
     for note in (*found.notes, *match.notes):

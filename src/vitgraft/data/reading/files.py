@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, Self
 
-import numpy as np
 import PIL
 from PIL import Image
 
+from vitgraft.data.labelling import CLASS, Labelling
 from vitgraft.data.pictures.decode import RULES, UnreadableImage, decode, read_image
 from vitgraft.data.pictures.deep.samples import Samples
 from vitgraft.data.pictures.ranges import MAX_PIXELS, OLD, Ranges, merged
@@ -49,6 +49,7 @@ class Found:
     notes: tuple[str, ...] = ()
     left_out: LeftOut = field(default_factory=LeftOut)
     missing: Sequence[str] = ()
+    kind: Labelling = CLASS
 
 
 @dataclass(frozen=True)
@@ -117,19 +118,19 @@ def finish(found: Found, reading: Reading) -> Task:
     if not reading.to_measure:
         _refuse_lost(found, given["train"], skipped)
         fractions = missing_splits(list(given), reading.fractions["val"], reading.fractions["test"])
-        splits = _cut(given, fractions, reading.seed or 0)
-        notes += told.of_cut(given, splits, fractions, reading)
+        splits = _cut(given, fractions, reading.seed or 0, found)
+        notes += told.of_cut(given, splits, fractions, reading, found.kind.cut_by)
     elif not any(splits.values()):
         raise DataError(_broken(found.root, skipped, len(skipped)))
     if reading.check:
-        notes += told.of_twins(found.root, splits, found.classes)
+        notes += told.of_twins(found.root, splits, found.classes, found.kind)
     paths_of = {name: [item.path for item in items] for name, items in splits.items()}
     ranges, found_ranges = survey(found.root, paths_of, deep, reading)
     like = FileImages(found.root, (), ranges, reading.max_pixels)
     return Task(
         name=found.name,
         classes=found.classes,
-        splits={name: _split(like, items) for name, items in splits.items() if items},
+        splits={name: _split(like, items, found) for name, items in splits.items() if items},
         skipped=(*((path, "there is no such file") for path in found.missing), *skipped.items()),
         notes=tuple(dict.fromkeys((*notes, *found_ranges))),
         left_out=found.left_out,
@@ -137,11 +138,19 @@ def finish(found: Found, reading: Reading) -> Task:
 
 
 def _refuse_lost(found: Found, left: Sequence[Item], skipped: Mapping[str, str]) -> None:
-    """Raise DataError if a class has lost all its training images."""
-    lost = {item.label for item in found.splits["train"]} - {item.label for item in left}
+    """Raise DataError if a class has lost all its training images, or there are none left."""
+    lost = _classes_of(found, found.splits["train"]) - _classes_of(found, left)
     for label in sorted(lost):
-        what = f"Every training image of class {found.classes[label]!r} in '{found.root}' is unreadable"
+        what = f"Every training image of class {label!r} in '{found.root}' is unreadable"
         raise DataError(f"{what}: '{next(iter(skipped))}' and others. Replace them, or remove the class.")
+    if not left:
+        raise DataError(_broken(found.root, skipped, len(skipped)))
+
+
+def _classes_of(found: Found, items: Iterable[Item]) -> set[str]:
+    """The classes that images have; of numbers none."""
+    names = (found.kind.parts(found.kind.text(item.label, found.classes)) for item in items)
+    return {name for some in names for name in some} & set(found.classes)
 
 
 class Checked(NamedTuple):
@@ -184,11 +193,12 @@ def unreadable(root: Path, paths: Sequence[str], max_pixels: int = MAX_PIXELS) -
     return check_all(root, paths, max_pixels).reasons
 
 
-def check_classes(names: Iterable[str], where: str | Path) -> tuple[str, ...]:
+def check_classes(names: Iterable[str], where: str | Path, fewest: int = 2) -> tuple[str, ...]:
     """The class names, in their order.
 
     Raises:
-        DataError: fewer than two classes, or two that differ by upper and lower case or Unicode form alone.
+        DataError: fewer than two classes (or `fewest`), or two that differ by upper and lower case or Unicode form
+            alone.
     """
     classes = tuple(names)
     seen: dict[str, str] = {}
@@ -199,18 +209,20 @@ def check_classes(names: Iterable[str], where: str | Path) -> tuple[str, ...]:
             what = what if seen[key] != name else f"Class {name!r} is there twice in '{where}'"
             raise DataError(f"{what}. Merge them, or give one another name.")
         seen[key] = name
-    if len(classes) < 2:
+    if len(classes) < fewest:
         found = f"only one, {classes[0]!r}" if classes else "none"
         raise DataError(f"A task needs at least two classes; '{where}' has {found}. Add another class.")
     return classes
 
 
-def _cut(splits: dict[str, list[Item]], fractions: Mapping[str, float], seed: int) -> dict[str, list[Item]]:
+def _cut(
+    splits: dict[str, list[Item]], fractions: Mapping[str, float], seed: int, found: Found
+) -> dict[str, list[Item]]:
     if not fractions:
         return splits
     train = splits["train"]
-    labels = np.array([item.label for item in train], dtype=np.int64)
-    parts = stratified(labels, fractions, seed)
+    labels = found.kind.of([item.label for item in train], len(found.classes))
+    parts = stratified(found.kind.strata(labels), fractions, seed)
     return splits | {name: [train[i] for i in indices] for name, indices in parts.items()}
 
 
@@ -220,9 +232,9 @@ def decoding_rules(max_pixels: int = MAX_PIXELS) -> str:
     return hashlib.sha256(repr(known).encode()).hexdigest()[:8]
 
 
-def _split(like: FileImages, items: Sequence[Item]) -> Split:
-    labels = np.array([item.label for item in items], dtype=np.int64)
-    return Split(replace(like, paths=tuple(item.path for item in items)), labels)
+def _split(like: FileImages, items: Sequence[Item], found: Found) -> Split:
+    labels = found.kind.of([item.label for item in items], len(found.classes))
+    return Split(replace(like, paths=tuple(item.path for item in items)), labels, kind=found.kind.name)
 
 
 def _broken(root: Path, reasons: Mapping[str, str], total: int) -> str:

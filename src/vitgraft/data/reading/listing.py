@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vitgraft.data.class_names import numbered_names
+from vitgraft.data.labelling import MULTI
 from vitgraft.data.reading.files import Found, check_classes, finish
 from vitgraft.data.reading.lists.columns import Columns
 from vitgraft.data.reading.lists.defects import Defect, refuse
-from vitgraft.data.reading.lists.labels import labels_of, occurring
+from vitgraft.data.reading.lists.kinds import understood
 from vitgraft.data.reading.lists.locate import Places
 from vitgraft.data.reading.lists.splits import AUTO, NO_COLUMN
 from vitgraft.data.reading.options import Item, Reading
@@ -62,13 +63,13 @@ def find_list(
     if file.is_dir():
         file = (list_to_measure if reading.to_measure else train_list)(file) or file / "train.txt"
     names = None if classes is None else numbered_names(classes)
-    listed, rows = _rows_by_split(file, columns, reading.to_measure)
-    labels = occurring(rows) if reading.to_measure and names is None else labels_of(rows, names)
+    listed, rows = _rows_by_split(file, columns, reading)
+    labels = understood(rows, reading.labels, listed.several, names, reading.to_measure)
     places = Places(Path(root).expanduser() if root is not None else file.parent, columns.suffix)
     places.find(rows, reading.skip_unreadable or reading.skip_missing)
     refuse(file, [*listed.defects, *labels.defects, *places.defects])
     if not reading.to_measure:
-        check_classes(labels.names, file)
+        check_classes(labels.names, file, labels.kind.fewest)
     missing = places.missing if reading.skip_missing else []
     gone = set(missing)
     splits = {
@@ -85,7 +86,7 @@ def find_list(
         raise DataError(f"{what}. Give another root (--root; in Python `root`).")
     name = file.resolve().parent.name if split_named(file.stem) == "train" else file.stem
     notes = (*listed.notes, *labels.notes, *places.notes)
-    return Found(name, places.base, labels.names, splits, notes, missing=missing)
+    return Found(name, places.base, labels.names, splits, notes, missing=missing, kind=labels.kind)
 
 
 def train_list(folder: Path) -> Path | None:
@@ -123,15 +124,16 @@ def _split_by_paths(rows: list[Row]) -> tuple[list[Row], list[str]]:
     return [row._replace(split=split) for row, split in zip(rows, found, strict=True)], [note]
 
 
-def _rows_by_split(file: Path, columns: Columns, to_measure: bool) -> tuple[Listed, dict[str, list[Row]]]:
+def _rows_by_split(file: Path, columns: Columns, reading: Reading) -> tuple[Listed, dict[str, list[Row]]]:
     """Every row of a list and its siblings; "train" and those to be cut from it are under "train".
 
     To be measured, a list that is called val or test is read alone, and rows that nothing gives a split are "all".
     """
-    own = split_named(file.stem)
+    own, to_measure = split_named(file.stem), reading.to_measure
     if own in ("val", "test") and not to_measure:
         raise DataError(f"'{file}' is a {own} list. Name the train list: its siblings are read with it.")
-    listed = read_list(file, columns)
+    listed = read_list(file, columns, reading.labels)
+    several = listed.several
     rows, notes, defects = list(listed.rows), list(listed.notes), list(listed.defects)
     siblings = {} if own != "train" else _siblings(file.parent, (file.suffix.lower(),))
     said = any(row.split not in ("", own) for row in rows)
@@ -141,7 +143,8 @@ def _rows_by_split(file: Path, columns: Columns, to_measure: bool) -> tuple[List
         if said:
             notes.append(f"'{sibling}' is not read, since '{file.name}' says the splits itself.")
             continue
-        other = read_list(sibling, columns)
+        other = read_list(sibling, columns, MULTI.name if several else reading.labels)
+        several |= other.several
         for row in other.rows:
             if row.split not in ("", split):
                 what = f"{row.where}: the row says {row.split}, and its list is called '{sibling.name}'"
@@ -157,10 +160,10 @@ def _rows_by_split(file: Path, columns: Columns, to_measure: bool) -> tuple[List
     for row in rows:
         by_split.setdefault(row.split or uncut, []).append(row)
     if to_measure:
-        return Listed(rows, notes, defects), by_split
+        return Listed(rows, notes, defects, several), by_split
     if "train" not in by_split and not defects:
         what = f"'{file}' has no train rows, only {' and '.join(by_split)}"
         raise DataError(f"{what}. Add some, or leave the split's column out: --split-column none.")
     if "train" not in by_split:
         refuse(file, defects)
-    return Listed(rows, notes, defects), by_split
+    return Listed(rows, notes, defects, several), by_split

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
+from vitgraft.data.labelling import KINDS
 from vitgraft.data.pictures.ranges import AUTO, MAX_PIXELS, asked
 from vitgraft.data.reading.split_names import FRACTION
 from vitgraft.errors import ConfigError, unknown
@@ -26,6 +27,8 @@ class Reading:
     `pixel_range` says which values are black and white in images of more than 8 bits: auto, dtype or LOW:HIGH, see
     `depth`. Images of more than `max_pixels` pixels are not read.
 
+    `labels` says what a list's labels are: class, multi (several, or none), number, or auto, which finds out.
+
     Raises:
         ConfigError: a fraction or seed outside its range.
     """
@@ -39,11 +42,14 @@ class Reading:
     to_measure: bool = False
     pixel_range: str = AUTO
     max_pixels: int = MAX_PIXELS
+    labels: str = AUTO
 
     def __post_init__(self) -> None:
         check_fields(self)
         whole("max_pixels", self.max_pixels, least=1)
         asked(self.pixel_range)
+        if self.labels not in (AUTO, *KINDS):
+            raise ConfigError(unknown("value of labels", self.labels, (AUTO, *KINDS)))
         if self.seed is not None:
             whole("seed", self.seed)
         val, test = self.fractions.values()
@@ -74,7 +80,7 @@ class Reading:
 
 
 class Item(NamedTuple):
-    """One labelled image: its path below the root, or an absolute one."""
+    """One labelled image: its path below the root, or an absolute one; its label as `labelling` has it."""
 
     path: str
-    label: int
+    label: Any

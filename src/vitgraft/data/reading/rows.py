@@ -1,12 +1,15 @@
 """The rows of a list file: CSV and TSV tables, and text lists of `path label` lines."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
-from vitgraft.data.reading.lists.columns import NUMBERS, Columns, Layout, headless, layout_of, titled
+from vitgraft.data.labelling import MARK
+from vitgraft.data.reading.lists.columns import Columns, Layout, headless, layout_of, titled
 from vitgraft.data.reading.lists.defects import Defect, refuse
+from vitgraft.data.reading.lists.flags import NUMBERS
 from vitgraft.data.reading.lists.splits import AUTO, NO_COLUMN, Splits, read_splits
 from vitgraft.data.reading.lists.text import Line, read_text, table
 from vitgraft.errors import ConfigError, DataError
@@ -16,12 +19,17 @@ LISTS = (*TABLES, ".txt", ".lst")
 
 
 class Row(NamedTuple):
-    """One line: path and label as written, the split it names ("" for none), and where: `file:line`."""
+    """One line: path and label as written, the split it names ("" for none), and where: `file:line`.
+
+    Where several columns hold labels, `cells` has them by their titles; `title` is that of a single one.
+    """
 
     path: str
     label: str
     split: str
     where: str
+    cells: Mapping[str, str] = MappingProxyType({})
+    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -31,6 +39,7 @@ class Listed:
     rows: list[Row]
     notes: list[str] = field(default_factory=list)
     defects: list[Defect] = field(default_factory=list)
+    several: bool = False  # columns of 0 and 1 of which any number may be 1
 
 
 def read_rows(file: Path) -> list[Row]:
@@ -44,8 +53,10 @@ def read_rows(file: Path) -> list[Row]:
     return listed.rows
 
 
-def read_list(file: Path, asked: Columns | None = None) -> Listed:
+def read_list(file: Path, asked: Columns | None = None, labels: str = AUTO) -> Listed:
     """What a list file says, with defects told instead of raised, so that others can be found, too.
+
+    `labels` says what its labels are, as in `Reading`.
 
     Raises:
         DataError: a file that is missing, no text, empty, or has no columns for path and label.
@@ -55,7 +66,7 @@ def read_list(file: Path, asked: Columns | None = None) -> Listed:
     columns = asked or Columns()
     lines, delimiter = table(file, text.content) if _is_table(file, text.content) else ([], "")
     if lines:
-        listed = _table_rows(file, lines, delimiter, columns)
+        listed = _table_rows(file, lines, delimiter, columns, labels)
     elif columns.given and columns.given != ("suffix",):
         what = f"'{file}' is a list of 'path label' lines and has no columns"
         raise ConfigError(f"{what}: leave out {', '.join(columns.given)}, or make it a CSV file.")
@@ -63,7 +74,7 @@ def read_list(file: Path, asked: Columns | None = None) -> Listed:
         listed = _text_rows(file, text.content)
     if not listed.rows and not listed.defects:
         raise DataError(f"List '{file}' names no images. Each line is a path and a label.")
-    return Listed(listed.rows, [*([text.note] if text.note else []), *listed.notes], listed.defects)
+    return replace(listed, notes=[*([text.note] if text.note else []), *listed.notes])
 
 
 def _is_table(file: Path, text: str) -> bool:
@@ -89,22 +100,27 @@ def _text_rows(file: Path, text: str) -> Listed:
     return Listed(rows, defects=defects)
 
 
-def _table_rows(file: Path, lines: Sequence[Line], delimiter: str, asked: Columns) -> Listed:
+def _table_rows(file: Path, lines: Sequence[Line], delimiter: str, asked: Columns, labels: str) -> Listed:
     """The rows of a table, with or without a line of titles."""
     first = lines[0].cells
     bare = headless(first)
     fitted, defects = _fitted(file, lines, 0 if bare else 1, delimiter)
-    layout = _bare_layout(file, first, fitted, asked) if bare else layout_of(file, first, fitted, asked)
+    layout = _bare_layout(file, first, fitted, asked) if bare else layout_of(file, first, fitted, asked, labels)
+    title = "" if bare or layout.label is None else first[layout.label]
     rows = []
     for line, split in zip(fitted, layout.splits.names, strict=True):
-        if layout.label is None:
+        cells = {title: line.cells[column] for column, title in layout.several.items()}
+        if cells:
+            label = MARK.join(cells.values())
+        elif layout.label is None:
             label = next((title for column, title in layout.one_hot.items() if NUMBERS[line.cells[column]]), "")
             if not label:
                 continue  # a defect, told by the layout
         else:
             label = line.cells[layout.label]
-        rows.append(Row(line.cells[layout.path], label, split, f"{file}:{line.number}"))
-    return Listed(rows, layout.notes, [*defects, *layout.defects])
+        rows.append(Row(line.cells[layout.path], label, split, f"{file}:{line.number}", cells, title))
+    flags = bool(layout.several) and all(cell in NUMBERS for row in rows for cell in row.cells.values())
+    return Listed(rows, layout.notes, [*defects, *layout.defects], flags)
 
 
 def _fitted(file: Path, lines: Sequence[Line], start: int, delimiter: str) -> tuple[list[Line], list[Defect]]:
@@ -138,7 +154,7 @@ def _bare_layout(file: Path, first: Sequence[str], lines: Sequence[Line], asked:
     if len(first) > 2 and asked.split_column == AUTO and any(line.cells[2] for line in lines):
         splits, unread = read_splits(str(file), titles, lines, (2,), asked=True), titles[3:]
     notes = [f"Not read: {', '.join(unread)}."] if unread else []
-    return Layout(0, 1, {}, splits, [*splits.notes, *notes], splits.defects)
+    return Layout(0, 1, {}, splits, notes=[*splits.notes, *notes], defects=splits.defects)
 
 
 _NO_SPLIT = ("split_column", NO_COLUMN)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vitgraft.data.labelling import Labelling
 from vitgraft.data.reading.digests import digests
 
 if TYPE_CHECKING:
@@ -19,13 +20,14 @@ def of_cut(
     splits: Mapping[str, "Sequence[Item]"],
     fractions: Mapping[str, float],
     reading: "Reading",
+    cut_by: str,
 ) -> list[str]:
     """How `fractions` were cut out of the `given` splits' train, and which options had nothing to cut."""
     lines = []
     if cut := {split: share for split, share in fractions.items() if splits.get(split)}:
         shares = " and ".join(f"{split} ({100 * share:g} %)" for split, share in cut.items())
         are = "is" if len(cut) == 1 else "are"
-        lines.append(f"The data have no {' and no '.join(cut)}: {shares} {are} cut from train, class by class.")
+        lines.append(f"The data have no {' and no '.join(cut)}: {shares} {are} cut from train, {cut_by}.")
     if none := [split for split in fractions if split not in cut]:
         lines.append(f"There is no {' and no '.join(none)}: no class has enough images to give one.")
     have = {split: f"a {split} of their own ({_images(len(items))})" for split, items in given.items()}
@@ -39,7 +41,9 @@ def of_cut(
     return lines
 
 
-def of_twins(root: Path, splits: Mapping[str, "Sequence[Item]"], classes: Sequence[str]) -> list[str]:
+def of_twins(
+    root: Path, splits: Mapping[str, "Sequence[Item]"], classes: Sequence[str], kind: Labelling
+) -> list[str]:
     """Images that are byte for byte the same: in two splits, or under two labels."""
     places = [(name, item) for name, items in splits.items() for item in items]
     groups: defaultdict[bytes, list[tuple[str, Item]]] = defaultdict(list)
@@ -61,7 +65,8 @@ def of_twins(root: Path, splits: Mapping[str, "Sequence[Item]"], classes: Sequen
         lines.append(f"{what}, such as '{pairs[0][0].path}' and '{pairs[0][1].path}'. Remove one of each.")
     if labelled:
         one_, other_ = labelled[0]
-        pair = f"'{one_.path}' ({classes[one_.label]}) and '{other_.path}' ({classes[other_.label]})"
+        had = [kind.text(one.label, classes) or "none" for one in labelled[0]]
+        pair = f"'{one_.path}' ({had[0]}) and '{other_.path}' ({had[1]})"
         lines.append(
             f"{_images(len(labelled))} {'is' if len(labelled) == 1 else 'are'} there under two labels: {pair}."
         )

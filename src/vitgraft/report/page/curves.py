@@ -13,6 +13,7 @@ from vitgraft.report.page.scales import Scale
 KINDS = {
     "val_top1": ("validation accuracy", "validation accuracy (%)"),
     "train_loss": ("training loss", "training loss (nats)"),
+    "val_main": ("what decides on validation", "mAP or R² on validation (%)"),
     "val_loss": ("validation loss", "validation loss (nats)"),
     "train_top1": ("training accuracy", "training accuracy (%)"),
 }
@@ -108,7 +109,8 @@ def _median(own: Sequence[Curve]) -> Curve:
 def small(run: Run) -> Html | None:
     """A run's own: validation accuracy and training loss, each on its own scale, told in words beside."""
     drawn, told = [], []
-    for index, kind in enumerate(("val_top1", "train_loss")):
+    decides = "val_main" if run.record.history.val_main else "val_top1"
+    for index, kind in enumerate((decides, "train_loss")):
         own = curve(run, kind)
         if len(own) > 1:
             x, y = Scale.of(list(own), room=0.0), Scale.of(list(own.values()))
@@ -118,7 +120,7 @@ def small(run: Run) -> Html | None:
                     [(x.at(e), y.at(v)) for e, v in list(own.items())[::step]], class_=f"line k{index} d{index}"
                 )
             )
-            unit = " %" if kind == "val_top1" else ""
+            unit = " %" if kind == decides else ""
             first, *_, last = own.values()
             told.append(h("span", f"{KINDS[kind][0]} {first:.3g} to {last:.3g}{unit}", class_=f"k{index}"))
     if not drawn:

@@ -10,7 +10,7 @@ from vitgraft.report.page.grouping import common
 from vitgraft.report.page.markup import Html, h, together
 from vitgraft.report.page.material import Material, Run, seeds_of
 from vitgraft.report.page.tables import Cell, Column, Row, facts, table
-from vitgraft.results.record import Expense, Record, Scores
+from vitgraft.results.record import Expense, Record, Scores, TaskFacts
 from vitgraft.results.store import shared
 
 COLUMNS = (
@@ -64,7 +64,7 @@ def _line(material: Material, run: Run) -> Row:
 
 
 def _top1(scores: Scores | None, link: str) -> Cell:
-    return Cell(None) if scores is None else Cell(f"{scores.top1:.1f}", scores.top1, link)
+    return Cell(None) if scores is None else Cell(f"{scores.main:.1f}", scores.main, link)
 
 
 def shared_settings(material: Material) -> Html | None:
@@ -93,7 +93,7 @@ def records(material: Material) -> Html:
 
 def _record(material: Material, run: Run, alike: Mapping[str, object]) -> Html:
     record = run.record
-    reached = [f"{name} {scores.top1:.1f} %" for name, scores in _splits(record) if scores is not None]
+    reached = [f"{name} {scores.main:.1f} %" for name, scores in _splits(record) if scores is not None]
     tried = ", tried" if run.tried or material.scores(run) is None else ""
     head = h("summary", f"seed {record.seed}{tried}: {', '.join(reached) or 'not measured'}")
     own = {key: value for key, value in shared(record.config).items() if key not in alike}
@@ -119,7 +119,7 @@ def _facts(run: Run) -> dict[str, object]:
         "cost": _cost(record.cost),
         "method": f"{record.method.name}: {fields}" if fields else record.method.name,
         "backbone": f"{record.backbone.name}, weights {record.backbone.fingerprint}",
-        "data": f"{task.name}: {task.classes} classes; {sizes}{skipped}{copy}; images {task.fingerprint}",
+        "data": f"{task.name}: {_labels(task)}; {sizes}{skipped}{copy}; images {task.fingerprint}",
         "told": "; ".join(task.notes) or None,
         "began with": None if record.origin is None else f"{record.origin.run}, values {record.origin.graft}",
         "values": record.graft,
@@ -131,11 +131,24 @@ def _facts(run: Run) -> dict[str, object]:
     }
 
 
+NAMED = {"class": "classes", "multi": "labels, any number a picture", "number": "numbers a picture"}
+
+
+def _labels(task: TaskFacts) -> str:
+    return f"{task.classes} {NAMED[task.labels]}"
+
+
 def _splits(record: Record) -> Sequence[tuple[str, Scores | None]]:
     return ("test", record.test), ("val", record.val)
 
 
 def _scores(scores: Scores) -> str:
+    if scores.map is not None:
+        told = f"F1 {scores.f1_micro:.1f} % micro, {scores.f1_macro:.1f} % macro, all right {scores.exact:.1f} %"
+        return f"{scores.map:.2f} % mean average precision, {told}, loss {scores.loss:.4f} nats, n = {scores.n:,}"
+    if scores.r2 is not None:
+        told = f"R² {scores.r2:.4f}, mean absolute error {scores.mae:.4g}, root mean square {scores.rmse:.4g}"
+        return f"{told}, loss {scores.loss:.4f}, n = {scores.n:,}"
     top5 = "" if scores.top5 is None else f", top-5 {scores.top5:.1f} %"
     rest = f", mean per class {scores.mean_per_class:.1f} %, loss {scores.loss:.4f} nats, n = {scores.n:,}"
     return f"{scores.top1:.2f} %{top5}{rest}"

@@ -127,6 +127,8 @@ def _notes(material: Material) -> Html | None:
         told.insert(
             0, "No run has read a test split: accuracies are of validation, on which epochs may be chosen."
         )
+    if other := material.summary.origin.other:
+        told.append(f"Not accuracies, but in percent, too: {'; '.join(other)}.")
     if copies := material.summary.origin.mixed:
         told.append(f"Runs had different images of: {', '.join(copies)}. Their numbers are not to be compared.")
     for (row, task), runs in material.cells.items():

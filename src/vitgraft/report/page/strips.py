@@ -76,4 +76,4 @@ def _upright(place: float, kind: str) -> Html:
 def _top1(material: Material, run: Run) -> float:
     scores = material.scores(run)
     assert scores is not None, "only runs that have the split are in cells"
-    return scores.top1
+    return scores.main

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Self
 
+from vitgraft.data.labelling import CLASS, NUMBER
 from vitgraft.data.reading.left_out import called_like_image
 from vitgraft.data.reading.lists.defects import Defect, some
+from vitgraft.data.reading.lists.flags import ELSE, NUMBERS, any_number
 from vitgraft.data.reading.lists.splits import AUTO, NO_COLUMN, Splits, flag_of, read_splits
 from vitgraft.data.reading.lists.text import Line
 from vitgraft.errors import ConfigError, DataError, unknown
@@ -19,7 +21,6 @@ KNOWN = {  # what a row needs -> titles of columns that say so, the preferred fi
     ),
     "label": ("label", "class", "target", "class_name", "category", "class_id", "label_id", "category_id"),
 }
-NUMBERS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
 
 
 @dataclass(frozen=True)
@@ -66,19 +67,22 @@ def column_options(options: Mapping[str, object]) -> list[str]:
 
 @dataclass(frozen=True)
 class Layout:
-    """What a table's columns are: the path's, the label's (or those of one-hot labels by class), the splits; notes
-    for a person and defects."""
+    """What a table's columns are: the path's, the label's (or those of one-hot labels by class, or `several` that
+    each say something of a picture), the splits; notes for a person and defects."""
 
     path: int
     label: int | None
     one_hot: Mapping[int, str]
     splits: Splits
+    several: Mapping[int, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     defects: list[Defect] = field(default_factory=list)
 
 
-def layout_of(file: Path, header: Sequence[str], lines: Sequence[Line], asked: Columns) -> Layout:
-    """What the columns of a table with a header are.
+def layout_of(
+    file: Path, header: Sequence[str], lines: Sequence[Line], asked: Columns, labels: str = AUTO
+) -> Layout:
+    """What the columns of a table with a header are; `labels` says what its labels are, as in `Reading`.
 
     Raises:
         DataError: no column for the path or the label, one that is named and not there, or two of one title.
@@ -88,20 +92,26 @@ def layout_of(file: Path, header: Sequence[str], lines: Sequence[Line], asked: C
     if path is None:
         raise DataError(_lacking(file, header, "path"))
     free.remove(path)
-    label = _named(file, header, "label", asked.label_column)
+    several = _several(header, asked.label_column)
+    label = None if several else _named(file, header, "label", asked.label_column)
+    if several and labels == CLASS.name:
+        free, several = list(several), {}
     if label == path:
         what = f"'{file}': column {header[path]!r} would be both the path and the label"
         raise DataError(f"{what}. Name the other: --path-column or --label-column (in Python path_column=).")
-    free = [column for column in free if column != label]
-    classes = _flags_that_are_classes(header, lines, free) if label is None else set()
+    free = [column for column in free if column != label and column not in several]
+    classes = _flags_that_are_classes(header, lines, free) if label is None and not several else set()
     splits = _splits(file, header, lines, [column for column in free if column not in classes], asked)
     free = [column for column in free if column not in splits.columns]
     one_hot: dict[int, str] = {}
     notes: list[str] = []
     defects: list[Defect] = []
-    if label is None:
+    if label is None and not several:
+        several = any_number(file, header, lines, free, labels, notes, defects)
+        free = [column for column in free if column not in several]
+    if label is None and not several:
         one_hot = {column: header[column] for column in free if _is_flag(lines, column)}
-        if len(one_hot) < 2:
+        if len(one_hot) < 2 or labels == NUMBER.name:
             raise DataError(_lacking(file, header, "label"))
         defects = _unhot(file, lines, one_hot)
         empty = [column for column in one_hot if not any(NUMBERS[line.cells[column]] for line in lines)]
@@ -119,7 +129,7 @@ def layout_of(file: Path, header: Sequence[str], lines: Sequence[Line], asked: C
             if _plain(title) in known[:-1]
         )
         notes.append(f"Columns not read: {some([title or '(no title)' for title in unread], 10)}.{others}")
-    return Layout(path, label, one_hot, splits, [*splits.notes, *notes], [*splits.defects, *defects])
+    return Layout(path, label, one_hot, splits, several, [*splits.notes, *notes], [*splits.defects, *defects])
 
 
 def headless(first: Sequence[str]) -> bool:
@@ -148,6 +158,15 @@ def _named(file: Path, header: Sequence[str], kind: str, asked: str | None) -> i
     if asked is not None:
         raise DataError(f"'{file}': {unknown('column', asked, filter(None, header))}")
     return None
+
+
+def _several(header: Sequence[str], asked: str | None) -> dict[int, str]:
+    """The columns of labels, where several are asked for by titles with commas between."""
+    titles = [] if asked is None or asked in header else [one.strip() for one in asked.split(",") if one.strip()]
+    places = {title: [column for column, own in enumerate(header) if own == title] for title in titles}
+    if len(titles) < 2 or not all(len(found) == 1 for found in places.values()):
+        return {}
+    return {found[0]: title for title, found in places.items()}
 
 
 def _splits(
@@ -190,7 +209,7 @@ def _unhot(file: Path, lines: Sequence[Line], one_hot: Mapping[int, str]) -> lis
             has = f"{len(own)} classes ({some(own)})" if own else "no class"
             what = f"{file}:{line.number}: the row has {has} in its one-hot columns"
             found.append(
-                Defect(what, "An image has one class: mend it, or name a label's column: --label-column.")
+                Defect(what, f"An image has one class: mend it, {ELSE}, or name a label's column: --label-column.")
             )
     return found
 

@@ -8,8 +8,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from vitgraft.data.labelling import CLASS, Labelling
 from vitgraft.data.reading.files import check_classes
 from vitgraft.data.reading.lists.defects import Defect
 from vitgraft.data.reading.rows import Row
@@ -18,7 +19,10 @@ from vitgraft.errors import unknown
 WHOLE = re.compile(r"\+?([0-9]{1,18})(\.0*)?")
 SHOWN = 5
 EVERY = "Train names every class: add images of this one to it, or mend the line."
-WORDS = "Classes are told apart by names, or by whole numbers from 0: write one, or remove the line."
+WORDS = (
+    "Classes are told apart by names, or by whole numbers from 0: write one, or remove the line. To predict "
+    "numbers as such: --labels number."
+)
 DECIMAL = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 
 
@@ -42,12 +46,16 @@ class Label(NamedTuple):
 
 @dataclass(frozen=True)
 class Labels:
-    """Class names in the order of their indices, the index of each good row by its `where`, notes, and defects."""
+    """Class names in the order of their indices, the label of each good row by its `where`, notes, and defects.
+
+    A label is what `kind` says: of one class a picture its index.
+    """
 
     names: tuple[str, ...]
-    index: dict[str, int] = field(default_factory=dict)
+    index: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     defects: list[Defect] = field(default_factory=list)
+    kind: Labelling = CLASS
 
 
 class _Meaning(NamedTuple):
