@@ -15,6 +15,7 @@ from tests.runs import arguments, done, measured, refused, weights
 from tests.tiny import backbone
 from vitgraft.data.source import load
 from vitgraft.errors import ConfigError, DataError
+from vitgraft.models.programs.served import facts, served
 from vitgraft.results import store
 
 
@@ -157,3 +158,14 @@ def test_resume__and_saving_keep_what_was_found(home: Path, tmp_path: Path) -> N
     with pytest.raises(ConfigError, match="a classifier needs at least two"):
         vitgraft.graft(backbone(), "linear", ["one"])
     assert vitgraft.graft(backbone(), "linear", ["one"], kind="number").class_names == ("one",)
+
+
+def test_export__says_what_the_model_says(home: Path) -> None:
+    for name, outputs in (("multi", ("logits", "probabilities")), ("two", ("deviations", "numbers"))):
+        model = vitgraft.load(home / name)
+        program, _ = served(model, "normalised")
+        assert program.outputs == outputs
+        picture = load(home / "a.csv").splits["val"].images[0]
+        said = program(model.transform(picture)[None])[1]
+        assert torch.allclose(said, model.predict([picture]).float(), rtol=1e-4)
+        assert json.loads(facts(model, "normalised")["target"])["kind"] == model.target.kind

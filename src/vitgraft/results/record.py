@@ -174,10 +174,10 @@ class Expense:
 class Tried:
     """One candidate of a selection: `settings` are the keys of its run that candidates differ in.
 
-    `val_top1` in percent and `val_loss` in nats are None where it was not trained to its end, for the reason in
-    `left_out`. `seconds` are what it took, a share of what all took where `together` trained at once, and
-    `predicted_seconds` what it was to take; trained values of method and classifier; bytes that autograd keeps an
-    image.
+    `val_top1` in percent (of other labels than one class a picture `Scores.main`) and `val_loss` are None where it
+    was not trained to its end, for the reason in `left_out`. `seconds` are what it took, a share of what all took
+    where `together` trained at once, and `predicted_seconds` what it was to take; trained values of method and
+    classifier; bytes that autograd keeps an image.
     """
 
     method: str

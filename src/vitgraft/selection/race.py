@@ -9,7 +9,7 @@ import torch
 
 from vitgraft.errors import DivergedError, VitgraftError, command
 from vitgraft.methods import parse
-from vitgraft.results.record import Record, Tried
+from vitgraft.results.record import MAIN, ONE_CLASS, Record, Tried
 from vitgraft.runs.config import RunConfig
 from vitgraft.runs.run import Ready, run
 from vitgraft.runs.sweep import run_together
@@ -160,7 +160,7 @@ class Race:
         return Tried(
             end.method.spec,
             settings(config),
-            end.val.top1,
+            end.val.main,
             end.val.loss,
             seconds,
             expected,
@@ -169,11 +169,16 @@ class Race:
             together,
         )
 
+    def _decides(self) -> str:
+        """What decides, as it is called."""
+        kind = self.ready.task.kind
+        return "top-1" if kind == ONE_CLASS else MAIN[kind]
+
     def _tell(self, group: Group, configs: Sequence[RunConfig], took: float) -> None:
         tried = [self.ledger.tried[config.folder.name] for config in configs]
         scores = [one.val_top1 for one in tried if one.val_top1 is not None]
         what = tried[0].method if len(tried) == 1 else f"{tried[0].method}, {len(tried)} candidates at once"
-        found = f"val top-1 {max(scores):.2f} %" if scores else tried[0].left_out
+        found = f"val {self._decides()} {max(scores):.2f} %" if scores else tried[0].left_out
         self.tell(f"{what}: {found} in {took:.1f} s ({self.used():.0f} of {self.limit:.0f} s).")
 
 

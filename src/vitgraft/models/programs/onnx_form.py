@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vitgraft.errors import ConfigError
-from vitgraft.models.programs.served import INPUT, OUTPUTS, Served
+from vitgraft.models.programs.served import INPUT, Served
 from vitgraft.models.programs.torch_forms import exported
 
 TRACE = "pkg.torch.onnx.stack_trace"
@@ -31,7 +31,7 @@ def write(program: Served, images: Tensor, facts: Mapping[str, str], path: Path)
     """An ONNX file with the facts as its metadata; weights of more than 2 GB lie beside it, in `path`.data."""
     graph = exported(program, images)
     made = torch.onnx.export(
-        graph, (images,), input_names=[INPUT], output_names=list(OUTPUTS), dynamo=True, verbose=False
+        graph, (images,), input_names=[INPUT], output_names=list(program.outputs), dynamo=True, verbose=False
     )
     assert made is not None, "torch gives a program where none is to be written"
     made.model.metadata_props.update(facts)
@@ -47,7 +47,7 @@ def run(path: Path, images: Tensor) -> Tensor | None:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return torch.from_numpy(session.run([OUTPUTS[0]], {INPUT: images.numpy()})[0])
+    return torch.from_numpy(session.run([session.get_outputs()[0].name], {INPUT: images.numpy()})[0])
 
 
 def write_int8(program: Served, images: Tensor, facts: Mapping[str, str], path: Path) -> None:

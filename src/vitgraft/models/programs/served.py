@@ -15,12 +15,16 @@ from vitgraft.errors import ConfigError, NotFoldable, unknown
 from vitgraft.methods import spec_of
 from vitgraft.models.model import Model
 from vitgraft.results.provenance import versions
+from vitgraft.train.targets import CLASSES, Target
+from vitgraft.train.targets.numbers import Numbers
 
 Pixels = Literal["uint8", "unit", "normalised"]
 """What a program takes: whole numbers 0 to 255, fp32 from 0 to 1, or fp32 that is normalised already."""
 
 PIXELS: tuple[Pixels, ...] = get_args(Pixels)
 INPUT, OUTPUTS = "images", ("logits", "probabilities")
+OF_NUMBERS = ("deviations", "numbers")
+"""The outputs of a model that predicts numbers: as it was trained, and in the user's units."""
 
 FITTED = {
     "crop": "scaled to cover {0} x {1} pixels, of which the centre {2} x {3} is kept",
@@ -32,18 +36,28 @@ FITTED = {
 
 
 class Served(nn.Module):
-    """Images (B, channels, H, W) of the right size -> logits (B, C) and probabilities (B, C), both fp32."""
+    """Images (B, channels, H, W) of the right size -> logits (B, C) and probabilities (B, C), both fp32.
+
+    Of a model of numbers these are deviations and numbers.
+    """
 
     mean: Tensor
     std: Tensor
 
     def __init__(
-        self, model: nn.Module, preprocessing: Preprocessing, pixels: Pixels, divisor: float = 1.0
+        self,
+        model: nn.Module,
+        preprocessing: Preprocessing,
+        pixels: Pixels,
+        divisor: float = 1.0,
+        target: Target = CLASSES,
     ) -> None:
         super().__init__()
         self.model = model
         self.pixels = pixels
         self.divisor = divisor
+        self.says = _says(target)
+        self.outputs = outputs_of(target)
         self.register_buffer("mean", torch.tensor(preprocessing.mean).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(preprocessing.std).view(-1, 1, 1))
 
@@ -53,7 +67,34 @@ class Served(nn.Module):
             images = (scaled - self.mean) / self.std
         found = self.model(images)
         logits: Tensor = found if isinstance(found, Tensor) else found.logits  # transformers' models say more
-        return logits, (logits / self.divisor).softmax(1)
+        return logits, self.says(logits / self.divisor)
+
+
+class _Units(nn.Module):
+    """Deviations (B, K) as numbers in the user's units."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, mean: Tensor, scale: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean.float())
+        self.register_buffer("scale", scale.float())
+
+    def forward(self, outputs: Tensor) -> Tensor:
+        return outputs * self.scale + self.mean
+
+
+def _says(target: Target) -> nn.Module:
+    """From outputs (B, C) to what is said of pictures."""
+    if isinstance(target, Numbers):
+        return _Units(*target.units)
+    return nn.Softmax(1) if target.kind == CLASSES.kind else nn.Sigmoid()
+
+
+def outputs_of(target: Target) -> tuple[str, str]:
+    """What a program's outputs are called."""
+    return OF_NUMBERS if isinstance(target, Numbers) else OUTPUTS
 
 
 def served(model: Model, pixels: Pixels) -> tuple[Served, str | None]:
@@ -72,7 +113,7 @@ def served(model: Model, pixels: Pixels) -> tuple[Served, str | None]:
     backbone = model.backbone
     if backbone.device.type != "cpu" or backbone.dtype is not torch.float32:
         inner = copy.deepcopy(inner).to("cpu", torch.float32)
-    return Served(inner, model.preprocessing, pixels, model.divisor).eval(), why
+    return Served(inner, model.preprocessing, pixels, model.divisor, model.target).eval(), why
 
 
 def _settled(tuned: Tuned) -> Tuned:
@@ -116,7 +157,8 @@ def facts(model: Model, pixels: Pixels) -> dict[str, str]:
             "values": values[pixels],
             "resize": fitted(own),
         },
-        "outputs": {name: ["batch", len(model.class_names)] for name in OUTPUTS},
+        "outputs": {name: ["batch", len(model.class_names)] for name in outputs_of(model.target)},
+        "target": model.target.to_json(),
         "temperature": model.divisor,
         "method": spec_of(model.method),
         "backbone": {"name": model.backbone.name, "fingerprint": model.backbone.fingerprint()},
