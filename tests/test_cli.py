@@ -112,7 +112,7 @@ def test_help__lists_every_key_of_a_run_and_nothing_else() -> None:
     ).stdout
     found = {word.strip("-.;") for words in output.split() for word in words.split(",") if word.startswith("--")}
     found -= {word for word in found if word.startswith("no-")}
-    actions = {"config", "resume", "force", "print-config", "help", "from"}
+    actions = {"config", "resume", "force", "print-config", "help", "from", "set"}
     examples = {word for word in found if word in {"method", "backbone", "epochs", "lr", "out"}}
     assert found - actions == {name.replace("_", "-") for name in keys()} - {"data"} | examples
 
