@@ -231,7 +231,7 @@ def graft(
 
     `backbone` is a name, a `Backbone` (to share one), or a model object of timm or transformers, which stays as it
     is. `classes` is their number, their names in order, or a mapping between names and numbers from 0, either way
-    round. `kind` is that of labels: class, multi (any number of classes a picture), number (`classes` names numbers
+    round. `kind` is that of labels: class, multi (any number of classes a picture), number (`classes` names them
     then). `preprocessing` is the backbone's own unless given. `seed` fixes initial values.
 
     Some methods look at training data before there is a plan (`head2toe`, `vqt:keep=0.7`, `spt-lora`): they take
