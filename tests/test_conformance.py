@@ -37,8 +37,12 @@ LOOKING = (
 )
 """Methods that look at training data first if they are told to, or choose otherwise on models this small."""
 
-OTHERS = ("lora:places=all,share_a=true",)
-"""Methods with edits at places of another kind than by default."""
+OTHERS = (
+    "lora:places=all,share_a=true",
+    'peft:{"peft_type": "LOHA", "r": 2, "target_modules": "blocks.+(qkv|attn.proj|fc1|fc2)"}',
+    'peft:{"peft_type": "LORA", "r": 2, "use_dora": true}',
+)
+"""Methods with edits at places of another kind than by default, and two of PEFT's."""
 
 SHORT = {"noah": "noah:supernet=1,population=6,generations=2,parents=2"}
 """A long look at training data, made short."""

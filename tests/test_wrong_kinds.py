@@ -211,7 +211,7 @@ def test_interface__says_what_was_expected() -> None:
     split = SPLIT
     one = model()
     for call, message in (
-        (lambda: vitgraft.graft(FROZEN, 5), r"method=5: expected a text, a mapping or a Method\."),
+        (lambda: vitgraft.graft(FROZEN, 5), r"method=5: expected a text, a mapping, a Method or a PeftConfig\."),
         (
             lambda: vitgraft.graft(FROZEN, classes=3.0),
             r"classes=3\.0: expected ",

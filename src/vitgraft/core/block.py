@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vitgraft.core.graft import Graft
 from vitgraft.core.lean import Before, RowEdit, edited_linears
 from vitgraft.core.rows import Linear, Rows
-from vitgraft.core.sites import JOINED, Site, Tap
+from vitgraft.core.sites import JOINED, QKV, Site, Tap
 
 Step = Callable[[Tensor], Tensor]
 
@@ -48,7 +48,12 @@ class Visitor:
         """What the place gives for x, edited and read; `step` is not run if the first graft stands in for it."""
         grafts = self.grafts_at(place)
         assert not any(graft.stands_in for graft in grafts[1:]), "one that stands in would undo the others"
-        return self(place, x, x if grafts and grafts[0].stands_in else step(x))
+        return self(place, x, x if self.stands_in(place) else step(x))
+
+    def stands_in(self, place: str) -> bool:
+        """True if the first graft of a place does its whole work."""
+        grafts = self.grafts_at(place)
+        return bool(grafts) and grafts[0].stands_in
 
     def repeats(self, place: str) -> bool:
         """True if nothing reads this place, and what edits it may run twice."""
@@ -185,11 +190,17 @@ class BlockView(StageView, ABC):
         h = x
         if before is not None and place is not None:
             h = at.through(place, x, before)
-        outputs = tuple(linear(h) for linear in self.linears(group))
-        values = self.split(group, outputs)
-        if group == JOINED and (at.grafts_at(group) or group in at.taps):
-            joined = at(group, h, torch.cat(values, dim=-1))
-            values = torch.split(joined, [value.shape[-1] for value in values], dim=-1)
+        joined = group == JOINED and (at.grafts_at(group) or group in at.taps)
+        if at.stands_in(group):  # for all the linear maps of the group
+            whole = at(group, h, h)
+            if not joined:
+                return (whole,)
+            values = torch.split(whole, [sum(one.stop - one.start for one in self.rows(name)) for name in QKV], -1)
+        else:
+            values = self.split(group, tuple(linear(h) for linear in self.linears(group)))
+            if joined:
+                whole = at(group, h, torch.cat(values, dim=-1))
+                values = torch.split(whole, [value.shape[-1] for value in values], dim=-1)
         return tuple(at(name, h, y) for name, y in zip(GROUPS[group], values, strict=True))
 
     def _again(self, place: str | None, before: Step | None, at: Visitor) -> Before | None:

@@ -4,7 +4,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from vitgraft.errors import ConfigError
 from vitgraft.kinds import check_fields, finite
@@ -18,6 +18,16 @@ if TYPE_CHECKING:
     from vitgraft.core.tuned import Tuned
     from vitgraft.grafts.elastic import Supernet
     from vitgraft.search.evolution import Candidate, Evolution, Score
+
+
+@runtime_checkable
+class PeftConfig(Protocol):
+    """A configuration of Hugging Face's PEFT."""
+
+    peft_type: Any
+
+    def to_dict(self) -> dict[str, Any]: ...
+
 
 Findings = Mapping[str, "Tensor"]
 """What a method found in training data, by name: saved with a graft, since its plan cannot be made without."""
@@ -118,6 +128,9 @@ class Method(ABC):
     `counts` whether the formula is what is trained or a limit to it, `stacks` that models which differ by their
     optimizers alone can train at once. The conformance suite holds every one of these claims against the code.
 
+    `whole` names the one field that all behind the colon is, in a method that is nothing without it: such a
+    method is in no listing of those that can be used as they are.
+
     `before` has the values of fields for grafts that were saved before there were such fields. `leaves` names the
     files that `files` gives.
 
@@ -134,6 +147,7 @@ class Method(ABC):
     crosses: ClassVar[Literal["all blocks", "last blocks", "no block"]] = "all blocks"
     counts: ClassVar[Literal["exactly", "at most"]] = "exactly"
     stacks: ClassVar[bool] = False
+    whole: ClassVar[str | None] = None
     before: ClassVar[Mapping[str, Any]] = {}
     leaves: ClassVar[tuple[str, ...]] = ()
     revision: ClassVar[int] = 1

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from vitgraft.errors import ConfigError, unknown
-from vitgraft.methods.base import Method
+from vitgraft.methods.base import Method, PeftConfig
 
 NOT_METHODS = ("base", "registry")
 
@@ -36,8 +36,8 @@ def _subclasses(kind: type[Method]) -> list[type[Method]]:
 
 
 def names() -> tuple[str, ...]:
-    """The names of all methods."""
-    return tuple(_found())
+    """The names of all methods that can be used as they are."""
+    return tuple(name for name, kind in _found().items() if kind.whole is None)
 
 
 def method_named(name: str) -> type[Method]:
@@ -48,8 +48,8 @@ def method_named(name: str) -> type[Method]:
     return found
 
 
-def parse(spec: "str | Mapping[str, Any] | Method") -> Method:
-    """A method from `name`, `name:key=value,key=value`, a mapping with the key `name`, or itself.
+def parse(spec: "str | Mapping[str, Any] | Method | PeftConfig") -> Method:
+    """A method from `name`, `name:key=value,key=value`, a mapping with the key `name`, a PeftConfig, or itself.
 
     Raises:
         ConfigError: an unknown method or key (with the nearest), or a value of the wrong kind.
@@ -58,6 +58,9 @@ def parse(spec: "str | Mapping[str, Any] | Method") -> Method:
         return spec
     if isinstance(spec, str):
         name, _, rest = spec.partition(":")
+        kind = _found().get(name.strip())
+        if kind is not None and kind.whole is not None and rest.strip():
+            return _build(kind, {kind.whole: rest.strip().removeprefix(f"{kind.whole}=")})
         given: dict[str, Any] = {}
         for part in filter(None, (piece.strip() for piece in rest.split(","))):
             key, equals, value = part.partition("=")
@@ -66,6 +69,10 @@ def parse(spec: "str | Mapping[str, Any] | Method") -> Method:
             if key.strip() in given:
                 raise ConfigError(f"{spec!r} gives {key.strip()!r} twice.")
             given[key.strip()] = value.strip()
+    elif isinstance(spec, PeftConfig):
+        from vitgraft.methods.peft import config_of
+
+        name, given = "peft", {"config": config_of(spec.to_dict())}
     else:
         given = dict(spec)
         if "name" not in given:
@@ -95,6 +102,8 @@ def _build(kind: type[Method], given: Mapping[str, Any]) -> Method:
                 raise ConfigError(f"{kind.name} has no fields, but {key!r} was given.")
             raise ConfigError(unknown(f"field of {kind.name}", key, known))
         values[key] = _convert(kind.name, key, value, known[key])
+    if kind.whole is not None and kind.whole not in values:
+        raise ConfigError(f"{kind.name} is nothing without its {kind.whole}. Write {kind.name}:FILE.")
     return kind(**values)
 
 
@@ -130,6 +139,8 @@ def _from_text(text: str, kind: type) -> Any:
 
 def spec_of(method: Method) -> str:
     """The shortest text that `parse` reads back as `method`: only fields that differ from their defaults."""
+    if method.whole is not None:
+        return f"{method.name}:{getattr(method, method.whole)}"
     changed = [
         f"{item.name}={_as_text(getattr(method, item.name))}"
         for item in fields(method)

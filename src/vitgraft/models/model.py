@@ -19,6 +19,7 @@ from vitgraft.data.transforms import Serving
 from vitgraft.errors import ConfigError
 from vitgraft.kinds import check_fields, checked, converted, whole
 from vitgraft.methods import Method
+from vitgraft.methods.base import PeftConfig
 from vitgraft.models import artefact, calibrating, finding, labelled, planting
 from vitgraft.models.artefact import Card
 from vitgraft.models.folder import check_free_to_look, check_free_to_save, run_files
@@ -215,7 +216,7 @@ class Model:
 @checked
 def graft(
     backbone: str | Backbone | nn.Module,
-    method: str | Mapping[str, Any] | Method = "lora",
+    method: str | Mapping[str, Any] | Method | PeftConfig = "lora",
     classes: object = 2,
     *,
     preprocessing: Preprocessing | None = None,

@@ -1,11 +1,11 @@
 """Where the places of a backbone stand in a model that PEFT adapts: the library's own, or one of transformers."""
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from vitgraft.backbones.injected import shared_copy
 from vitgraft.backbones.transformers_names import place_of
 from vitgraft.core.backbone import Backbone
 from vitgraft.core.sites import JOINED, LINEAR_PLACES, QKV, Site
@@ -50,10 +50,7 @@ def names_of(backbone: Backbone, weight: Tensor, bias: Tensor | None) -> Names:
         NotFoldable: the library has no such classifier.
     """
     paths = {id(module): path for path, module in backbone.model.named_modules()}
-    memo: dict[int, object] = {
-        id(value): nn.Parameter(value.detach(), requires_grad=False) for value in backbone.model.parameters()
-    }
-    twin = backbone.view.with_head(copy.deepcopy(backbone.model, memo), weight, bias)  # it shares all other values
+    twin = backbone.view.with_head(shared_copy(backbone.model), weight, bias)  # it shares all other values
     theirs = {one.weight.data_ptr(): path for path, one in twin.named_modules() if isinstance(one, nn.Linear)}
     slots: dict[Site, tuple[Slot, ...]] = {}
     own: dict[str, str] = {}
