@@ -3,7 +3,7 @@
 B pictures, N = 64 patches of 4 x 4 pixels of which K are shown to the encoder, C channels.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,8 @@ WEIGHTS: Mapping[str, float] = {
     "spectra": 0.2,  # the noise exponents of figure and ground, from the class token
     "views": 0.0,  # which other picture of the batch is a view of the same figure, from the class token
 }
+DENSE = {"mask", "hidden_mask", "pixels", "colour"}
+"""What is read patch by patch; three of the four from the decoder."""
 
 
 def encoder(width: int, head_width: int, depth: int = 12) -> VisionTransformer:
@@ -86,18 +88,19 @@ class Pretrainer(nn.Module):
         full = torch.cat([x[:, :1], full], dim=1) + self.places
         return self.decoder_head(self.decoder(full))[:, 1:]
 
-    def losses(self, batch: Batch, shown: Tensor, bf16: bool) -> dict[str, Tensor]:
-        """Each objective's mean loss; the keys are those of `WEIGHTS`."""
+    def losses(self, batch: Batch, shown: Tensor, bf16: bool, wanted: Set[str]) -> dict[str, Tensor]:
+        """Mean losses by their names in `WEIGHTS`: of those that are `wanted`, and of others that cost little."""
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             tokens = self.encode(batch.pixels, shown)
             own_mask = self.mask_head(tokens[:, 1:])
-            decoded = self.decode(tokens, shown)
+            decoded = self.decode(tokens, shown) if wanted & DENSE else None
             first = tokens[:, 0]
             thumbnail, projected = self.thumbnail(first), self.projector(first)
             identity, spectra = self.identity(first), self.spectra(first)
         patches, masks = to_patches(batch.pixels), to_patches(batch.masks)
+        dense = {} if decoded is None else _dense_losses(patches, masks, shown, own_mask.float(), decoded.float())
         return {
-            **_dense_losses(patches, masks, shown, own_mask.float(), decoded.float()),
+            **dense,
             "thumbnail": _thumbnail_loss(thumbnail.float(), patches, masks),
             "identity": _labelled(identity.float(), batch.identities),
             "spectra": _labelled(spectra.float().unflatten(-1, (2, -1)).flatten(0, 1), batch.spectra.flatten()),

@@ -64,6 +64,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--processes", type=int, default=2, help="each takes its part of the batch")
     parser.add_argument("--threads", type=int, default=1, help="of each process")
     parser.add_argument("--no-bf16", dest="bf16", action="store_false", help="compute in float32")
+    parser.add_argument("--only", metavar="NAME", help="this objective alone, with weight 1")
     parser.add_argument(
         "--weight",
         action="append",
@@ -76,6 +77,10 @@ def arguments() -> argparse.Namespace:
 
 def recipe_of(options: argparse.Namespace) -> Recipe:
     weights = dict(WEIGHTS)
+    if options.only is not None:
+        if options.only not in weights:
+            raise SystemExit(f"--only {options.only}: no such objective; there are {', '.join(weights)}.")
+        weights = {name: float(name == options.only) for name in weights}
     for text in options.weight:
         name, _, value = text.partition("=")
         if name not in weights:
@@ -175,8 +180,11 @@ def advance(
     """One step; returns this process's losses."""
     for group in run.optimizer.param_groups:
         group["lr"] = rate_at(run.step, options.steps, recipe)
-    losses = run.model.losses(*batch_at(run.step, (rank, options.processes), data, recipe), bf16=options.bf16)
-    weighted = [recipe.weights[name] * loss for name, loss in losses.items() if recipe.weights[name]]
+    wanted = {name for name, weight in recipe.weights.items() if weight}
+    losses = run.model.losses(
+        *batch_at(run.step, (rank, options.processes), data, recipe), bf16=options.bf16, wanted=wanted
+    )
+    weighted = [recipe.weights[name] * loss for name, loss in losses.items() if name in wanted]
     run.optimizer.zero_grad()
     torch.stack(weighted).sum().backward()
     share_gradients(run.model, options.processes)

@@ -215,19 +215,21 @@ def test_built_in__weights_are_missing(figures: Path) -> None:
         create_model("figures")
 
 
-def test_catalogue__lists_the_built_in_backbone_that_is_shipped() -> None:
-    row = catalogue.available()[0]
-    model, report = create_model("figures")
+@pytest.mark.parametrize(("number", "name"), enumerate(catalogue.BUILT_INS))
+def test_catalogue__lists_the_built_in_backbones_that_are_shipped(number: int, name: str) -> None:
+    row = catalogue.available()[number]
+    model, report = create_model(name)
     assert report is not None
     assert (report.missing, report.unexpected, report.dropped) == ((), (), ())
-    assert row.name == "figures"
+    assert row.name == name
     assert sum(value.numel() for value in model.parameters()) == row.parameters
     assert (row.image_size, row.pooling) == (model.patch_embed.img_size[0], model.global_pool)
 
 
-def test_built_in__weights_are_those_of_the_card() -> None:
-    card = json.loads((create.FOLDER / "figures.json").read_text())
-    assert hashlib.sha256((create.FOLDER / "figures.safetensors").read_bytes()).hexdigest() == card["sha256"]
+@pytest.mark.parametrize("name", catalogue.BUILT_INS)
+def test_built_in__weights_are_those_of_the_card(name: str) -> None:
+    card = json.loads((create.FOLDER / f"{name}.json").read_text())
+    assert hashlib.sha256((create.FOLDER / f"{name}.safetensors").read_bytes()).hexdigest() == card["sha256"]
 
 
 @pytest.mark.parametrize("said", ["48x96", (48, 96), [48, 96], " 48 X 96 "])

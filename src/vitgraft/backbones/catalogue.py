@@ -8,7 +8,7 @@ The full name keeps timm's own size.
 import csv
 import json
 import warnings
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import asdict, dataclass, fields
 from importlib.resources import files
 from typing import Any, get_type_hints
@@ -17,7 +17,10 @@ from vitgraft.backbones.sizes import Size
 from vitgraft.errors import Told
 
 BUILT_IN = "figures"
-"""The name of the backbone that comes with vitgraft; its files stand in the folder of the same name."""
+"""The backbone that is taken where none is named, and the folder of all that come with vitgraft."""
+
+BUILT_INS = (BUILT_IN, "figures-mae", "figures-contrastive")
+"""All of them: of one shape, pre-trained on the same pictures with other objectives (figures/CARD.md)."""
 
 SUGGESTED = "dinov2-s"
 """The short name of what a user of photographs should try first."""
@@ -152,28 +155,28 @@ def available() -> list[Listed]:
 
 
 def _built_in() -> list[Listed]:
-    card = files("vitgraft.backbones").joinpath(BUILT_IN, f"{BUILT_IN}.json")
-    if not card.is_file():
-        return []
-    values = json.loads(card.read_text())
-    shape = values["architecture"]
-    return [
-        Listed(
-            name=BUILT_IN,
-            short="",
-            parameters=values.get("parameters", 0),
-            own_size=values["size"],
-            patch=shape["patch_size"],
-            width=shape["embed_dim"],
-            depth=shape["depth"],
-            prefix=1,
-            pooling=shape.get("global_pool", "token"),
-            download=0.0,
-            licence="apache-2.0",
-            pretraining=values.get("pretraining", "drawn figures: masks, pixels, identities"),
-            file="comes with vitgraft",
-        )
-    ]
+    folder = files("vitgraft.backbones").joinpath(BUILT_IN)
+    cards = [(name, folder.joinpath(f"{name}.json")) for name in BUILT_INS]
+    return [_own(name, json.loads(card.read_text())) for name, card in cards if card.is_file()]
+
+
+def _own(name: str, card: Mapping[str, Any]) -> Listed:
+    shape = card["architecture"]
+    return Listed(
+        name=name,
+        short="",
+        parameters=card.get("parameters", 0),
+        own_size=card["size"],
+        patch=shape["patch_size"],
+        width=shape["embed_dim"],
+        depth=shape["depth"],
+        prefix=1,
+        pooling=shape.get("global_pool", "token"),
+        download=0.0,
+        licence="apache-2.0",
+        pretraining=card.get("pretraining", "drawn figures: masks, pixels, identities"),
+        file="comes with vitgraft",
+    )
 
 
 def _read() -> tuple[Listed, ...]:

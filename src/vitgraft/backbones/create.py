@@ -12,7 +12,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from vitgraft.backbones import hub
-from vitgraft.backbones.catalogue import BUILT_IN, TIMM, short_names, spelled_out
+from vitgraft.backbones.catalogue import BUILT_IN, BUILT_INS, TIMM, short_names, spelled_out
 from vitgraft.backbones.checkpoints import LoadReport, load_weights
 from vitgraft.backbones.families import listed, viewed
 from vitgraft.backbones.sizes import Size, canonical_size, check_patches, for_timm
@@ -58,7 +58,7 @@ def create_model(
     chosen = {key: value for key, value in options.items() if value is not None}
     source = described(name, checkpoint)
     build = (
-        _build_own if name == BUILT_IN else _build_timm if source is None else partial(_build_described, source)
+        _build_own if name in BUILT_INS else _build_timm if source is None else partial(_build_described, source)
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -74,8 +74,8 @@ def create_model(
 
 
 def _published(name: str, model: Any, source: Described | None) -> Path:
-    if name == BUILT_IN:
-        return FOLDER / f"{BUILT_IN}.safetensors"
+    if name in BUILT_INS:
+        return FOLDER / f"{name}.safetensors"
     if source is None:
         return hub.fetch(name, model.pretrained_cfg)
     return source.folder or hub.fetch_file(name, name.partition(":")[2])
@@ -116,7 +116,7 @@ def _built(
 
 
 def _unknown_name(name: str, architecture: str) -> str:
-    listed, known = [row.name for row in TIMM], [BUILT_IN, *timm.list_models()]
+    listed, known = [row.name for row in TIMM], [*BUILT_INS, *timm.list_models()]
     same = near(name, [*listed, *short_names()], 1, 1.0) or near(architecture, known, 1, 1.0)
     short = near(name, short_names(), 1, 0.75)
     close = same or short + near(name, listed, 1, 0.9) + near(architecture, known, 2, 0.6)
@@ -127,7 +127,7 @@ def _unknown_name(name: str, architecture: str) -> str:
 
 
 def _build_own(name: str, options: Mapping[str, Any]) -> VisionTransformer:
-    card = _card(FOLDER / f"{BUILT_IN}.json")
+    card = _card(FOLDER / f"{name}.json")
     model = VisionTransformer(**{**card["architecture"], "num_classes": 0, **options})
     model.pretrained_cfg = {
         "architecture": name,

@@ -185,7 +185,7 @@ def _frozen(config: RunConfig) -> Frozen:
     from vitgraft.backbones import catalogue, hub
     from vitgraft.backbones.loading import load_backbone, random_backbone
 
-    if config.backbone == catalogue.BUILT_IN:
+    if config.backbone in catalogue.BUILT_INS:
         return Frozen(load_backbone(config.backbone, image_size=config.image_size), ())
     frozen = random_backbone(config.backbone, config.image_size, config.global_pool)
     told = "Counted and measured with random weights: what a run costs does not depend on them."
