@@ -13,7 +13,7 @@ def made(model: "Model", kind: type, pretrained: bool = False) -> tuple[str, str
     With `pretrained` it has the library's own weights.
     """
     from vitgraft.backbones import hf
-    from vitgraft.backbones.catalogue import BUILT_IN
+    from vitgraft.backbones.catalogue import BUILT_INS
     from vitgraft.backbones.create import FOLDER
     from vitgraft.backbones.sizes import for_timm
 
@@ -21,8 +21,8 @@ def made(model: "Model", kind: type, pretrained: bool = False) -> tuple[str, str
     arguments = {"img_size": for_timm(source["image_size"]), "global_pool": source["global_pool"]}
     chosen: dict[str, object] = {key: value for key, value in arguments.items() if value is not None}
     chosen |= {"num_classes": len(model.class_names)}
-    if source["name"] == BUILT_IN:
-        card = json.loads((FOLDER / f"{BUILT_IN}.json").read_text())
+    if source["name"] in BUILT_INS:
+        card = json.loads((FOLDER / f"{source['name']}.json").read_text())
         expression = f"VisionTransformer({_call({**card['architecture'], **chosen})})"
         return "from timm.models.vision_transformer import VisionTransformer", expression
     if hf.is_hf(source["name"]):
