@@ -13,6 +13,7 @@ from torch import nn
 from transformers import ViTConfig, ViTForImageClassification
 
 import vitgraft
+from tests import toy
 from tests.runs import done, refused
 from tests.test_export import NAMES, model, saved
 from tests.tiny import SMALL, backbone, images, vit
@@ -205,6 +206,13 @@ def test_read__back_what_was_written(tmp_path: Path) -> None:
     other = wrap(vit(seed=9), "other")
     with pytest.raises(ArtefactError, match=r"was trained on weights .*Load the same weights"):
         read(tmp_path, other)
+
+
+def test_read__back_labels_of_other_kinds(tmp_path: Path) -> None:
+    one = vitgraft.graft(backbone(), "lora", ["height"], kind="number", preprocessing=toy.PREPROCESSING)
+    write(one, tmp_path)
+    again = read(tmp_path, one.backbone)
+    assert (again.target, again.class_names) == (one.target, ("height",))
 
 
 def test_read__without_a_classifier(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from vitgraft.methods.lora import LoRA
 from vitgraft.models.adapters.names import Names, names_of
 from vitgraft.models.adapters.write import CONFIG, FACTS, PREFIX, TENSORS
 from vitgraft.models.model import Model, graft
+from vitgraft.train.targets import from_json
 
 FACTOR = re.compile(rf"{re.escape(PREFIX)}(.+)\.lora_(A|B)\.weight")
 OTHER_KINDS = ("use_dora", "use_bdlora", "use_qalora", "alora_invocation_tokens", "arrow_config", "velora_config")
@@ -79,7 +80,9 @@ def read(
     if preprocessing is None and "preprocessing" in facts:
         preprocessing = Preprocessing.from_json(facts["preprocessing"])
     method, filled = _method(folder, pairs, names, backbone)
-    model = graft(backbone, method, labels, preprocessing=preprocessing)
+    target = from_json(facts.get("target"))
+    model = graft(backbone, method, labels, preprocessing=preprocessing, kind=target.kind)
+    model.target = target
     with torch.no_grad():
         for site, pair in filled.items():
             (one,) = model.tuned.plan.grafts[site]

@@ -119,6 +119,7 @@ def _facts(model: Model, base: Path | None) -> dict[str, Any]:
         "class_names": list(model.class_names),
         "preprocessing": model.preprocessing.to_json(),
         "temperature": model.divisor,
+        "target": model.target.to_json(),
         "method": spec_of(model.method),
         "backbone": plain if base is None else {"name": model.backbone.name, "file": base.name},
     }
