@@ -31,6 +31,7 @@ from vitgraft.data.task import ArrayImages, Split
 from vitgraft.errors import ConfigError
 
 DRAWN = tuple(name for name in builtin.names() if builtin.info(name).most_test is None)
+OF_CLASSES = tuple(name for name in builtin.names() if builtin.info(name).kind == "class")
 
 # Of the first training pictures at 32 px, seed 0: 16 labels, and the grey level of the four quarters (upper left,
 # upper right, lower left, lower right) of each of the first two pictures.
@@ -129,8 +130,8 @@ def summary(name: str) -> tuple[list[int], list[float]]:
 
 def test_listing__rows_are_complete_and_distinct() -> None:
     rows = [builtin.info(name) for name in builtin.names()]
-    assert len(rows) == 14
-    assert len({row.key for row in rows}) == 14
+    assert len(rows) == 16
+    assert len({row.key for row in rows}) == 16
     for row in rows:
         assert len(set(row.classes)) == len(row.classes) > 1
         assert row.description.endswith(".")
@@ -183,7 +184,7 @@ def test_load__says_what_is_wrong(options: dict[str, object], message: str) -> N
 # --- pictures and labels ---
 
 
-@pytest.mark.parametrize("name", builtin.names())
+@pytest.mark.parametrize("name", OF_CLASSES)
 def test_golden__labels_exactly_and_pixels_nearly(name: str) -> None:
     """FFT, FreeType and libm may move a grey level, never a label."""
     found_labels, found_quarters = summary(name)
@@ -213,7 +214,7 @@ def test_drawing__fills_the_range_and_keeps_labels_at_other_sizes(name: str) -> 
     np.testing.assert_array_equal(labels(name)[:4], labels(name, count=4, size=64))
 
 
-@pytest.mark.parametrize("name", DRAWN)
+@pytest.mark.parametrize("name", [name for name in DRAWN if name in OF_CLASSES])
 def test_drawing__classes_come_in_their_shares(name: str) -> None:
     count, classes = 256, len(builtin.info(name).classes)
     found = np.bincount(labels(name, count=count, size=8), minlength=classes)
@@ -264,6 +265,17 @@ def test_dsprites__bins_and_columns() -> None:
     assert (np.diff(middles) > 1).all(), "the label grows to the right"
 
 
+def test_dsprites__place_is_where_the_picture_is_bright() -> None:
+    sprites, places = pictures("dspr_place", count=24, size=64), labels("dspr_place", count=24, size=64)
+    assert places.shape == (24, 2)
+    bright = sprites[..., 0].astype(float)
+    total = bright.sum(axis=(1, 2))
+    middle = (np.arange(64) + 0.5) / 0.64
+    centres = np.stack([bright.sum(axis=1) @ middle / total, bright.sum(axis=2) @ middle / total], axis=1)
+    np.testing.assert_allclose(places, centres, atol=2.5)  # a heart's middle is not its centre of mass
+    assert places[0].tolist() == [25.0, 41.0]
+
+
 # --- rendered tasks ---
 
 
@@ -310,6 +322,21 @@ def test_scenes__distance_edges_are_sextiles() -> None:
     np.testing.assert_allclose(shares, 1 / 6, atol=0.03)
 
 
+def test_scenes__colours_are_those_of_the_solids() -> None:
+    rows = labels("scene_colours", count=40, size=8)
+    assert rows.dtype == np.bool_
+    assert rows.shape == (40, len(scenes.PALETTE))
+    assert 1 < rows.sum(axis=1).mean() < 8
+    assert ((rows.mean(axis=0) > 0.2) & (rows.mean(axis=0) < 0.9)).all()
+    for index, row in enumerate(rows):
+        solids = scenes.sample_scene(
+            stream(0, builtin.info("scene_colours").key, store.SPLITS["train"], index)
+        ).solids
+        for colour, there in zip(scenes.PALETTE, row, strict=True):
+            shades = [one.colour / colour for one in solids]
+            assert there == any(np.ptp(shade) < 1e-9 for shade in shades)
+
+
 # --- digits ---
 
 
@@ -329,6 +356,6 @@ def test_digits__every_picture_once_and_classes_in_their_shares(tmp_path: Path) 
 
 
 if __name__ == "__main__":
-    for task_name in builtin.names():
+    for task_name in OF_CLASSES:
         answers, grey = summary(task_name)
         print(f'    "{task_name}": (\n        {answers},\n        {grey},\n    ),')

@@ -1,4 +1,4 @@
-"""Fourteen image tasks that need no download: thirteen drawn on demand and scikit-learn's digits.
+"""Sixteen image tasks that need no download: fifteen drawn on demand and scikit-learn's digits.
 
 They imitate the groups of VTAB-1k ("natural", "specialized", "structured") at a size that a CPU can train on:
 800 training, 200 validation and 1,000 test pictures of 32 x 32 pixels. `info` describes a task and `load` makes

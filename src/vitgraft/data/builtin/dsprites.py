@@ -70,6 +70,13 @@ def orientation_class(latents: Latents) -> int:
     return latents.orientation * CLASSES // ORIENTATIONS
 
 
+def place(rng: RandomState, size: int) -> tuple[Pixels, tuple[float, float]]:
+    """A random sprite and where its centre is, in percent of width and height from the picture's upper left."""
+    latents = sample_latents(rng)
+    x, y = (50 * (1 + (2 * index / (POSITIONS - 1) - 1) * REACH) for index in latents[3:])
+    return draw_sprite(latents, size), (x, y)
+
+
 def location(rng: RandomState, size: int) -> Sample:
     """A random sprite and the class of its column."""
     latents = sample_latents(rng)

@@ -18,7 +18,8 @@ class TaskInfo:
     `key` seeds the pictures and never changes; `version` counts changes of the pictures, so that old cache files
     are passed over. `generator` is "module:function" in this package; `unseen` is another one for validation
     and test, where those show other objects than training. `most_test` is the size of a task whose pictures are
-    given, not drawn: its generator returns all splits at once.
+    given, not drawn: its generator returns all splits at once. `kind` is that of its labels: class, multi (a
+    picture has any number of `classes`) or number (`classes` are what the numbers are called).
     """
 
     name: str
@@ -32,6 +33,7 @@ class TaskInfo:
     most_test: int | None = None
     default: bool = False
     version: int = 1
+    kind: str = "class"
 
 
 def _numbers(first: int, last: int, unit: str = "", step: int = 1) -> tuple[str, ...]:
@@ -81,6 +83,7 @@ LAND = (
     *("pasture", "permanent crop", "residential", "river", "sea or lake"),
 )
 GRADES = ("healthy", "mild", "moderate", "severe", "proliferative")
+COLOURS = ("grey", "red", "blue", "green", "brown", "purple", "cyan", "yellow")
 DEPTHS = ("nearest sixth", "second sixth", "third sixth", "fourth sixth", "fifth sixth", "farthest sixth")
 
 _ROWS = (
@@ -211,6 +214,26 @@ _ROWS = (
         imitates="KITTI distance",
         key=13,
         generator="road:nearest_car",
+    ),
+    TaskInfo(
+        name="scene_colours",
+        group="structured",
+        classes=COLOURS,
+        description="Name every colour that some solid on a floor has: several labels a picture.",
+        imitates="CLEVR",
+        key=15,
+        generator="scenes:colours",
+        kind="multi",
+    ),
+    TaskInfo(
+        name="dspr_place",
+        group="structured",
+        classes=("x", "y"),
+        description="Tell where a white sprite lies, in percent of the picture's width and height: two numbers.",
+        imitates="dSprites location",
+        key=16,
+        generator="dsprites:place",
+        kind="number",
     ),
     TaskInfo(
         name="digits",

@@ -87,6 +87,14 @@ def distance_class(distance: float) -> int:
     return int(np.searchsorted(DISTANCE_EDGES, distance))
 
 
+def colours(rng: RandomState, size: int) -> tuple[Pixels, tuple[int, ...]]:
+    """A scene and the colours of its solids, as indices of `PALETTE`, whose shades differ in brightness alone."""
+    scene = sample_scene(rng)
+    hues = PALETTE / PALETTE.sum(axis=1, keepdims=True)
+    found = {int(abs(hues - one.colour / one.colour.sum()).sum(axis=1).argmin()) for one in scene.solids}
+    return scene.draw(size), tuple(sorted(found))
+
+
 def count(rng: RandomState, size: int) -> Sample:
     """A scene and its number of solids minus 3."""
     scene = sample_scene(rng)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from vitgraft.data.builtin.registry import TRAIN, VAL, TaskInfo, info
 from vitgraft.data.drawing import Pixels, stream
+from vitgraft.data.labelling import labelling
 from vitgraft.data.location import cache_root
 from vitgraft.data.task import ArrayImages, Labels, Split, Task
 from vitgraft.errors import ConfigError
@@ -46,13 +47,14 @@ def load(name: str, *, size: int = 32, seed: int = 0, test: int = 1000, root: Pa
         arrays = generate(task, counts, size=size, seed=seed)
         _write(path, arrays)
     splits = {
-        split: Split(ArrayImages(pixels, f"{name}/{split}"), labels) for split, (pixels, labels) in arrays.items()
+        split: Split(ArrayImages(pixels, f"{name}/{split}"), labels, kind=task.kind)
+        for split, (pixels, labels) in arrays.items()
     }
     return Task(name, task.classes, splits, group=task.group)
 
 
 def generate(task: TaskInfo, counts: dict[str, int], *, size: int, seed: int) -> Arrays:
-    """Pixels (n, size, size, 3) and labels (n,) of each split in `counts`, drawn without the cache.
+    """Pixels (n, size, size, 3) and labels (n, ...) of each split in `counts`, drawn without the cache.
 
     Picture i of a split depends on (seed, task, split, i) alone, so the first pictures of a longer split are
     those of a shorter one.
@@ -69,11 +71,12 @@ def _draw(
 ) -> tuple[Pixels, Labels]:
     draw = _generator(task.generator if split == "train" else task.unseen or task.generator)
     pixels = np.empty((count, size, size, 3), dtype=np.uint8)
-    labels = np.empty(count, dtype=np.int64)
+    labels = []
     for index in range(count):
-        pixels[index], labels[index] = draw(stream(seed, task.key, SPLITS[split], index), size)
+        pixels[index], label = draw(stream(seed, task.key, SPLITS[split], index), size)
+        labels.append(label)
         advance()
-    return pixels, labels
+    return pixels, labelling(task.kind).of(labels, len(task.classes))
 
 
 def _generator(source: str) -> Callable[..., Any]:
@@ -100,7 +103,7 @@ def _read(path: Path, task: TaskInfo, counts: dict[str, int], size: int) -> Arra
         with np.load(path, allow_pickle=False) as archive:
             for split, count in counts.items():
                 pixels, labels = archive[f"{split}_pixels"], archive[f"{split}_labels"]
-                _verify(pixels, labels, (count, size, size, 3), len(task.classes))
+                _verify(pixels, labels, (count, size, size, 3), task)
                 arrays[split] = pixels, labels
     except Exception as reason:  # zip, zlib and npy each fail in their own ways, and all mean: draw again
         _log.warning("The cache file %s is damaged (%s); drawing %s again.", path, reason, task.name)
@@ -108,12 +111,16 @@ def _read(path: Path, task: TaskInfo, counts: dict[str, int], size: int) -> Arra
     return arrays
 
 
-def _verify(pixels: NDArray[Any], labels: NDArray[Any], shape: tuple[int, ...], classes: int) -> None:
+def _verify(pixels: NDArray[Any], labels: NDArray[Any], shape: tuple[int, ...], task: TaskInfo) -> None:
     if pixels.dtype != np.uint8 or pixels.shape != shape:
         raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}, not uint8 {shape}")
-    if labels.dtype != np.int64 or labels.shape != shape[:1]:
-        raise ValueError(f"labels are {labels.dtype} {labels.shape}, not int64 {shape[:1]}")
-    if labels.min() < 0 or labels.max() >= classes:
+    kind, classes = labelling(task.kind), len(task.classes)
+    right = kind.of([], classes)
+    if labels.dtype != right.dtype or labels.shape != (shape[0], *right.shape[1:]):
+        raise ValueError(
+            f"labels are {labels.dtype} {labels.shape}, not {right.dtype} {right.shape[1:]} a picture"
+        )
+    if kind.wrong(labels, classes).any():
         raise ValueError(f"labels reach {labels.min()}..{labels.max()} of {classes} classes")
 
 
