@@ -1,7 +1,7 @@
 """Merging: a plan's edits written into a copy of the plain model."""
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,24 @@ def merged(backbone: Backbone, edits: Edits, head: Head) -> nn.Module:
         for name, value in folded.values.items():
             model.get_parameter(name).copy_(value)
         return backbone.view.with_head(model, weight.detach(), None if bias is None else bias.detach())
+
+
+def settled(backbone: Backbone, edits: Edits) -> tuple[dict[str, Tensor], Edits]:
+    """Values that stand in for the backbone's own, by name, and the edits that must run beside them.
+
+    Folded are values that are trained, and grafts that do a place's whole work, where a plain weight can say that.
+    """
+    folded = _Folded(backbone, edits)
+    rest: dict[Site, Sequence[Graft]] = {}
+    with torch.no_grad():
+        for site, grafts in edits.grafts.items():
+            try:
+                if not grafts[0].stands_in:
+                    raise NotFoldable("it works on what the place gives")
+                _fold_site(backbone, site, grafts, folded)
+            except NotFoldable:
+                rest[site] = grafts
+    return folded.values, Edits(rest)
 
 
 class _Folded:

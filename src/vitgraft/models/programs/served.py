@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from vitgraft.core.merge import settled
 from vitgraft.core.tuned import Tuned
 from vitgraft.data.preprocessing import Preprocessing
 from vitgraft.errors import ConfigError, NotFoldable, unknown
@@ -117,15 +118,16 @@ def served(model: Model, pixels: Pixels) -> tuple[Served, str | None]:
 
 
 def _settled(tuned: Tuned) -> Tuned:
-    """The same model, with the values that it trains of the backbone's own written into a copy of that."""
-    values = tuned.edits().values
+    """The same model, with what stands in for the backbone's own values written into a copy of that."""
+    values, _ = settled(tuned.backbone, tuned.edits())
     if not values:
         return tuned
     twin = copy.deepcopy(tuned)
+    _, rest = settled(twin.backbone, twin.edits())
     with torch.no_grad():
         for name, value in values.items():
             twin.backbone.model.get_parameter(name).copy_(value)
-    return Tuned(twin.backbone, replace(twin.plan, unfreeze=frozenset()))
+    return Tuned(twin.backbone, replace(twin.plan, grafts=rest.grafts, unfreeze=frozenset()))
 
 
 def example(model: Model, pixels: Pixels, count: int) -> Tensor:
