@@ -111,6 +111,8 @@ def test_others__what_is_for_classes_alone_says_so(home: Path, tmp_path: Path) -
         assert told in refused("eval", home / run, "--report", tmp_path / "page.html")
         assert told in refused("analyze", "errors", home / run, "--out", tmp_path)
         assert told in refused("analyze", "embedding", home / run, "--out", tmp_path)
+    for analysis in ("samples", "features"):
+        assert told in refused("analyze", analysis, home / "a.csv", "--out", tmp_path)
     with pytest.raises(DataError, match=r"labels of the kind multi .*, and these are class"):
         vitgraft.load(home / "multi").evaluate(toy.split(6))
     assert "legacy_test is for models" in refused("fit", home / "a.csv", "--legacy-test", "--out", tmp_path / "x")

@@ -41,7 +41,7 @@ def features(
 
     asked.check_free()
     settings = Training(device=device, workers=workers, cache=cache)  # type: ignore[arg-type]
-    tasks = loaded(data, how)
+    tasks = loaded(data, how, of_classes=True)
     frozen = asked.load()
     curves = []
     with counted("probes", len(tasks) * len(worth.taps(frozen)), shown=True) as advance:

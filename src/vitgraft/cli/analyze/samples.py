@@ -38,7 +38,7 @@ def samples(
     from vitgraft.report.style import styled
 
     place.check_free()
-    tasks = loaded(data, how)
+    tasks = loaded(data, how, of_classes=True)
     found = [
         sheets.sheet(title, str(split), part(task, str(split)), count, seed)
         for title, task in zip(titles(data), tasks, strict=True)

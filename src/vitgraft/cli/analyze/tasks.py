@@ -21,8 +21,14 @@ Tasks = Annotated[
 ]
 
 
-def loaded(data: Sequence[str], how: Mapping[str, Any]) -> "list[Task]":
-    """The tasks that are named, all read in the same way; what was guessed is told. Raises TaskError."""
+def loaded(data: Sequence[str], how: Mapping[str, Any], *, of_classes: bool = False) -> "list[Task]":
+    """The tasks that are named, all read in the same way; what was guessed is told.
+
+    Raises:
+        TaskError: data that cannot be used.
+        ConfigError: they are to be `of_classes`, one a picture, and are not.
+    """
+    from vitgraft.data.labelling import need_classes
     from vitgraft.runs.config import RunConfig
     from vitgraft.runs.kept_split import load_task
     from vitgraft.runs.run import tell_of
@@ -31,6 +37,8 @@ def loaded(data: Sequence[str], how: Mapping[str, Any]) -> "list[Task]":
     for one in data:
         tasks.append(load_task(RunConfig.of({"data": one, **how})))
         tell_of(tasks[-1], guard.note)
+        if of_classes:
+            need_classes(tasks[-1].kind, "This analysis")
     return tasks
 
 
