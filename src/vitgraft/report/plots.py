@@ -14,7 +14,7 @@ AGAINST: dict[str, tuple[str, Callable[[Cost], float]]] = {
     "trained": ("trained values, classifier included", lambda cost: cost.trained + cost.head),
     "kept": ("bytes kept an image in training", lambda cost: cost.kept_bytes),
     "flops": ("FLOPs of an image's forward pass", lambda cost: cost.flops),
-    "seconds": ("seconds of training", lambda cost: cost.seconds),
+    "seconds": ("seconds, with the frozen part where computed", lambda cost: cost.seconds),
 }
 """What accuracy is drawn against: a title, and the cost."""
 
