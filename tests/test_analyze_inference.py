@@ -102,6 +102,7 @@ def test_published__are_left_out_beside_another_model() -> None:
 
 
 @pytest.mark.usefixtures("here")
+@pytest.mark.slow
 def test_inference__takes_turns_and_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     some = (PLAIN, NAMED["VQT"], CONTENDERS[-1])
     monkeypatch.setattr(inference, "CONTENDERS", some)

@@ -107,6 +107,7 @@ def test_memory__rises_the_lower_the_tuned_block(tmp_path: Path, here: list[str]
     assert len(list(tmp_path.iterdir())) == 8  # and no journal
 
 
+@pytest.mark.slow
 def test_measurements__go_on_where_they_were_stopped(
     tmp_path: Path, here: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -455,6 +455,7 @@ def test_studies__of_photographs_give_lora_adapters_and_spt_one_budget(name: str
         assert 0.95 * budget < methods.parse(found.entries[entry].method).formula(shape) <= budget
 
 
+@pytest.mark.slow
 def test_found__is_kept_with_the_record_and_summed_up(tmp_path: Path) -> None:
     text = """
     tasks = ["DIGITS"]
@@ -728,6 +729,7 @@ def test_missing__candidates_that_can_train_at_once_are_one_job(tmp_path: Path, 
     assert [len(job.others) for job in lora.missing()] == [0, 0, 0, 0]
 
 
+@pytest.mark.slow
 def test_work__on_several_at_once_leaves_what_each_would(tmp_path: Path, lab: Lab) -> None:
     (cell,) = cells(load(write(tmp_path, TUNED)), lab.home, names=["linear"])
     (job,) = cell.missing()
@@ -761,6 +763,7 @@ def test_work__one_that_diverges_is_not_chosen(tmp_path: Path, lab: Lab) -> None
     assert cell.choice() == {"lr_times": 1}
 
 
+@pytest.mark.slow
 def test_fill__says_when_every_candidate_diverged(tmp_path: Path, lab: Lab) -> None:
     text = TUNED.replace("lr_times = [1, 4], weight_decay = [0, 0.1]", "lr_times = [1e39, 1e40]")
     found = cells(load(write(tmp_path, text)), lab.home, names=["lora"])
@@ -791,6 +794,7 @@ def test_damaged_record__is_told_and_run_anew(tmp_path: Path, lab: Lab, caplog: 
     assert lab.home.record(job.config) is not None
 
 
+@pytest.mark.slow
 def test_work__on_several_does_what_is_missing_of_them(tmp_path: Path, lab: Lab) -> None:
     """As when another process has done some of them in the meantime."""
     (cell,) = cells(load(write(tmp_path, TUNED)), lab.home, names=["linear"])

@@ -215,7 +215,7 @@ def test_built_in__weights_are_missing(figures: Path) -> None:
         create_model("figures")
 
 
-@pytest.mark.parametrize(("number", "name"), enumerate(catalogue.BUILT_INS))
+@pytest.mark.parametrize(("number", "name"), list(enumerate(catalogue.BUILT_INS)))
 def test_catalogue__lists_the_built_in_backbones_that_are_shipped(number: int, name: str) -> None:
     row = catalogue.available()[number]
     model, report = create_model(name)

@@ -103,6 +103,7 @@ def test_analyze_errors__writes_figures_tables_and_the_page(home: Path, tmp_path
     done("calibrate", home / "run", "--undo")
 
 
+@pytest.mark.slow
 def test_report__on_other_images_and_without_a_test(home: Path, tmp_path: Path) -> None:
     """Other images: one a class, one that cannot be read; the run's own images are looked at beside them."""
     for name, channel in (("red", 0), (STRANGE, 1)):

@@ -251,6 +251,7 @@ def test_resume__a_run_that_was_stopped_keeps_its_list(home: Path, begun: Path) 
     }
 
 
+@pytest.mark.slow
 def test_later__tests_what_was_kept(home: Path, begun: Path) -> None:
     config = config_of(home, epochs=1)
     run_now(config, force=True, test=False, tell=lambda line: None)

@@ -104,6 +104,7 @@ def test_numbers__new_data_are_matched_by_title(home: Path, tmp_path: Path) -> N
     assert "no moss" in refused("eval", home / "two", file, "--label-column", "heat")
 
 
+@pytest.mark.slow
 def test_others__what_is_for_classes_alone_says_so(home: Path, tmp_path: Path) -> None:
     told = "models of one class a picture"
     for run in ("multi", "two"):

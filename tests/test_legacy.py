@@ -95,6 +95,7 @@ def test_fit__labels_of_the_split_are_checked() -> None:
         trained(legacy=toy.split(0))
 
 
+@pytest.mark.slow
 def test_run__records_it_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     counts = {f"{split}/{name}": 4 for split in ("train", "val", "test") for name in ("cat", "dog")}
     photos = str(pictures.dataset(tmp_path / "photos", counts))

@@ -265,6 +265,7 @@ def test_fit__within_little_memory_is_the_same_training(
     assert "blocks are computed twice" in told
 
 
+@pytest.mark.slow
 def test_fit__goes_on_as_it_began(little: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = replace(SHORT, memory=little, snapshot_seconds=0)
     whole, model = toy.model("lora"), toy.model("lora")

@@ -188,6 +188,7 @@ class Killed(BaseException):
     """Ends a session where it stands."""
 
 
+@pytest.mark.slow
 def test_run__that_was_killed_in_the_search_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = {
         "data": str(toy.some_digits(tmp_path / "digits")),

@@ -52,6 +52,7 @@ def one_run(folder: Path) -> RunConfig:
     return suite.run(suite.tasks[0], suite.entries["linear"], {}, 0)
 
 
+@pytest.mark.slow
 def test_runs__land_in_the_store_and_compute_features_once(tmp_path: Path, features: Path) -> None:
     """Two runs at the same time, with two learning rates: one walks the backbone, the other waits for it."""
     path = suite_file(tmp_path)
@@ -125,6 +126,7 @@ def test_run__that_failed_comes_back_as_its_sentence(tmp_path: Path) -> None:
     assert (landed.record, landed.beside) == (None, {})
 
 
+@pytest.mark.slow
 def test_record__is_written_by_whoever_asked(tmp_path: Path) -> None:
     """As if the node had no file system in common with this one."""
     here, there = Home(tmp_path / "here"), Home(tmp_path / "there")

@@ -297,6 +297,7 @@ for name in ("a", "b"):
 """
 
 
+@pytest.mark.slow
 def test_interrupt__ends_a_loop_of_fit_and_save(tmp_path: Path) -> None:
     def loop(*words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", LOOP, str(tmp_path), *words]
