@@ -19,6 +19,7 @@ from vitgraft.backbones.create import create_model
 from vitgraft.errors import BackboneError, Told
 from vitgraft.runs import run as running
 from vitgraft.runs.config import RunConfig, read_toml
+from vitgraft.selection import auto as searching
 
 __all__ = ["home"]
 
@@ -194,6 +195,8 @@ def test_toy__is_told_where_it_belongs(home: Path, tmp_path: Path, monkeypatch: 
         assert line.endswith(f"Instead: vitgraft fit {words} --backbone dinov2-s (a download of 88 MB).")
     (line,) = told_of_the_toy(photos, "--image-size", 64, "--global-pool", "avg", "--force")
     assert f"vitgraft fit {photos} --backbone dinov2-s (" in line
+    monkeypatch.setattr(searching, "select", stop)
+    assert len(told_of_the_toy(photos, "--method", "auto")) == 1
     assert told_of_the_toy(photos, "--backbone", "figures") == []
     assert told_of_the_toy(photos, "--backbone", "vit-b16") == []
     assert told_of_the_toy("digits") == []

@@ -7,7 +7,6 @@ from typing import Any
 import typer
 
 from vitgraft.cli import guard, show
-from vitgraft.errors import command
 from vitgraft.results.record import Record, Selection, Tried
 from vitgraft.results.store import kept_in
 
@@ -24,13 +23,8 @@ def auto(values: Mapping[str, Any], resume: bool, force: bool, print_config: boo
 
     if resume and kept_in(question.folder) is None:
         guard.note(f"{question.folder} holds no run to go on with: a new search begins.")
-    try:
+    with guard.going_on(question.folder):
         record = select(question, resume=resume, force=force, tell=guard.note)
-    except (KeyboardInterrupt, SystemExit) as stopped:
-        begun = kept_in(question.folder) is not None
-        guard.note(f"To go on: {command('fit', '--resume', '--out', question.folder)}" if begun else "Stopped.")
-        code = stopped.code if isinstance(stopped, SystemExit) else guard.INTERRUPTED
-        raise SystemExit(code) from None
     if record.selection is not None:
         _print(record.selection, record)
     return record

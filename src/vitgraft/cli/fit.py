@@ -74,6 +74,9 @@ def fit(
     if resume and config is None and not {"data", "out"} & given.keys():
         raise ConfigError("Which run is to go on? Name its folder: vitgraft fit --resume --out FOLDER.")
     values = _file_values(config, resume, given) | given
+    nobody_named = not resume and not {"backbone", "start_from"} & values.keys()
+    if nobody_named and not print_config and are_pictures(str(values.get("data", ""))):
+        warnings.warn(_instead(given, config), Told, stacklevel=1)
     if values.get("method") == AUTO_METHOD:
         record = auto.auto(values, resume, force, print_config)
         if record is not None:
@@ -83,8 +86,6 @@ def fit(
     if print_config:
         typer.echo(chosen.toml(), nl=False)
         return
-    if not resume and not {"backbone", "start_from"} & values.keys() and are_pictures(chosen.data):
-        warnings.warn(_instead(given, config), Told, stacklevel=1)
     _run(chosen, resume, force, given)
 
 
@@ -106,13 +107,8 @@ def _run(chosen: RunConfig, resume: bool, force: bool, given: dict[str, Any]) ->
 
     if resume and (told := nothing_to_resume(chosen.folder, given)):
         guard.note(told)
-    try:
+    with guard.going_on(chosen.folder):
         record = run(chosen, resume=resume, force=force, tell=guard.note)
-    except (KeyboardInterrupt, SystemExit) as stopped:
-        begun = kept_in(chosen.folder) is not None
-        guard.note(f"To go on: {command('fit', '--resume', '--out', chosen.folder)}" if begun else "Stopped.")
-        code = stopped.code if isinstance(stopped, SystemExit) else guard.INTERRUPTED
-        raise SystemExit(code) from None
     from vitgraft.machine.placement import place
 
     if place(chosen.training.device).main:

@@ -4,7 +4,8 @@ import errno
 import os
 import sys
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from inspect import cleandoc
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from vitgraft.errors import ArtefactError, Told, VitgraftError
+from vitgraft.errors import ArtefactError, Told, VitgraftError, command
 
 MISTAKE = 2
 """The exit code of a user's mistake, as of a wrong option."""
@@ -39,8 +40,8 @@ class Commands(TyperGroup):
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
-        for command in self.commands.values():
-            command.help = "\n\n".join(map(_joined, cleandoc(command.help or "").split("\n\n")))
+        for one in self.commands.values():
+            one.help = "\n\n".join(map(_joined, cleandoc(one.help or "").split("\n\n")))
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -107,6 +108,19 @@ def check_free(path: Path, replace: bool, option: str = "--force") -> None:
         raise ArtefactError(f"'{path}' is a folder. Name another file.")
     if path.exists() and not replace:
         raise ArtefactError(f"'{path}' is there already. Name another file, or replace it with {option}.")
+
+
+@contextmanager
+def going_on(folder: Path) -> Iterator[None]:
+    """Around work that keeps a run in a folder: a stop says how to go on, if there is anything to go on with."""
+    from vitgraft.results.store import kept_in
+
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as stopped:
+        begun = kept_in(folder) is not None
+        note(f"To go on: {command('fit', '--resume', '--out', folder)}" if begun else "Stopped.")
+        raise SystemExit(stopped.code if isinstance(stopped, SystemExit) else INTERRUPTED) from None
 
 
 def note(message: str) -> None:

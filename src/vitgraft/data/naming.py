@@ -49,12 +49,7 @@ def matched(
             f"Labels are {occurring[0]} to {occurring[-1]}, and there are {len(split.classes)} classes."
         )
     counts = {split.classes[label]: int(n) for label, n in zip(occurring, numbers, strict=True)}
-    index = {name: _indexed(name, ours) for name in counts} if by_index else indices(counts, ours)
-    unknown = {name: counts[name] for name, found in index.items() if found is None}
-    if unknown and (not ignore_unknown or len(unknown) == len(counts)):
-        raise DataError(_strange(unknown, len(counts), ours, by_index))
-    told = [f"{name!r} as {ours[i]!r}" for name, i in index.items() if i is not None and name != ours[i]]
-    notes = [f"Classes are taken {'by their number' if by_index else 'by name'}: {_some(told)}."] if told else []
+    index, unknown, notes = _placed(counts, ours, ignore_unknown, by_index, "Classes")
     table = np.array([-1 if (found := index.get(name)) is None else found for name in split.classes], np.int64)
     labels = table[split.labels]
     if not unknown:
@@ -64,16 +59,24 @@ def matched(
     return Matched(Split(chosen(split.images, known), labels[known], ours), tuple(notes), unknown)
 
 
-def _several(split: Split, ours: tuple[str, ...], ignore_unknown: bool, by_index: bool) -> Matched:
-    """Images with any number of labels: the columns of (n, C) are put in the model's order."""
-    names = split.classes or ()
-    counts = {name: int(n) for name, n in zip(names, split.labels.sum(axis=0), strict=True) if n}
+def _placed(
+    counts: Mapping[str, int], ours: tuple[str, ...], ignore_unknown: bool, by_index: bool, what: str
+) -> tuple[dict[str, int | None], dict[str, int], list[str]]:
+    """Where the names that occur stand among `ours`; those that do not, with their images; what is to be told."""
     index = {name: _indexed(name, ours) for name in counts} if by_index else indices(counts, ours)
     unknown = {name: counts[name] for name, found in index.items() if found is None}
     if unknown and (not ignore_unknown or len(unknown) == len(counts)):
         raise DataError(_strange(unknown, len(counts), ours, by_index))
     told = [f"{name!r} as {ours[i]!r}" for name, i in index.items() if i is not None and name != ours[i]]
-    notes = [f"Labels are taken {'by their number' if by_index else 'by name'}: {_some(told)}."] if told else []
+    notes = [f"{what} are taken {'by their number' if by_index else 'by name'}: {_some(told)}."] if told else []
+    return index, unknown, notes
+
+
+def _several(split: Split, ours: tuple[str, ...], ignore_unknown: bool, by_index: bool) -> Matched:
+    """Images with any number of labels: the columns of (n, C) are put in the model's order."""
+    names = split.classes or ()
+    counts = {name: int(n) for name, n in zip(names, split.labels.sum(axis=0), strict=True) if n}
+    index, unknown, notes = _placed(counts, ours, ignore_unknown, by_index, "Labels")
     labels = np.zeros((len(split), len(ours)), np.bool_)
     for column, name in enumerate(names):
         if (place := index.get(name)) is not None:
