@@ -109,6 +109,8 @@ def test_numbers__are_found_and_keep_their_units(pool: Path) -> None:
         "each is taken for a class of its own" in note and "--labels number" in note for note in load(whole).notes
     )
     assert load(whole, labels="number").splits["train"].labels.shape == (20, 1)
+    comma = rows(pool, "d.csv", "label", [[f'"{1 + i % 2},5"'] for i in range(30)])
+    assert any("'1,5' look like numbers with a decimal comma" in note for note in load(comma).notes)
 
 
 def test_labels__of_what_is_no_list(pool: Path) -> None:

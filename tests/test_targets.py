@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn import metrics as theirs
 
-from vitgraft.errors import ConfigError
+from vitgraft.errors import ConfigError, DataError
 from vitgraft.train.settings import Training
 from vitgraft.train.targets import CLASSES, from_json, target_of
 from vitgraft.train.targets.numbers import Numbers
@@ -93,6 +93,13 @@ def test_numbers__as_scikit_learn_in_the_users_units(shape: str) -> None:
     assert found.loss == pytest.approx(float(each.mean()), rel=1e-5)
     loss = target.loss(labels, 2, Training())
     assert float(loss(outputs, labels)) / 50 == pytest.approx(found.loss, rel=1e-5)
+
+
+def test_numbers__beyond_what_can_be_counted_are_refused() -> None:
+    """Their scale would be infinite, and the graft's card could not be read again."""
+    labels = torch.tensor([[1.0], [1e308], [-1e308]], dtype=torch.float64)
+    with pytest.raises(DataError, match=r"go up to 1e\+308"):
+        target_of("number").prepared(labels, Training())
 
 
 def test_numbers__that_do_not_vary() -> None:

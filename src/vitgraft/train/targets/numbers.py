@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vitgraft.errors import ConfigError
+from vitgraft.errors import ConfigError, DataError
 from vitgraft.train.settings import Training
 from vitgraft.train.targets.base import Loss, Tally, Target
 
@@ -133,6 +133,12 @@ class Numbers(Target):
             return replace(self, shape=settings.regression_loss)
         values = labels.double()
         mean, scale = values.mean(0), values.std(0, correction=0)
+        if not (mean.isfinite() & scale.isfinite()).all():
+            largest = float(values.abs().max())
+            raise DataError(
+                f"Labels go up to {largest:.3g}, and their variance is beyond what can be counted. Look for a "
+                "wrong one, or give them in a larger unit."
+            )
         scale = torch.where(scale > LEAST * mean.abs(), scale, 1.0)
         return Numbers(tuple(mean.tolist()), tuple(scale.tolist()), settings.regression_loss)
 

@@ -1,5 +1,6 @@
 """Which kind of labels a list has, where its user does not say: one class a picture, several, or numbers."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -18,6 +19,9 @@ MANY = 20
 """From so many different whole numbers on, with few images each, they may be no classes."""
 
 FEW = 5
+
+COMMA = re.compile(r"[-+]?\d+,\d+")
+"""A number as half of the world writes it."""
 
 
 def understood(rows: Rows, asked: str, flags: bool, classes: Mapping[int, str] | None, to_measure: bool) -> Labels:
@@ -76,11 +80,20 @@ def _shared(texts: set[str]) -> bool:
 
 
 def _perhaps_numbers(rows: Rows, found: Labels) -> str:
-    """A sentence where whole numbers are taken for classes, and are many with few images each."""
+    """A sentence where numbers with a comma, or many whole numbers with few images each, are taken for classes."""
     train = rows.get("train", ())
+    if (commas := [name for name in found.names if COMMA.fullmatch(name)]) and all(map(_numeric, found.names)):
+        told = (
+            f"Labels such as {commas[0]!r} look like numbers with a decimal comma, and each is taken for a class"
+        )
+        return f"{told}. To predict numbers: write a point for the comma, and {option('labels', NUMBER.name)}."
     if len(found.names) < MANY or not all(map(str.isdigit, found.names)) or not train:
         return ""
     if len(train) >= FEW * len(found.names) and found.names == tuple(map(str, range(len(found.names)))):
         return ""
     told = f"Labels are {len(found.names):,} different whole numbers, and each is taken for a class of its own"
     return f"{told}. To predict the number itself: {option('labels', NUMBER.name)}."
+
+
+def _numeric(text: str) -> bool:
+    return any(kind.fullmatch(text) for kind in (COMMA, WHOLE, DECIMAL))
